@@ -1,1 +1,3 @@
-//! (being built)
+//! Inter-process communication.
+
+pub mod futex;
