@@ -11,6 +11,15 @@ use crate::task::Task;
 use crate::wait::Wait;
 
 pub mod args;
+pub mod attr;
+pub mod blocking;
+pub mod dir;
+pub mod fd;
+pub mod lock;
+pub mod open;
+pub mod pipe;
+pub mod read_write;
+pub mod stat;
 
 pub use args::{Fd, FromArg, UserPtr, UserStr};
 
