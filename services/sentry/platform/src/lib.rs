@@ -111,15 +111,58 @@ pub enum Pages {
 #[derive(Clone)]
 pub enum Order {
     /// Map pages at an address, replacing what is there. `prot` as in `mmap(2)`.
-    Map { address: u64, len: u64, prot: i32, pages: Pages, populate: bool },
+    Map {
+        /// Where, page-aligned, below [`GUEST_TOP`].
+        address: u64,
+        /// Bytes.
+        len: u64,
+        /// `PROT_*`.
+        prot: i32,
+        /// What.
+        pages: Pages,
+        /// Whether to make the pages present at once.
+        populate: bool,
+    },
     /// `munmap(2)`.
-    Unmap { address: u64, len: u64 },
+    Unmap {
+        /// Where.
+        address: u64,
+        /// Bytes.
+        len: u64,
+    },
     /// `mprotect(2)`.
-    Protect { address: u64, len: u64, prot: i32 },
+    Protect {
+        /// Where.
+        address: u64,
+        /// Bytes.
+        len: u64,
+        /// `PROT_*`.
+        prot: i32,
+    },
     /// `mremap(2)` to a fixed new address.
-    Remap { from: u64, old_len: u64, new_len: u64, to: u64, keep: bool },
+    Remap {
+        /// Old address.
+        from: u64,
+        /// Old length, bytes.
+        old_len: u64,
+        /// New length, bytes.
+        new_len: u64,
+        /// New address; may be the old one.
+        to: u64,
+        /// Leave the old range mapped and empty (`MREMAP_DONTUNMAP`).
+        keep: bool,
+    },
     /// `madvise(2)`.
-    Advise { address: u64, len: u64, advice: i32 },
+    Advise {
+        /// Where.
+        address: u64,
+        /// Bytes.
+        len: u64,
+        /// `MADV_*`.
+        advice: i32,
+    },
+    /// Closes a descriptor of the stub (the platform's own use).
+    Close(i32),
     /// Sets the base of `%fs` of the trapped thread.
     SetFs(u64),
     /// Makes a new host thread with the memory of this one (shared or copied), that starts with `registers` and the
@@ -151,8 +194,8 @@ pub enum Answer {
     Resume,
     /// Carry these out in the trapped thread, then trap with [`Trap::Ordered`]. Traps only.
     Orders(Vec<Order>),
-    /// The answer comes later, by [`HostThread::answer`] (`Return` or `ReturnThenTrap` for calls; for traps the kernel
-    /// is asked again with [`Trap::Interrupt`] after `Return`... which then sets no register).
+    /// The answer comes later, by [`HostThread::answer`]. In a trap `Return` then sets `%rax` and resumes, and
+    /// `ReturnThenTrap` sets `%rax` and asks the kernel again with [`Trap::Interrupt`].
     Park,
     /// The host thread ends.
     Exit,
@@ -160,6 +203,8 @@ pub enum Answer {
 
 /// The kernel's side of a thread of the container.
 pub trait GuestThread: Send + Sync {
+    /// The host thread that runs it from now on. Called before its first trap.
+    fn attach(&self, host: Arc<dyn HostThread>);
     /// The thread made a system call.
     fn call(self: Arc<Self>, call: Call) -> Answer;
     /// The thread stopped with its registers at hand.
@@ -207,4 +252,35 @@ pub trait HostThread: Send + Sync {
     ) -> Result<usize, MemoryError>;
     /// The host's thread id, in the Sentry's pid namespace.
     fn tid(&self) -> i32;
+}
+
+mod frame;
+mod host;
+pub mod layout;
+pub mod notify;
+mod slots;
+mod starter;
+
+pub use starter::StartError;
+
+/// A running platform.
+pub trait Platform: Send + Sync {
+    /// Makes a host process for `guest`, with no memory of the container mapped. Its first stop is [`Trap::Start`].
+    fn new_process(&self, guest: Arc<dyn GuestThread>);
+    /// Address and length of the vDSO that every process has mapped.
+    fn vdso(&self) -> (u64, u64);
+    /// Serves stops until the process ends; called on a thread of its own after the Sentry has confined itself.
+    fn run(&self) -> !;
+    /// Its name, as `--platform` takes it.
+    fn name(&self) -> &'static str;
+}
+
+/// What the kernel gives a platform at the start.
+pub struct Setup {
+    /// The host windows, in the order in which [`Pages::Window`] counts them.
+    pub windows: Vec<std::os::fd::OwnedFd>,
+    /// The starter's own filter, compiled (`struct sock_filter` each), empty for none.
+    pub starter_filter: Vec<u64>,
+    /// Called on the serving thread after each event, with no lock held.
+    pub after: fn(),
 }
