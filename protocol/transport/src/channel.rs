@@ -2,7 +2,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Mutex;
 
 use rustix::buffer::spare_capacity;
@@ -164,6 +164,34 @@ impl Channel {
         }
     }
 
+    /// As [`Channel::send`] on a packet socket, but gives false instead of blocking.
+    pub fn try_send(&self, message: &[u8]) -> Result<bool, TransportError> {
+        if self.framing != Framing::Packet {
+            return Err(host("a try on a stream")(Errno::OPNOTSUPP));
+        }
+        match rustix::net::send(&self.fd, message, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            Err(Errno::AGAIN | Errno::INTR) => Ok(false),
+            Err(e) => Err(host("send")(e)),
+            Ok(_) => Ok(true),
+        }
+    }
+
+    /// As [`Channel::recv`] on a packet socket, but gives false instead of blocking.
+    pub fn try_recv(&self, into: &mut Vec<u8>, max: usize) -> Result<bool, TransportError> {
+        if self.framing != Framing::Packet {
+            return Err(host("a try on a stream")(Errno::OPNOTSUPP));
+        }
+        into.clear();
+        into.reserve(max);
+        match rustix::net::recv(&self.fd, spare_capacity(into), RecvFlags::TRUNC | RecvFlags::DONTWAIT) {
+            Err(Errno::AGAIN | Errno::INTR) => Ok(false),
+            Err(e) => Err(host("recv")(e)),
+            Ok((_, 0)) => Err(TransportError::Closed),
+            Ok((_, got)) if got > max => Err(TransportError::TooLong { got, max }),
+            Ok(_) => Ok(true),
+        }
+    }
+
     /// Reads from a stream until `into` holds `len` bytes.
     fn fill(&self, into: &mut Vec<u8>, len: usize, may_end: bool) -> Result<(), TransportError> {
         let mut at = into.len();
@@ -237,6 +265,12 @@ impl Channel {
         }
         into.truncate(message.bytes);
         Ok(fds)
+    }
+}
+
+impl AsRawFd for Channel {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
     }
 }
 

@@ -8,3 +8,4 @@ pub mod host;
 pub mod orders;
 pub mod service;
 pub mod stdio;
+mod watch;

@@ -4,7 +4,9 @@ use std::sync::PoisonError;
 
 use cofferdam_ninep::Errno;
 use cofferdam_ninep::codec::{Attr, AttrMask, Qid, QidKind, SetAttr, SetAttrMask, Time};
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Statx, StatxFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Uid};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, Statx, StatxFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Uid,
+};
 
 use super::inode::{Inode, Key, key_of};
 use super::{Host, Node};

@@ -188,7 +188,11 @@ impl Filesystem for Host {
 
     fn fsync(&self, node: &Node, data_only: bool) -> Result<(), Errno> {
         let open = node.opened()?;
-        if data_only { rustix::fs::fdatasync(&open.fd)? } else { rustix::fs::fsync(&open.fd)? }
+        if data_only {
+            rustix::fs::fdatasync(&open.fd)?
+        } else {
+            rustix::fs::fsync(&open.fd)?
+        }
         Ok(())
     }
 

@@ -33,9 +33,8 @@ const BARRED: [u64; 16] = [
 ];
 
 /// How every step of ours is resolved.
-pub(super) const STEP: ResolveFlags = ResolveFlags::BENEATH
-    .union(ResolveFlags::NO_MAGICLINKS)
-    .union(ResolveFlags::NO_SYMLINKS);
+pub(super) const STEP: ResolveFlags =
+    ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS).union(ResolveFlags::NO_SYMLINKS);
 
 /// A file, by a handle that keeps it from being another.
 #[derive(Debug)]
@@ -86,7 +85,17 @@ impl Drop for Inode {
         if table.get(&self.key).is_some_and(|w| w.strong_count() == 0) {
             table.remove(&self.key);
         }
+        drop(table);
+        // A chain of directories as deep as a client likes: let go of in a loop, not by recursion.
+        let mut next = take_place(self);
+        while let Some(mut inode) = next.and_then(|place| Arc::into_inner(place.dir)) {
+            next = take_place(&mut inode);
+        }
     }
+}
+
+fn take_place(inode: &mut Inode) -> Option<Place> {
+    inode.place.get_mut().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 pub(super) fn statx_of(fd: impl AsFd, name: &[u8]) -> Result<Statx, Errno> {

@@ -39,13 +39,7 @@ fn again<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> Result<T, Errno>
 }
 
 /// Copies `count` bytes from one descriptor at an offset to another at an offset; gives what was moved.
-fn copy(
-    from: impl AsFd,
-    mut at: u64,
-    to: impl AsFd,
-    mut put: u64,
-    count: u32,
-) -> Result<u32, Errno> {
+fn copy(from: impl AsFd, mut at: u64, to: impl AsFd, mut put: u64, count: u32) -> Result<u32, Errno> {
     offset_ok(at, count as usize)?;
     offset_ok(put, count as usize)?;
     BUFFER.with_borrow_mut(|buffer| {
@@ -146,11 +140,8 @@ impl Host {
                 return if any { Ok(()) } else { Err(Errno::INVAL) };
             }
             let dots = matches!(name, b"." | b"..");
-            let attr = if to.with_attr() && !dots {
-                statx_of(&open.fd, name).ok().map(|s| self.attr(&s))
-            } else {
-                None
-            };
+            let attr =
+                if to.with_attr() && !dots { statx_of(&open.fd, name).ok().map(|s| self.attr(&s)) } else { None };
             let qid = match attr {
                 Some(attr) => attr.qid,
                 // What lies above an export is nobody's business.

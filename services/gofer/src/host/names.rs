@@ -54,7 +54,7 @@ impl Host {
         let parent = Self::changeable(dir)?;
         let (oflags, read, write) = super::files::open_flags(flags)?;
         let mode = Mode::from_raw_mode(mode & 0o7777);
-        let new = oflags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let new = (oflags - OFlags::DIRECTORY) | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let exclusive = OFlags::from_bits_retain(flags).contains(OFlags::EXCL);
         match openat2(&parent.handle, name, new, mode) {
             Ok(fd) => {
@@ -129,7 +129,7 @@ impl Host {
         let flags = RenameFlags::from_bits(flags).ok_or(Errno::INVAL)?;
         rustix::fs::renameat_with(&source.handle, old, &target.handle, new, flags)?;
         // Inodes in use learn where they are now.
-        let mut learn = |dir: &Arc<Inode>, name: &[u8]| {
+        let learn = |dir: &Arc<Inode>, name: &[u8]| {
             if let Ok(stat) = statx_of(&dir.handle, name)
                 && let Some(inode) = self.in_use(&stat)
             {
