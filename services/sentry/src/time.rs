@@ -208,8 +208,5 @@ impl Timers {
 
 /// CPU time of the host process that the host thread `tid` belongs to, nanoseconds; 0 if it is gone.
 pub fn process_cpu(tid: i32) -> i64 {
-    // The clock of a process by its id: ~pid << 3 | CPUCLOCK_SCHED (clock_getcpuclockid(3)).
-    let clock = rustix::process::Pid::from_raw(tid).map(rustix::time::DynamicClockId::from_pid);
-    let _ = clock;
-    host_cpu_clock(tid)
+    cofferdam_platform::process_cpu(tid)
 }

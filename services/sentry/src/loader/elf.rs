@@ -71,7 +71,7 @@ pub fn parse(mut read: impl FnMut(u64, usize) -> Result<Vec<u8>, Errno>) -> Resu
     let kind = h.e_type.get(LE);
     let ident = &h.e_ident;
     // 64-bit, little-endian.
-    if ident.magic != *b"\x7fELF" || ident.class != 2 || ident.data != 1 || h.e_machine.get(LE) != EM_X86_64 {
+    if ident.magic != *b"\x7fELF" || ident.class.0 != 2 || ident.data.0 != 1 || h.e_machine.get(LE) != EM_X86_64 {
         return Err(Errno::ENOEXEC);
     }
     if kind != ET_EXEC && kind != ET_DYN {
@@ -174,10 +174,10 @@ impl Mapper<'_> {
             if file_len > mem_len || vaddr % PAGE != offset % PAGE {
                 return Err(Errno::ENOEXEC);
             }
-            let flags = s.p_flags.get(LE);
+            let flags = s.p_flags.get(LE).0;
             let mut prot = 0;
             for (f, p) in [(PF_R, READ), (PF_W, WRITE), (PF_X, EXEC)] {
-                if flags & f != 0 {
+                if flags & f.0 != 0 {
                     prot |= p;
                 }
             }
@@ -209,7 +209,7 @@ impl Mapper<'_> {
                 self.map(r)?;
             }
             placed.end = placed.end.max(end);
-            let range = if flags & PF_X != 0 { &mut placed.code } else { &mut placed.data };
+            let range = if flags & PF_X.0 != 0 { &mut placed.code } else { &mut placed.data };
             range.0 = range.0.min(start);
             range.1 = range.1.max(file_end);
             if h.offset >= offset && h.offset < offset.saturating_add(file_len) {
@@ -237,7 +237,7 @@ pub fn load(task: &Arc<Task>, file: &Arc<File>) -> Result<Image, Errno> {
                 })?;
                 interpreter = Some((f, h));
             }
-            PT_GNU_STACK => exec_stack = if s.p_flags.get(LE) & PF_X != 0 { EXEC } else { 0 },
+            PT_GNU_STACK => exec_stack = if s.p_flags.get(LE).0 & PF_X.0 != 0 { EXEC } else { 0 },
             _ => {}
         }
     }

@@ -141,7 +141,7 @@ fn identity(task: &Arc<Task>, file: &File) -> Result<(Creds, bool), Errno> {
     let mut new = Creds::clone(&old);
     let attr = file.inode().attr()?;
     let mut changed = false;
-    if !old.no_new_privileges && !file.no_suid() {
+    if !old.no_new_privileges && !file.mount().flags().contains(vfs::mount::MountFlags::NO_SUID) {
         if attr.mode & 0o4000 != 0 {
             changed |= new.euid != attr.uid;
             new.euid = attr.uid;

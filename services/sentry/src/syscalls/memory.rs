@@ -246,7 +246,7 @@ pub const TABLE: &[Entry] = &[
     entry!(10, "mprotect", Full, "", mprotect(UserPtr<u8>, u64, i32)),
     entry!(11, "munmap", Full, "", munmap(UserPtr<u8>, u64)),
     entry!(12, "brk", Full, "", brk(u64)),
-    entry!(25, "mremap", Partial, "duplicating a shared mapping (old length 0) is refused", mremap(UserPtr<u8>, u64, u64, u64, u64, UserPtr<u8>)),
+    entry!(25, "mremap", Partial, "duplicating a shared mapping (old length 0) is refused", mremap(UserPtr<u8>, u64, u64, u64, UserPtr<u8>)),
     entry!(26, "msync", Full, "", msync(UserPtr<u8>, u64, i32)),
     entry!(27, "mincore", Partial, "mapped pages all count as resident", mincore(UserPtr<u8>, u64, UserPtr<u8>)),
     entry!(28, "madvise", Partial, "advice without a visible effect is accepted and not carried out", madvise(UserPtr<u8>, u64, i32)),

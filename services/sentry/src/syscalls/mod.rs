@@ -11,14 +11,23 @@ use crate::task::Task;
 use crate::wait::Wait;
 
 pub mod args;
+pub mod attr;
+pub mod blocking;
+pub mod dir;
+pub mod fd;
 pub mod files;
 pub mod futex;
 pub mod identity;
+pub mod lock;
 pub mod memory;
 pub mod names;
+pub mod open;
+pub mod pipe;
 pub mod process;
+pub mod read_write;
 pub mod sched;
 pub mod signal;
+pub mod stat;
 pub mod system;
 pub mod time;
 

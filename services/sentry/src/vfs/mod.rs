@@ -1,28 +1,41 @@
-//! The virtual file system.
+//! The virtual file system: names, mounts, path walk, open files, descriptor tables.
+//!
+//! File systems plug in below (`inode`), system calls use it from above (`ops`, `task_files`). Nothing here knows what a
+//! file's bytes are.
 
 use std::sync::Arc;
 
-/// Open files by number.
-#[derive(Default)]
-pub struct FdTable;
+pub mod access;
+pub mod caller;
+pub mod context;
+pub mod control;
+pub mod dentry;
+pub mod fd;
+pub mod file;
+pub mod inode;
+pub mod lock;
+pub mod mount;
+pub mod ops;
+pub mod task_files;
+pub mod walk;
 
-impl FdTable {
-    /// A copy for a forked process.
-    pub fn fork(&self) -> Arc<FdTable> {
-        Arc::new(FdTable)
-    }
+#[cfg(test)]
+pub(crate) mod tests;
 
-    /// Closes what is marked close-on-exec.
-    pub fn close_on_exec(&self) {}
-}
+pub use caller::Caller;
+pub use context::FsContext;
+pub use fd::FdTable;
+pub use file::File;
+pub use mount::PathRef;
 
-/// Root, working directory, umask, mount namespace of a task.
-#[derive(Default)]
-pub struct FsContext;
+use crate::errno::Errno;
+use crate::syscalls::Fd;
+use crate::task::Task;
 
-impl FsContext {
-    /// A copy for a forked process.
-    pub fn fork(&self) -> Arc<FsContext> {
-        Arc::new(FsContext)
-    }
+/// Opens a program for `execve(2)` and `execveat(2)`: a regular file that the caller may execute, on a mount that allows
+/// it. EACCES, ENOENT, ENOTDIR, ELOOP, ETXTBSY as Linux gives them. The caller keeps the file open while it loads.
+pub fn open_exec(task: &Arc<Task>, dirfd: Fd, path: &[u8], at_flags: i32) -> Result<Arc<File>, Errno> {
+    let caller = Caller::of(task);
+    let place = task_files::resolve(task, &caller, dirfd, path, at_flags)?;
+    ops::open_program(&caller, place)
 }

@@ -1,0 +1,213 @@
+//! One descriptor of a container's stdio: read and written without blocking the runtime.
+//!
+//! Pipes take RWF_NOWAIT, sockets MSG_DONTWAIT; both are exact. Regular files never wait. A terminal knows no way to ask
+//! for "now or not at all" but O_NONBLOCK, which is not ours to set: reading goes by poll(2) first (only another reader
+//! of the same terminal could get in between), writing by poll(2) and then on one of the runtime's few blocking threads,
+//! because a terminal that says "writable" may still have less room than asked. A supervisor that opens the terminal
+//! itself should open it O_NONBLOCK: then no thread is needed.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
+
+use cofferdam_ninep::Errno;
+use cofferdam_ninep::codec::{Attr, AttrMask, Qid, QidKind, Time};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{AtFlags, FileType, OFlags, StatxFlags};
+use rustix::io::{Errno as Host, ReadWriteFlags};
+use rustix::net::{RecvFlags, SendFlags};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::CURRENT;
+
+/// Most bytes that a pipe takes without waiting once poll(2) says it is writable (PIPE_BUF).
+const PIPE_BUF: usize = 4096;
+
+/// How a descriptor is asked not to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Regular,
+    Pipe,
+    Socket,
+    Terminal,
+    /// Other devices (/dev/null), anything else.
+    Other,
+}
+
+#[derive(Debug)]
+struct Shared(Arc<OwnedFd>);
+
+impl AsRawFd for Shared {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// A descriptor and how to wait for it.
+#[derive(Debug)]
+pub struct StdioFile {
+    fd: Arc<OwnedFd>,
+    kind: Kind,
+    nonblocking: bool,
+    /// None where the host cannot wait for it (regular files): always ready.
+    waiter: Option<AsyncFd<Shared>>,
+}
+
+fn poll_now(fd: BorrowedFd<'_>, events: PollFlags) -> Result<bool, Errno> {
+    let mut fds = [PollFd::from_borrowed_fd(fd, events)];
+    match rustix::event::poll(&mut fds, Some(&Timespec::default())) {
+        Ok(n) => Ok(n > 0),
+        Err(Host::INTR) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+impl StdioFile {
+    /// Takes a descriptor. Inside the runtime only.
+    pub fn new(fd: OwnedFd) -> Result<Self, Errno> {
+        let stat = rustix::fs::fstat(&fd)?;
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Kind::Regular,
+            FileType::Fifo => Kind::Pipe,
+            FileType::Socket => Kind::Socket,
+            FileType::CharacterDevice if rustix::termios::isatty(&fd) => Kind::Terminal,
+            FileType::Directory | FileType::Symlink => return Err(Errno::INVAL),
+            _ => Kind::Other,
+        };
+        let flags = rustix::fs::fcntl_getfl(&fd)?;
+        if flags.contains(OFlags::PATH) {
+            return Err(Errno::BADF);
+        }
+        let fd = Arc::new(fd);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let waiter = match crate::watch::watch(Shared(fd.clone()), interest) {
+            Ok(waiter) => Some(waiter),
+            Err(e) => match e.raw_os_error() {
+                // epoll_ctl(2): the file supports no waiting.
+                Some(1) => None,
+                Some(e) => return Err(Errno(e.unsigned_abs())),
+                None => return Err(Errno::IO),
+            },
+        };
+        Ok(Self { fd, kind, nonblocking: flags.contains(OFlags::NONBLOCK), waiter })
+    }
+
+    /// Attributes.
+    pub fn attr(&self) -> Result<Attr, Errno> {
+        let s = rustix::fs::statx(&self.fd, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
+        let time = |t: rustix::fs::StatxTimestamp| Time { sec: t.tv_sec.cast_unsigned(), nsec: u64::from(t.tv_nsec) };
+        Ok(Attr {
+            valid: AttrMask::BASIC,
+            qid: Qid { kind: QidKind::FILE, version: 0, path: s.stx_ino },
+            mode: u32::from(s.stx_mode),
+            uid: s.stx_uid,
+            gid: s.stx_gid,
+            nlink: u64::from(s.stx_nlink),
+            rdev: rustix::fs::makedev(s.stx_rdev_major, s.stx_rdev_minor),
+            size: s.stx_size,
+            blksize: u64::from(s.stx_blksize),
+            blocks: s.stx_blocks,
+            atime: time(s.stx_atime),
+            mtime: time(s.stx_mtime),
+            ctime: time(s.stx_ctime),
+            ..Attr::default()
+        })
+    }
+
+    /// Rows and columns, where it is a terminal.
+    pub fn tty_size(&self) -> Option<(u16, u16)> {
+        if self.kind != Kind::Terminal {
+            return None;
+        }
+        rustix::termios::tcgetwinsize(&self.fd).ok().map(|w| (w.ws_row, w.ws_col))
+    }
+
+    /// Reads at most `count` bytes, waiting as long as it takes. Dropping the future loses no data: what is read is read
+    /// in its last step.
+    pub async fn read(&self, offset: u64, count: u32) -> Result<Vec<u8>, Errno> {
+        let mut buffer = vec![0; count as usize];
+        let got = loop {
+            let Some(waiter) = &self.waiter else { break self.try_read(offset, &mut buffer)? };
+            let mut ready = waiter.readable().await.map_err(|_| Errno::IO)?;
+            match self.try_read(offset, &mut buffer) {
+                Err(Errno::AGAIN) => ready.clear_ready(),
+                other => break other?,
+            }
+        };
+        buffer.truncate(got);
+        Ok(buffer)
+    }
+
+    fn try_read(&self, offset: u64, to: &mut [u8]) -> Result<usize, Errno> {
+        let fd = self.fd.as_fd();
+        let polled = |to: &mut [u8]| -> Result<usize, Errno> {
+            if !self.nonblocking && self.waiter.is_some() && !poll_now(fd, PollFlags::IN)? {
+                return Err(Errno::AGAIN);
+            }
+            Ok(rustix::io::read(fd, to)?)
+        };
+        let result = match self.kind {
+            Kind::Regular if offset != CURRENT => rustix::io::pread(fd, to, offset),
+            Kind::Pipe if !self.nonblocking => {
+                match rustix::io::preadv2(fd, &mut [IoSliceMut::new(to)], CURRENT, ReadWriteFlags::NOWAIT) {
+                    // Named pipes, and any pipe before Linux 6.4.
+                    Err(Host::OPNOTSUPP) => return polled(to),
+                    other => other,
+                }
+            }
+            Kind::Socket => rustix::net::recv(fd, to, RecvFlags::DONTWAIT).map(|(_, n)| n),
+            _ => return polled(to),
+        };
+        match result {
+            Err(Host::INTR) => Err(Errno::AGAIN),
+            other => other.map_err(Errno::from),
+        }
+    }
+
+    /// Writes some of `data`, waiting until some can be written.
+    pub async fn write(&self, offset: u64, data: &[u8]) -> Result<u32, Errno> {
+        loop {
+            let Some(waiter) = &self.waiter else { return self.try_write(offset, data) };
+            let mut ready = waiter.writable().await.map_err(|_| Errno::IO)?;
+            let result = if self.kind == Kind::Terminal && !self.nonblocking {
+                if poll_now(self.fd.as_fd(), PollFlags::OUT)? {
+                    let (fd, data) = (self.fd.clone(), data.to_vec());
+                    let written = tokio::task::spawn_blocking(move || rustix::io::write(&*fd, &data)).await;
+                    written.map_err(|_| Errno::IO)?.map_err(Errno::from).map(|n| n as u32)
+                } else {
+                    Err(Errno::AGAIN)
+                }
+            } else {
+                self.try_write(offset, data)
+            };
+            match result {
+                Err(Errno::AGAIN) => ready.clear_ready(),
+                Err(Errno::INTR) => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn try_write(&self, offset: u64, data: &[u8]) -> Result<u32, Errno> {
+        let fd = self.fd.as_fd();
+        let polled = |data: &[u8]| -> Result<u32, Errno> {
+            if !self.nonblocking && self.waiter.is_some() && !poll_now(fd, PollFlags::OUT)? {
+                return Err(Errno::AGAIN);
+            }
+            Ok(rustix::io::write(fd, data)? as u32)
+        };
+        let result = match self.kind {
+            Kind::Regular if offset != CURRENT => rustix::io::pwrite(fd, data, offset),
+            Kind::Pipe if !self.nonblocking => {
+                match rustix::io::pwritev2(fd, &[IoSlice::new(data)], CURRENT, ReadWriteFlags::NOWAIT) {
+                    Err(Host::OPNOTSUPP) => return polled(data.get(..PIPE_BUF).unwrap_or(data)),
+                    other => other,
+                }
+            }
+            Kind::Socket => rustix::net::send(fd, data, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
+            _ => return polled(data),
+        };
+        result.map(|n| n as u32).map_err(Errno::from)
+    }
+}
