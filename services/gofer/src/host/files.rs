@@ -51,7 +51,7 @@ impl Host {
             }
             (_, FileType::Directory) if write => return Err(Errno::ISDIR),
             (_, FileType::RegularFile) if oflags.contains(OFlags::DIRECTORY) => return Err(Errno::NOTDIR),
-            _ => self.open_state(self.reopen(&node.inode, oflags)?, read, write)?,
+            _ => self.open_state(&node.inode, self.reopen(&node.inode, oflags)?, read, write)?,
         };
         node.open.set(open).map_err(|_| Errno::BUSY)
     }
