@@ -90,12 +90,12 @@ impl Filesystem for Host {
     }
 
     fn walk(&self, from: &Node, name: &[u8]) -> Result<Entry<Node>, Errno> {
-        let (inode, attr) = if name == b".." {
+        let (inode, attr) = if matches!(name, b"." | b"..") {
             if !from.inode.is_dir() {
                 return Err(Errno::NOTDIR);
             }
             let inode = match from.inode.place() {
-                Some(place) if !Arc::ptr_eq(&from.inode, &from.tree.root) => place.dir,
+                Some(place) if name == b".." && !Arc::ptr_eq(&from.inode, &from.tree.root) => place.dir,
                 _ => from.inode.clone(),
             };
             let attr = self.attr(&statx_of(&inode.handle, b"")?);
