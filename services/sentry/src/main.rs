@@ -102,7 +102,7 @@ fn run(channel: &Arc<Channel>) -> Result<(), Failure> {
     let windows = vec![cache.fd().try_clone_to_owned()?, memory.fd().try_clone_to_owned()?];
     phase("memory windows");
 
-    let starter_filter = cofferdam_confine::policy::named("stub").map(|p| p.words()).unwrap_or_default();
+    let starter_filter = cofferdam_confine::policy::named("stub").map(words).unwrap_or_default();
     let setup = Setup { windows, starter_filter, after: wait::run_woken };
     let platform: Arc<dyn Platform> = Arc::new(notify::Notify::start(setup)?);
     phase("stub starter and template");
@@ -149,4 +149,12 @@ fn run(channel: &Arc<Channel>) -> Result<(), Failure> {
 
 fn channel_fd(channel: &Channel) -> i32 {
     std::os::fd::AsFd::as_fd(channel).as_raw_fd()
+}
+
+/// A compiled policy as the starter takes it: one instruction a word.
+fn words(policy: &cofferdam_confine::Policy) -> Vec<u64> {
+    let word = |i: &libc::sock_filter| {
+        u64::from(i.code) | u64::from(i.jt) << 16 | u64::from(i.jf) << 24 | u64::from(i.k) << 32
+    };
+    policy.program.iter().map(word).collect()
 }
