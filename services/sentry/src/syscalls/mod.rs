@@ -18,6 +18,7 @@ pub mod fd;
 pub mod lock;
 pub mod open;
 pub mod pipe;
+pub mod poll;
 pub mod read_write;
 pub mod stat;
 

@@ -18,6 +18,10 @@ pub trait ProcessControl {
     fn limit(&self, which: u32) -> u64;
     /// Posts a signal to the task itself (SIGPIPE, SIGXFSZ).
     fn post_signal(self: &Arc<Self>, signal: i32);
+    /// Blocks these signals instead for the time of a call (`ppoll(2)`); the old mask.
+    fn swap_signal_mask(self: &Arc<Self>, mask: u64) -> u64;
+    /// Ends that. `interrupted`: only after the handler of the signal that interrupted the call has been set up.
+    fn restore_signal_mask(self: &Arc<Self>, old: u64, interrupted: bool);
     /// Goes on with a descriptor table of its own (`CLONE_FILES` undone).
     fn unshare_files(&self);
     /// The process id.
@@ -32,6 +36,10 @@ impl ProcessControl for Task {
         if which == RLIMIT_NOFILE { DEFAULT_NOFILE } else { u64::MAX }
     }
     fn post_signal(self: &Arc<Self>, _signal: i32) {}
+    fn swap_signal_mask(self: &Arc<Self>, _mask: u64) -> u64 {
+        0
+    }
+    fn restore_signal_mask(self: &Arc<Self>, _old: u64, _interrupted: bool) {}
     fn unshare_files(&self) {}
     fn process(&self) -> i32 {
         self.tid()
