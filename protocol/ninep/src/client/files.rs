@@ -2,8 +2,8 @@
 
 use super::{Client, Fid};
 use crate::codec::{
-    Attr, AttrMask, Data, DataSync, DirEntries, IO_HEADER, Lock, LockKind, MAX_WALK, NOFID, Names, Qid, Reply, Request,
-    SetAttr, StatFs,
+    Attr, AttrMask, Data, DataSync, DirEntries, IO_HEADER, Lock, LockKind, MAX_WALK, NOFID, Names, Qid, QidKind, Reply,
+    Request, SetAttr, StatFs,
 };
 use crate::errno::Errno;
 
@@ -246,7 +246,14 @@ impl Client {
         let (olddir, newdir) = (from.number(), to.number());
         if flags == 0 {
             let request = Request::Renameat { olddir, oldname: old, newdir, newname: new };
-            return self.rpc.call(&request, |r| matches!(r, Reply::Renameat {}).then_some(()));
+            let done = self.rpc.call(&request, |r| matches!(r, Reply::Renameat {}).then_some(()));
+            if done != Err(Errno::OPNOTSUPP) || self.extended() {
+                return done;
+            }
+            // Older servers (diod 1.0.24) know only the rename of a fid.
+            let moved = self.walk(from, &[old])?;
+            let request = Request::Rename { fid: moved.number(), dir: newdir, name: new };
+            return self.rpc.call(&request, |r| matches!(r, Reply::Rename {}).then_some(()));
         }
         if !self.extended() {
             return Err(Errno::INVAL);
@@ -258,7 +265,22 @@ impl Client {
     /// Removes a name; `flags` 0x200 (AT_REMOVEDIR) for a directory.
     pub fn unlinkat(&self, dir: &Fid, name: &[u8], flags: u32) -> Result<(), Errno> {
         let request = Request::Unlinkat { dir: dir.number(), name, flags };
-        self.rpc.call(&request, |r| matches!(r, Reply::Unlinkat {}).then_some(()))
+        let done = self.rpc.call(&request, |r| matches!(r, Reply::Unlinkat {}).then_some(()));
+        if done != Err(Errno::OPNOTSUPP) || self.extended() {
+            return done;
+        }
+        // Older servers know only the removal of a fid, which says nothing of files and directories.
+        let gone = self.walk(dir, &[name])?;
+        let is_dir = self.getattr(&gone)?.qid.kind == QidKind::DIR;
+        match (is_dir, flags & 0x200 != 0) {
+            (true, false) => return Err(Errno::ISDIR),
+            (false, true) => return Err(Errno::NOTDIR),
+            _ => {}
+        }
+        let request = Request::Remove { fid: gone.number() };
+        let done = self.rpc.call(&request, |r| matches!(r, Reply::Remove {}).then_some(()));
+        gone.forget();
+        done
     }
 
     /// To the disk; `data_only` as fdatasync(2).

@@ -32,7 +32,8 @@ impl<F: Filesystem> Session<F> {
         }
         let reply = match *request {
             Request::Version { msize, version } => self.version(msize, version),
-            Request::Auth { .. } => return Err(Errno::OPNOTSUPP),
+            // "No authentication needed", as diod's server says it and its client tools expect it.
+            Request::Auth { .. } => return Err(Errno::NOENT),
             Request::Attach { fid, aname, uid, .. } => {
                 self.fids.free(fid)?;
                 let Entry { node, attr } = fs.attach(aname, uid)?;
@@ -252,7 +253,8 @@ impl<F: Filesystem> Session<F> {
         let mut walked = Walked { reached: Vec::with_capacity(names.len().max(1)), failed: None };
         let mut at = None;
         for name in names {
-            let step = if *name == b".." { Ok(()) } else { check_name(name) };
+            // "." is no step in 9P, but diod's tools take it.
+            let step = if matches!(*name, b"." | b"..") { Ok(()) } else { check_name(name) };
             match step.and_then(|()| self.fs.walk(at.as_ref().unwrap_or(from), name)) {
                 Ok(Entry { node, attr }) => {
                     walked.reached.push(attr);

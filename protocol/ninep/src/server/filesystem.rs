@@ -23,7 +23,7 @@ pub fn check_name(name: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Files, as the engine asks for them. Names have passed [`check_name`] (in `walk`, `..` may come too); counts are
+/// Files, as the engine asks for them. Names have passed [`check_name`] (in `walk`, `.` and `..` may come too); counts are
 /// within the message size; every call may come from any thread at any time.
 pub trait Filesystem: Send + Sync {
     /// What a fid stands for; holds its own open state.

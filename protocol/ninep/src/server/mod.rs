@@ -141,12 +141,13 @@ impl<F: Filesystem> Session<F> {
             Reply::Flush {}.encode(tag, scratch);
             return send(scratch);
         }
-        self.tags.begin(tag)?;
+        let id = self.tags.begin(tag)?;
         if let Err(errno) = self.dispatch(tag, &request, scratch) {
             Reply::Lerror { errno: errno.0 }.encode(tag, scratch);
         }
+        self.tags.answering(id);
         let sent = send(scratch);
-        for waiting in self.tags.end(tag) {
+        for waiting in self.tags.end(id) {
             Reply::Flush {}.encode(waiting, scratch);
             send(scratch)?;
         }

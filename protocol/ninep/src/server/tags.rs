@@ -13,51 +13,77 @@ pub(super) enum Flush {
     Waits,
 }
 
+#[derive(Debug)]
+struct Flying {
+    tag: u16,
+    id: u64,
+    /// Its answer is being sent: the client may have it, and may have used the tag again, before we know.
+    answered: bool,
+    flushes: Vec<u16>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    flying: Vec<Flying>,
+    next: u64,
+}
+
 /// The table: few entries, so a scan beats a map.
 #[derive(Debug)]
 pub(super) struct Tags {
-    flying: Mutex<Vec<(u16, Vec<u16>)>>,
+    table: Mutex<Table>,
     max: usize,
 }
 
 impl Tags {
     pub fn new(max: usize) -> Self {
-        Self { flying: Mutex::new(Vec::new()), max }
+        Self { table: Mutex::default(), max }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(u16, Vec<u16>)>> {
-        self.flying.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn begin(&self, tag: u16) -> Result<(), Broken> {
-        let mut flying = self.lock();
-        if flying.iter().any(|(t, _)| *t == tag) {
+    /// Notes a request; gives what to call it by from here on.
+    pub fn begin(&self, tag: u16) -> Result<u64, Broken> {
+        let mut table = self.lock();
+        if table.flying.iter().any(|f| f.tag == tag && !f.answered) {
             return Err(Broken::TagInUse(tag));
         }
-        if flying.len() >= self.max {
+        if table.flying.len() >= self.max {
             return Err(Broken::TooManyRequests(self.max));
         }
-        flying.push((tag, Vec::new()));
-        Ok(())
+        let id = table.next;
+        table.next = id.wrapping_add(1);
+        table.flying.push(Flying { tag, id, answered: false, flushes: Vec::new() });
+        Ok(id)
     }
 
     pub fn flush(&self, oldtag: u16, tag: u16) -> Result<Flush, Broken> {
-        let mut flying = self.lock();
-        match flying.iter_mut().find(|(t, _)| *t == oldtag) {
+        let mut table = self.lock();
+        // The newest use of the tag is the one that is meant.
+        match table.flying.iter_mut().filter(|f| f.tag == oldtag).max_by_key(|f| f.id) {
             None => Ok(Flush::Now),
-            Some((_, waiting)) if waiting.len() >= self.max => Err(Broken::TooManyRequests(self.max)),
-            Some((_, waiting)) => {
-                waiting.push(tag);
+            Some(f) if f.flushes.len() >= self.max => Err(Broken::TooManyRequests(self.max)),
+            Some(f) => {
+                f.flushes.push(tag);
                 Ok(Flush::Waits)
             }
         }
     }
 
-    /// The request is answered; gives the flushes that waited for it.
-    pub fn end(&self, tag: u16) -> Vec<u16> {
-        let mut flying = self.lock();
-        match flying.iter().position(|(t, _)| *t == tag) {
-            Some(at) => flying.swap_remove(at).1,
+    /// The answer is about to be sent.
+    pub fn answering(&self, id: u64) {
+        if let Some(f) = self.lock().flying.iter_mut().find(|f| f.id == id) {
+            f.answered = true;
+        }
+    }
+
+    /// The answer is sent; gives the flushes that waited for it.
+    pub fn end(&self, id: u64) -> Vec<u16> {
+        let mut table = self.lock();
+        match table.flying.iter().position(|f| f.id == id) {
+            Some(at) => table.flying.swap_remove(at).flushes,
             None => Vec::new(),
         }
     }
@@ -70,13 +96,18 @@ mod tests {
     #[test]
     fn a_flush_waits_for_its_request_and_no_other() {
         let tags = Tags::new(2);
-        tags.begin(1).unwrap();
+        let one = tags.begin(1).unwrap();
         assert_eq!(tags.flush(9, 2).unwrap(), Flush::Now);
         assert_eq!(tags.flush(1, 3).unwrap(), Flush::Waits);
         assert!(matches!(tags.begin(1), Err(Broken::TagInUse(1))));
-        tags.begin(5).unwrap();
+        let five = tags.begin(5).unwrap();
         assert!(matches!(tags.begin(6), Err(Broken::TooManyRequests(2))));
-        assert_eq!(tags.end(1), [3]);
-        assert_eq!(tags.end(1), [0u16; 0]);
+        tags.end(five);
+        tags.answering(one);
+        let again = tags.begin(1).unwrap();
+        assert_eq!(tags.flush(1, 4).unwrap(), Flush::Waits);
+        assert_eq!(tags.end(one), [3]);
+        assert_eq!(tags.end(one), [0u16; 0]);
+        assert_eq!(tags.end(again), [4]);
     }
 }

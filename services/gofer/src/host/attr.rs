@@ -93,6 +93,9 @@ impl Host {
         if let Some(file) = &node.tree.file {
             return use_it(file);
         }
+        if let Some(fd) = node.inode.opened(false) {
+            return use_it(&fd);
+        }
         let for_write = || -> Result<_, Errno> {
             if node.inode.is_dir() || node.tree.read_only {
                 return Err(Errno::ACCES);
@@ -157,6 +160,9 @@ impl Host {
         }
         if let Some(file) = &node.tree.file {
             return Ok(rustix::fs::ftruncate(file, size)?);
+        }
+        if let Some(fd) = node.inode.opened(true) {
+            return Ok(rustix::fs::ftruncate(fd, size)?);
         }
         let _permit = self.permit()?;
         Ok(rustix::fs::ftruncate(self.reopen(&node.inode, OFlags::WRONLY)?, size)?)

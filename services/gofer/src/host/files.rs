@@ -51,7 +51,7 @@ impl Host {
             }
             (_, FileType::Directory) if write => return Err(Errno::ISDIR),
             (_, FileType::RegularFile) if oflags.contains(OFlags::DIRECTORY) => return Err(Errno::NOTDIR),
-            _ => self.open_state(self.reopen(&node.inode, oflags)?, read, write)?,
+            _ => self.open_state(&node.inode, self.reopen(&node.inode, oflags)?, read, write)?,
         };
         node.open.set(open).map_err(|_| Errno::BUSY)
     }
@@ -90,12 +90,12 @@ impl Filesystem for Host {
     }
 
     fn walk(&self, from: &Node, name: &[u8]) -> Result<Entry<Node>, Errno> {
-        let (inode, attr) = if name == b".." {
+        let (inode, attr) = if matches!(name, b"." | b"..") {
             if !from.inode.is_dir() {
                 return Err(Errno::NOTDIR);
             }
             let inode = match from.inode.place() {
-                Some(place) if !Arc::ptr_eq(&from.inode, &from.tree.root) => place.dir,
+                Some(place) if name == b".." && !Arc::ptr_eq(&from.inode, &from.tree.root) => place.dir,
                 _ => from.inode.clone(),
             };
             let attr = self.attr(&statx_of(&inode.handle, b"")?);

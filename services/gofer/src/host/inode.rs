@@ -46,6 +46,9 @@ pub struct Inode {
     pub(super) barred: bool,
     /// Where it was last seen. None for the root of an export.
     pub(super) place: Mutex<Option<Place>>,
+    /// A descriptor of some fid that has the file open, and whether it is for writing: an unlinked file can be had no
+    /// other way.
+    opened: Mutex<(Weak<OwnedFd>, bool)>,
     table: Arc<Table>,
     _permit: Permit,
 }
@@ -71,6 +74,12 @@ impl Inode {
             if now.is_none() { None } else { now.replace(place) }
         };
         drop(old);
+    }
+
+    /// A descriptor that has the file open already, for writing where `write` says so.
+    pub(super) fn opened(&self, write: bool) -> Option<Arc<OwnedFd>> {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if write && !opened.1 { None } else { opened.0.upgrade() }
     }
 
     pub(super) fn is_dir(&self) -> bool {
@@ -131,6 +140,7 @@ impl Host {
             kind: FileType::from_raw_mode(u32::from(stat.stx_mode)),
             barred,
             place: Mutex::new(place),
+            opened: Mutex::new((Weak::new(), false)),
             table: self.table.clone(),
             _permit: self.permit()?,
         });
@@ -207,8 +217,14 @@ impl Host {
     }
 
     /// An open file's state, counted.
-    pub(super) fn open_state(&self, fd: OwnedFd, read: bool, write: bool) -> Result<Open, Errno> {
-        Ok(Open { fd: Arc::new(fd), read, write, reading: Mutex::new(()), _permit: self.permit()? })
+    pub(super) fn open_state(&self, inode: &Inode, fd: OwnedFd, read: bool, write: bool) -> Result<Open, Errno> {
+        let open = Open { fd: Arc::new(fd), read, write, reading: Mutex::new(()), _permit: self.permit()? };
+        let mut opened = inode.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if write || opened.0.strong_count() == 0 {
+            *opened = (Arc::downgrade(&open.fd), write);
+        }
+        drop(opened);
+        Ok(open)
     }
 }
 

@@ -64,7 +64,7 @@ impl Host {
                 }
                 self.own(&inode, dir.uid, gid)?;
                 let attr = self.attr(&statx_of(&inode.handle, b"")?);
-                let open = OnceLock::from(self.open_state(fd, read, write)?);
+                let open = OnceLock::from(self.open_state(&inode, fd, read, write)?);
                 Ok(Entry { node: Node { tree: dir.tree.clone(), inode, uid: dir.uid, open }, attr })
             }
             Err(Errno::EXIST) if !exclusive => {
