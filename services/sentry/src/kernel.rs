@@ -1,13 +1,19 @@
 //! The kernel: what all tasks of a sandbox share.
 
-use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 
+use cofferdam_platform::Platform;
 use cofferdam_shm::Window;
 
 use crate::memory::object::HostWindow;
 use crate::memory::store::Store;
 use crate::sync::{Mutex, RwLock};
+use crate::task::tree::Tree;
 use crate::time::Timers;
+
+/// Told when the container's first process ends, with its wait status.
+pub type InitExit = Box<dyn Fn(i32) + Send + Sync>;
 
 /// One per Sentry.
 pub struct Kernel {
@@ -23,9 +29,42 @@ pub struct Kernel {
     pub log: Mutex<Vec<(i64, String)>>,
     /// When the kernel started, `CLOCK_BOOTTIME` nanoseconds.
     pub booted: i64,
+    /// All tasks.
+    pub tree: Mutex<Tree>,
+    /// The platform; set once before the first task is made.
+    pub platform: OnceLock<Arc<dyn Platform>>,
+    /// Futexes.
+    pub futexes: crate::ipc::futex::Futexes,
+    /// Told when process 1 ends.
+    pub init_exit: OnceLock<InitExit>,
+    /// Told when process 1 stops or continues: `CLD_*` and the signal.
+    pub init_stopped: OnceLock<Box<dyn Fn(i32, i32) + Send + Sync>>,
+    /// Told when a session leader ends, with the session's id: its controlling terminal hangs up.
+    pub session_end: OnceLock<Box<dyn Fn(i32) + Send + Sync>>,
+    /// Forks since boot (`/proc/stat`).
+    pub forks: AtomicU64,
 }
 
 impl Kernel {
+    /// A kernel with nothing in it yet, over its two host windows.
+    pub fn new(cache: Window, memory: Window) -> Arc<Self> {
+        Arc::new(Self {
+            timers: Timers::new(),
+            cache: Arc::new(Store::new(cache)),
+            memory: Arc::new(Store::new(memory)),
+            names: RwLock::new((b"cofferdam".to_vec(), b"(none)".to_vec())),
+            log: Mutex::default(),
+            booted: crate::time::now(crate::time::Clock::Boottime),
+            tree: Mutex::default(),
+            platform: OnceLock::new(),
+            futexes: crate::ipc::futex::Futexes::default(),
+            init_exit: OnceLock::new(),
+            init_stopped: OnceLock::new(),
+            session_end: OnceLock::new(),
+            forks: AtomicU64::new(0),
+        })
+    }
+
     /// The host window behind a store.
     pub fn window(&self, which: HostWindow) -> &Window {
         match which {

@@ -261,6 +261,7 @@ pub mod notify;
 mod slots;
 mod starter;
 
+pub use host::process_cpu;
 pub use starter::StartError;
 
 /// A running platform.

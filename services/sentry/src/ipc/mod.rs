@@ -1,5 +1,6 @@
-//! Inter-process communication that is used through descriptors: pipes, eventfd, epoll, Unix sockets, terminals.
+//! Inter-process communication that is used through descriptors (pipes, eventfd, epoll, Unix sockets, terminals), and futexes.
 
+pub mod futex;
 pub mod pipe;
 
 /// `FIONREAD`: bytes that can be read.

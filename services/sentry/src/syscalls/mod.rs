@@ -15,12 +15,22 @@ pub mod attr;
 pub mod blocking;
 pub mod dir;
 pub mod fd;
+pub mod files;
+pub mod futex;
+pub mod identity;
 pub mod lock;
+pub mod memory;
+pub mod names;
 pub mod open;
 pub mod pipe;
 pub mod poll;
+pub mod process;
 pub mod read_write;
+pub mod sched;
+pub mod signal;
 pub mod stat;
+pub mod system;
+pub mod time;
 
 pub use args::{Fd, FromArg, UserPtr, UserStr};
 
@@ -99,3 +109,84 @@ macro_rules! entry {
         }
     };
 }
+
+/// Numbers below this have a place in the dispatch table.
+const NUMBERS: usize = 480;
+
+/// The parts of the table, in the order of `docs/COMPATIBILITY.md`.
+pub fn families() -> Vec<(&'static str, &'static [Entry])> {
+    let mut all: Vec<(&'static str, &'static [Entry])> = vec![
+        ("memory", memory::TABLE),
+        ("processes", process::TABLE),
+        ("identity", identity::TABLE),
+        ("signals", signal::TABLE),
+        ("futexes", futex::TABLE),
+        ("time", time::TABLE),
+        ("scheduling", sched::TABLE),
+        ("system", system::TABLE),
+    ];
+    all.extend(files::families());
+    all
+}
+
+struct Dispatch {
+    by_number: Vec<Option<&'static Entry>>,
+    /// Calls that were made and are missing, by number.
+    missing: crate::sync::Mutex<std::collections::BTreeMap<u32, u64>>,
+}
+
+fn dispatch_table() -> &'static Dispatch {
+    static TABLE: std::sync::OnceLock<Dispatch> = std::sync::OnceLock::new();
+    TABLE.get_or_init(|| {
+        let mut by_number = vec![None; NUMBERS];
+        for (_, entries) in families() {
+            for e in entries {
+                if let Some(slot) = by_number.get_mut(e.number as usize) {
+                    *slot = Some(e);
+                }
+            }
+        }
+        Dispatch { by_number, missing: crate::sync::Mutex::default() }
+    })
+}
+
+/// Answers a call.
+pub fn dispatch(task: &Arc<Task>, number: u32, args: &[u64; 6]) -> SysResult {
+    let table = dispatch_table();
+    let entry = table.by_number.get(number as usize).copied().flatten();
+    let Some(entry) = entry else {
+        let mut missing = table.missing.lock();
+        // A container can make up numbers: only those that could be calls are counted one by one.
+        let key = if (number as usize) < NUMBERS { number } else { u32::MAX };
+        let count = missing.entry(key).or_insert(0);
+        *count += 1;
+        if *count == 1 {
+            let name = names::of(number);
+            let comm = String::from_utf8_lossy(&task.comm.read()).into_owned();
+            tracing::warn!(number, name, ?args, comm, "system call is missing");
+            task.kernel().log(format!("{comm}: system call {name} ({number}) is missing"));
+        }
+        return Err(Errno::ENOSYS);
+    };
+    if strace() {
+        let result = (entry.handler)(task, args);
+        let said = match &result {
+            Ok(Outcome::Value(v)) => format!("= {v:#x}"),
+            Ok(Outcome::Block(_)) => "...".into(),
+            Ok(Outcome::Special(_)) => "(trap)".into(),
+            Err(e) => format!("= {e}"),
+        };
+        let [a, b, c, d, e, f] = args;
+        tracing::debug!("{} {}({a:#x}, {b:#x}, {c:#x}, {d:#x}, {e:#x}, {f:#x}) {said}", task.tid(), entry.name);
+        return result;
+    }
+    (entry.handler)(task, args)
+}
+
+/// Whether calls are logged one by one (`--debug` with `COFFERDAM_STRACE`).
+fn strace() -> bool {
+    STRACE.load(std::sync::atomic::Ordering::Relaxed)
+}
+
+/// Set at start.
+pub static STRACE: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);

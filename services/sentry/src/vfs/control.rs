@@ -3,6 +3,7 @@
 //! The task side implements this; files use nothing else of it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::errno::Errno;
 use crate::task::Task;
@@ -28,21 +29,29 @@ pub trait ProcessControl {
     fn process(&self) -> i32;
 }
 
-/// Default RLIMIT_NOFILE, as systemd and container engines set it.
-const DEFAULT_NOFILE: u64 = 20_000;
-
 impl ProcessControl for Task {
     fn limit(&self, which: u32) -> u64 {
-        if which == RLIMIT_NOFILE { DEFAULT_NOFILE } else { u64::MAX }
+        self.group().limit(which as usize).soft
     }
-    fn post_signal(self: &Arc<Self>, _signal: i32) {}
-    fn swap_signal_mask(self: &Arc<Self>, _mask: u64) -> u64 {
-        0
+    fn post_signal(self: &Arc<Self>, signal: i32) {
+        self.signal_self(signal);
     }
-    fn restore_signal_mask(self: &Arc<Self>, _old: u64, _interrupted: bool) {}
-    fn unshare_files(&self) {}
+    fn unshare_files(&self) {
+        let own = self.files().fork();
+        self.set_files(own);
+    }
+    fn swap_signal_mask(self: &Arc<Self>, mask: u64) -> u64 {
+        self.mask.swap(mask & !((1 << 8) | (1 << 18)), Ordering::Relaxed)
+    }
+    fn restore_signal_mask(self: &Arc<Self>, old: u64, interrupted: bool) {
+        if interrupted {
+            self.state.lock().saved_mask = Some(old);
+        } else {
+            self.mask.store(old, Ordering::Relaxed);
+        }
+    }
     fn process(&self) -> i32 {
-        self.tid()
+        self.pid()
     }
 }
 
