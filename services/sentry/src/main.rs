@@ -33,6 +33,7 @@ use cofferdam_control::sentry::{FromSentry, PlatformChoice, SentryOrders};
 use cofferdam_ninep::client::Client;
 use cofferdam_platform::{Platform, Setup, notify};
 use cofferdam_shm::Window;
+use cofferdam_transport::Channel as Wire;
 
 use crate::filesystems::stdio::StdioHub;
 use crate::kernel::Kernel;
@@ -123,8 +124,9 @@ fn run(channel: &Arc<Channel>) -> Result<(), Failure> {
     phase("walls");
     tracing::info!(?raised, platform_name, "walls are up");
 
-    let files = Client::connect(files_socket)?;
-    let stdio = StdioHub::new(Client::connect(stdio_socket)?)?;
+    let cache_window = kernel.cache.window().clone();
+    let files = Client::connect(Wire::new(files_socket)?, Some(cache_window))?;
+    let stdio = StdioHub::new(Client::connect(Wire::new(stdio_socket)?, None)?)?;
     let timers = kernel.timers.clone();
     std::thread::Builder::new().name("timers".into()).stack_size(128 << 10).spawn(move || timers.run())?;
     let serving = platform.clone();

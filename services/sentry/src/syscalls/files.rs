@@ -1,6 +1,6 @@
 //! The families of calls about files.
 
-use super::{Entry, attr, dir, fd, lock, open, pipe, read_write, stat};
+use super::{Entry, attr, dir, fd, lock, open, pipe, poll, read_write, stat};
 
 /// Their tables.
 pub fn families() -> Vec<(&'static str, &'static [Entry])> {
@@ -13,5 +13,6 @@ pub fn families() -> Vec<(&'static str, &'static [Entry])> {
         ("attributes", attr::TABLE),
         ("locks", lock::TABLE),
         ("pipes", pipe::TABLE),
+        ("waiting for files", poll::TABLE),
     ]
 }

@@ -24,6 +24,7 @@ pub mod memory;
 pub mod names;
 pub mod open;
 pub mod pipe;
+pub mod poll;
 pub mod process;
 pub mod read_write;
 pub mod sched;

@@ -35,9 +35,14 @@ impl FsContext {
 
     /// A copy for a forked process.
     pub fn fork(&self) -> Arc<FsContext> {
+        Arc::new(self.duplicate())
+    }
+
+    /// A copy.
+    pub fn duplicate(&self) -> FsContext {
         let p = self.places.read();
         let places = Places { root: p.root.clone(), cwd: p.cwd.clone(), namespace: p.namespace.clone() };
-        Arc::new(Self { places: RwLock::new(places), umask: AtomicU32::new(self.umask()) })
+        Self { places: RwLock::new(places), umask: AtomicU32::new(self.umask()) }
     }
 
     /// Goes on in a copy of the mount namespace (`CLONE_NEWNS`).

@@ -3,6 +3,7 @@
 //! The task side implements this; files use nothing else of it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::errno::Errno;
 use crate::task::Task;
@@ -18,6 +19,10 @@ pub trait ProcessControl {
     fn limit(&self, which: u32) -> u64;
     /// Posts a signal to the task itself (SIGPIPE, SIGXFSZ).
     fn post_signal(self: &Arc<Self>, signal: i32);
+    /// Blocks these signals instead for the time of a call (`ppoll(2)`); the old mask.
+    fn swap_signal_mask(self: &Arc<Self>, mask: u64) -> u64;
+    /// Ends that. `interrupted`: only after the handler of the signal that interrupted the call has been set up.
+    fn restore_signal_mask(self: &Arc<Self>, old: u64, interrupted: bool);
     /// Goes on with a descriptor table of its own (`CLONE_FILES` undone).
     fn unshare_files(&self);
     /// The process id.
@@ -34,6 +39,16 @@ impl ProcessControl for Task {
     fn unshare_files(&self) {
         let own = self.files().fork();
         self.set_files(own);
+    }
+    fn swap_signal_mask(self: &Arc<Self>, mask: u64) -> u64 {
+        self.mask.swap(mask & !((1 << 8) | (1 << 18)), Ordering::Relaxed)
+    }
+    fn restore_signal_mask(self: &Arc<Self>, old: u64, interrupted: bool) {
+        if interrupted {
+            self.state.lock().saved_mask = Some(old);
+        } else {
+            self.mask.store(old, Ordering::Relaxed);
+        }
     }
     fn process(&self) -> i32 {
         self.pid()
