@@ -41,7 +41,12 @@ impl Gofer {
         let (stdio, stdio_far) = Channel::pair().unwrap();
         let root = files::open_path(dir.path());
         let export = Export { name: "root".into(), read_only: false, kind: ExportKind::Directory };
-        let orders = GoferOrders { sandbox: "t".into(), exports: vec![export], log: LogSettings::default(), cache_size: 1 << 30 };
+        let orders = GoferOrders {
+            sandbox: "t".into(),
+            exports: vec![export],
+            log: LogSettings::default(),
+            cache_size: 1 << 30,
+        };
         control.send(&orders, &[files_far.as_fd(), stdio_far.as_fd(), window.fd(), root.as_fd()]).unwrap();
         drop((files_far, stdio_far));
         let (ready, _) = control.receive::<FromGofer>().unwrap().unwrap();

@@ -19,7 +19,11 @@ fn time(what: &str, times: u32, mut one: impl FnMut()) {
         })
         .collect();
     all.sort_unstable();
-    println!("{what:45} median {:>9.2} us   p99 {:>9.2} us", all[all.len() / 2] as f64 / 1e3, all[all.len() * 99 / 100] as f64 / 1e3);
+    println!(
+        "{what:45} median {:>9.2} us   p99 {:>9.2} us",
+        all[all.len() / 2] as f64 / 1e3,
+        all[all.len() * 99 / 100] as f64 / 1e3
+    );
 }
 
 fn find(c: &Client, dir: &Fid, count: &mut u64) {
@@ -89,7 +93,10 @@ fn figures() {
         let ours = begin.elapsed();
         let begin = Instant::now();
         let native = std::process::Command::new("find").args(["/usr", "-size", "+1000000"]).output().unwrap();
-        println!("{pass} walk of /usr with attributes: {count} entries in {ours:?}; native find -size: {:?}", begin.elapsed());
+        println!(
+            "{pass} walk of /usr with attributes: {count} entries in {ours:?}; native find -size: {:?}",
+            begin.elapsed()
+        );
         assert!(native.status.success());
     }
 }
