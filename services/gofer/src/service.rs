@@ -144,8 +144,10 @@ pub fn run(control: Arc<Control>, confinement: Confinement) -> Result<(), Servic
             session.work(&files);
             drop((session, files));
             // A thread that ends makes calls that the policy has no other need for.
-            while confinement != Confinement::None {
-                std::thread::park();
+            if confinement != Confinement::None {
+                loop {
+                    std::thread::park();
+                }
             }
         };
         std::thread::Builder::new().name("files".to_owned()).spawn(work).map_err(host("thread"))?;
