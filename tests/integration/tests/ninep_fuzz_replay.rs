@@ -1,6 +1,7 @@
 //! The fuzz targets without a fuzzer: the seed corpus, and some thousand mutations of it, on every `cargo test`.
 //!
 //! `COFFERDAM_WRITE_CORPUS=1` writes the seeds anew (after a change of the protocol).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use std::path::{Path, PathBuf};
 
