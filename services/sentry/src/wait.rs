@@ -51,7 +51,8 @@ bitflags::bitflags! {
 
 impl PollMask {
     /// What a reader waits for.
-    pub const READ: PollMask = PollMask::IN.union(PollMask::RDNORM).union(PollMask::HUP).union(PollMask::ERR).union(PollMask::RDHUP);
+    pub const READ: PollMask =
+        PollMask::IN.union(PollMask::RDNORM).union(PollMask::HUP).union(PollMask::ERR).union(PollMask::RDHUP);
     /// What a writer waits for.
     pub const WRITE: PollMask = PollMask::OUT.union(PollMask::WRNORM).union(PollMask::HUP).union(PollMask::ERR);
 }

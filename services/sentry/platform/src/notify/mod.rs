@@ -1,0 +1,768 @@
+//! The `notify` platform: seccomp user notification.
+//!
+//! One listener serves all stubs of the sandbox, since stubs are copies of the template and inherit its filter. Serving
+//! threads receive from it; with synchronous wake-up the host keeps a stub and the thread that serves it on one core.
+//! Most calls are answered without the stub's registers. Calls that change registers or memory, faults and interrupts
+//! end in the stub's signal handler, which reports and runs orders (see `stub/main.rs`).
+//!
+//! What holds whatever a stub does: a notification is let through (`CONTINUE`) only if it is the next order of that very
+//! thread, number and all arguments, or a call that the kernel passed through by name; everything else gets a result
+//! and no effect. Locks: `Thread::state` before `Shared::{expected, pool, processes, threads}`; none is held while the
+//! kernel behind [`GuestThread`] runs.
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+
+use crate::frame::SlotFrame;
+use crate::layout::*;
+use crate::slots::{MmSlots, Slots, address};
+use crate::starter::{StartError, last};
+use crate::{
+    Answer, Call, Frame, GUEST_BOTTOM, GUEST_TOP, GuestThread, HostThread, MemoryError, Order, Pages, Platform,
+    Registers, Setup, Trap, host,
+};
+
+mod filter;
+
+/// Serving threads that may exist at once.
+const MAX_WORKERS: usize = 64;
+
+const RECV: u64 = 0xc050_2100;
+const SEND: u64 = 0xc018_2101;
+const SET_FLAGS: u64 = 0x4008_2104;
+const SYNC_WAKE_UP: u64 = 1;
+const CONTINUE: u32 = 1;
+
+const EPERM: i64 = -1;
+const EAGAIN: i64 = -11;
+
+/// `struct seccomp_notif`.
+#[repr(C)]
+#[derive(Default)]
+struct Notification {
+    id: u64,
+    pid: u32,
+    flags: u32,
+    nr: i32,
+    arch: u32,
+    ip: u64,
+    args: [u64; 6],
+}
+
+/// `struct seccomp_notif_resp`.
+#[repr(C)]
+struct Response {
+    id: u64,
+    val: i64,
+    error: i32,
+    flags: u32,
+}
+
+fn lock<T: ?Sized>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The platform.
+pub struct Notify {
+    shared: Arc<Shared>,
+    vdso: (u64, u64),
+}
+
+struct Shared {
+    listener: OwnedFd,
+    slots: Arc<Slots>,
+    /// By host thread id.
+    threads: RwLock<HashMap<i32, Arc<Thread>>>,
+    /// Threads ordered but not yet heard of, by the offset of their slot.
+    expected: Mutex<HashMap<u64, Arc<Thread>>>,
+    processes: Mutex<HashMap<i32, Arc<Process>>>,
+    pool: Mutex<Pool>,
+    /// Serving threads that wait for a notification.
+    receiving: AtomicUsize,
+    workers: AtomicUsize,
+    after: fn(),
+    pipe: Mutex<Option<OwnedFd>>,
+}
+
+struct Pool {
+    template: Option<Arc<Thread>>,
+    /// Whether the template waits for orders.
+    idle: bool,
+    wanted: VecDeque<Arc<dyn GuestThread>>,
+}
+
+/// A host process and the slots mapped in its memory.
+struct Process {
+    /// Host process id; 0 until its first thread has been heard of.
+    id: AtomicI32,
+    mm: Arc<MmSlots>,
+    /// Killed on purpose.
+    doomed: AtomicBool,
+}
+
+struct Thread {
+    shared: Weak<Shared>,
+    slot: u64,
+    /// Whether its first act is to map its group of slots.
+    maps: bool,
+    tid: AtomicI32,
+    process: Arc<Process>,
+    guest: Mutex<Option<Arc<dyn GuestThread>>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    stop: Stop,
+    orders: VecDeque<[u64; 7]>,
+    /// The thread that the last of the orders makes, and the group mapped for it.
+    child: Option<(Arc<Thread>, Option<u64>)>,
+    started: bool,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Stop {
+    #[default]
+    Running,
+    /// In a call: notification, call number.
+    Call(u64, i32),
+    /// In a trap: notification, address of the ucontext.
+    Trap(u64, u64),
+}
+
+/// Whether the host can run the platform, and why not.
+pub fn probe() -> Result<(), String> {
+    let action: u32 = 0x7fc0_0000;
+    // SAFETY: SECCOMP_GET_ACTION_AVAIL reads one u32.
+    let r = unsafe { libc::syscall(libc::SYS_seccomp, 2, 0, &action) };
+    if r != 0 {
+        return Err(format!("no seccomp user notification ({})", std::io::Error::last_os_error()));
+    }
+    Ok(())
+}
+
+impl Notify {
+    /// Starts starter and template. The calling process must have one thread and must not be confined yet.
+    pub fn start(setup: Setup) -> Result<Self, StartError> {
+        let started = crate::starter::start(&setup, 1, &filter::compile())?;
+        // SAFETY: these calls touch no memory of ours; the template is our descendant.
+        let listener = unsafe {
+            let pidfd = libc::syscall(libc::SYS_pidfd_open, started.template, 0);
+            if pidfd < 0 {
+                return Err(last("pidfd_open of the template"));
+            }
+            let pidfd = OwnedFd::from_raw_fd(pidfd as i32);
+            let fd = libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), started.listener, 0);
+            if fd < 0 {
+                return Err(last("pidfd_getfd of the listener"));
+            }
+            OwnedFd::from_raw_fd(fd as i32)
+        };
+        // Linux 6.6 and later; without it the platform works, but slower.
+        // SAFETY: the ioctl takes its argument by value.
+        if unsafe { libc::ioctl(listener.as_raw_fd(), SET_FLAGS, SYNC_WAKE_UP) } != 0 {
+            tracing::warn!("no synchronous wake-up for user notification: {}", std::io::Error::last_os_error());
+        }
+        let mm = MmSlots::with_group(&started.slots, 0);
+        let process = Arc::new(Process { id: AtomicI32::new(started.template), mm, doomed: AtomicBool::new(false) });
+        let shared = Arc::new(Shared {
+            listener,
+            slots: started.slots,
+            threads: RwLock::default(),
+            expected: Mutex::default(),
+            processes: Mutex::new(HashMap::from([(started.template, process.clone())])),
+            pool: Mutex::new(Pool { template: None, idle: false, wanted: VecDeque::new() }),
+            receiving: AtomicUsize::new(0),
+            workers: AtomicUsize::new(0),
+            after: setup.after,
+            pipe: Mutex::new(Some(started.pipe)),
+        });
+        let template = Arc::new(Thread {
+            shared: Arc::downgrade(&shared),
+            slot: 0,
+            maps: false,
+            tid: AtomicI32::new(started.template),
+            process,
+            guest: Mutex::new(None),
+            state: Mutex::default(),
+        });
+        *lock(&template.guest) =
+            Some(Arc::new(Template { shared: Arc::downgrade(&shared), listener: started.listener }));
+        SlotFrame::start(&shared.slots.window, 0, &Registers::default());
+        shared.threads.write().unwrap_or_else(PoisonError::into_inner).insert(started.template, template.clone());
+        lock(&shared.pool).template = Some(template);
+        Ok(Self { shared, vdso: started.vdso })
+    }
+}
+
+impl Platform for Notify {
+    fn new_process(&self, guest: Arc<dyn GuestThread>) {
+        lock(&self.shared.pool).wanted.push_back(guest);
+        self.shared.serve_wanted();
+    }
+
+    fn vdso(&self) -> (u64, u64) {
+        self.vdso
+    }
+
+    fn run(&self) -> ! {
+        if let Some(pipe) = lock(&self.shared.pipe).take() {
+            let shared = self.shared.clone();
+            let reaper = std::thread::Builder::new().name("reaper".into()).stack_size(64 << 10);
+            if let Err(e) = reaper.spawn(move || shared.reap(&pipe)) {
+                tracing::error!("no thread to reap stubs: {e}");
+                std::process::exit(70);
+            }
+        }
+        self.shared.clone().more_workers();
+        self.shared.clone().work()
+    }
+
+    fn descriptors(&self) -> Vec<i32> {
+        let pipe = lock(&self.shared.pipe).as_ref().map(AsRawFd::as_raw_fd);
+        [Some(self.shared.listener.as_raw_fd()), Some(self.shared.slots.window.fd().as_raw_fd()), pipe]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    fn name(&self) -> &'static str {
+        "notify"
+    }
+}
+
+/// The template's guest side: it only waits for orders.
+struct Template {
+    shared: Weak<Shared>,
+    listener: i32,
+}
+
+impl GuestThread for Template {
+    fn attach(&self, _: Arc<dyn HostThread>) {}
+
+    fn call(self: Arc<Self>, _: Call) -> Answer {
+        Answer::Return(EPERM)
+    }
+
+    fn trap(self: Arc<Self>, trap: Trap, _: &mut dyn Frame) -> Answer {
+        let Some(shared) = self.shared.upgrade() else { return Answer::Park };
+        match trap {
+            // The first order: forget the listener.
+            Trap::Start => Answer::Orders(vec![Order::Close(self.listener)]),
+            _ => {
+                // Marked idle only once its stop is recorded, which `stopped` below the caller does before the trap:
+                // so the next order may be given right away.
+                lock(&shared.pool).idle = true;
+                Answer::Park
+            }
+        }
+    }
+
+    fn lost(self: Arc<Self>, signal: i32) {
+        tracing::error!("the stub template died of signal {signal}: no new processes can be made");
+        std::process::exit(70);
+    }
+}
+
+impl Shared {
+    /// Orders the next wanted process from the template, if it is idle.
+    fn serve_wanted(&self) {
+        let (template, guest) = {
+            let mut pool = lock(&self.pool);
+            if !pool.idle {
+                return;
+            }
+            let Some(template) = pool.template.clone() else { return };
+            let Some(guest) = pool.wanted.pop_front() else { return };
+            pool.idle = false;
+            (template, guest)
+        };
+        template.answer(Answer::Orders(vec![Order::Clone {
+            guest,
+            thread: false,
+            share_memory: false,
+            registers: Registers::default(),
+            fs: Some(0),
+        }]));
+    }
+
+    /// Another serving thread, unless there are enough.
+    fn more_workers(self: Arc<Self>) {
+        if self.workers.fetch_add(1, Ordering::Relaxed) >= MAX_WORKERS {
+            self.workers.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        let builder = std::thread::Builder::new().name("worker".into()).stack_size(256 << 10);
+        let shared = self.clone();
+        if let Err(e) = builder.spawn(move || shared.work()) {
+            self.workers.fetch_sub(1, Ordering::Relaxed);
+            tracing::warn!("no further serving thread: {e}");
+        }
+    }
+
+    fn work(self: Arc<Self>) -> ! {
+        loop {
+            let mut n = Notification::default();
+            self.receiving.fetch_add(1, Ordering::Relaxed);
+            // SAFETY: the ioctl fills one struct seccomp_notif, which must be zeroed before.
+            let r = unsafe { libc::ioctl(self.listener.as_raw_fd(), RECV, &raw mut n) };
+            let left = self.receiving.fetch_sub(1, Ordering::Relaxed) - 1;
+            if r != 0 {
+                let e = std::io::Error::last_os_error();
+                match e.raw_os_error() {
+                    // Interrupted, or the stub was gone before the notification was picked up.
+                    Some(libc::EINTR | libc::ENOENT) => continue,
+                    _ => {
+                        tracing::error!("receiving notifications: {e}");
+                        std::process::exit(70);
+                    }
+                }
+            }
+            if left == 0 {
+                self.clone().more_workers();
+            }
+            self.serve(&n);
+            self.serve_wanted();
+            (self.after)();
+        }
+    }
+
+    fn send(&self, id: u64, val: i64, flags: u32) {
+        let response = Response { id, val, error: 0, flags };
+        // SAFETY: the ioctl reads one struct seccomp_notif_resp. ENOENT: the thread died meanwhile, which is told elsewhere.
+        unsafe { libc::ioctl(self.listener.as_raw_fd(), SEND, &raw const response) };
+    }
+
+    /// The thread behind a notification; threads heard of for the first time are bound to the clone that made them.
+    fn thread(&self, n: &Notification) -> Option<Arc<Thread>> {
+        let tid = n.pid as i32;
+        if let Some(t) = self.threads.read().unwrap_or_else(PoisonError::into_inner).get(&tid) {
+            return Some(t.clone());
+        }
+        let said = if n.nr == 9 {
+            n.args[0].checked_sub(SLOTS)?
+        } else if n.nr as u64 == REPORT && n.args[0] == START {
+            n.args[2].checked_sub(SLOTS + START_CONTEXT)?
+        } else {
+            return None;
+        };
+        let t = lock(&self.expected).remove(&said)?;
+        t.tid.store(tid, Ordering::Release);
+        let _ = t.process.id.compare_exchange(0, tid, Ordering::AcqRel, Ordering::Acquire);
+        if t.maps {
+            lock(&t.state).orders.push_back([9, address(t.slot), GROUP * SLOT, 3, 0x11, SLOTS_FD as u64, t.slot]);
+        }
+        lock(&self.processes).entry(t.process.id.load(Ordering::Acquire)).or_insert_with(|| t.process.clone());
+        self.threads.write().unwrap_or_else(PoisonError::into_inner).insert(tid, t.clone());
+        if t.process.doomed.load(Ordering::Acquire) {
+            host::kill(t.process.id.load(Ordering::Acquire));
+        }
+        Some(t)
+    }
+
+    fn serve(self: &Arc<Self>, n: &Notification) {
+        let Some(thread) = self.thread(n) else {
+            // A thread nobody ordered cannot exist; one that is being killed may still knock.
+            self.send(n.id, EPERM, 0);
+            return;
+        };
+        if n.nr as u64 == REPORT {
+            thread.reported(n);
+            return;
+        }
+        let guest = {
+            let mut state = lock(&thread.state);
+            let said = [n.nr as u64, n.args[0], n.args[1], n.args[2], n.args[3], n.args[4], n.args[5]];
+            if let Some(next) = state.orders.front() {
+                let ok = *next == said && n.arch == 0xc000_003e;
+                if ok {
+                    state.orders.pop_front();
+                }
+                drop(state);
+                if ok {
+                    if said[0] == 60 {
+                        thread.leave(self);
+                    }
+                    self.send(n.id, 0, CONTINUE);
+                } else {
+                    tracing::warn!(tid = n.pid, nr = n.nr, "a stub made a call that is not its order: refused");
+                    self.send(n.id, EPERM, 0);
+                }
+                return;
+            }
+            if filter::TRAPPED.contains(&(n.nr as u32)) && n.arch == 0xc000_003e {
+                // From the stub's own text, but nobody ordered it.
+                drop(state);
+                self.send(n.id, EPERM, 0);
+                return;
+            }
+            state.stop = Stop::Call(n.id, n.nr);
+            lock(&thread.guest).clone()
+        };
+        let Some(guest) = guest else {
+            self.send(n.id, EPERM, 0);
+            return;
+        };
+        let number = if n.arch == 0xc000_003e { n.nr as u32 } else { u32::MAX };
+        let answer = guest.call(Call { number, args: n.args, ip: n.ip });
+        thread.finish(answer);
+    }
+
+    /// Learns of stub processes that ended.
+    fn reap(&self, pipe: &OwnedFd) {
+        let mut message = [0u8; 8];
+        loop {
+            // SAFETY: read fills the array; messages of 8 bytes are written to the pipe atomically.
+            let n = unsafe { libc::read(pipe.as_raw_fd(), message.as_mut_ptr().cast(), 8) };
+            if n != 8 {
+                if n < 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::EINTR) {
+                    continue;
+                }
+                tracing::error!("the stub starter is gone");
+                std::process::exit(70);
+            }
+            let word =
+                |at: usize| message.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, i32::from_le_bytes);
+            let (pid, status) = (word(0), word(4));
+            let Some(process) = lock(&self.processes).remove(&pid) else { continue };
+            let gone: Vec<Arc<Thread>> = {
+                let mut threads = self.threads.write().unwrap_or_else(PoisonError::into_inner);
+                let of = threads.values().filter(|t| Arc::ptr_eq(&t.process, &process)).cloned().collect::<Vec<_>>();
+                for t in &of {
+                    threads.remove(&t.tid.load(Ordering::Acquire));
+                }
+                of
+            };
+            for thread in gone {
+                thread.process.mm.give(thread.slot);
+                let guest = lock(&thread.guest).take();
+                if let Some(guest) = guest
+                    && !process.doomed.load(Ordering::Acquire)
+                {
+                    guest.lost(if libc::WIFSIGNALED(status) { libc::WTERMSIG(status) } else { libc::SIGKILL });
+                }
+            }
+            (self.after)();
+        }
+    }
+}
+
+impl Thread {
+    /// A report of the stub's handler.
+    fn reported(self: &Arc<Self>, n: &Notification) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        let Some(frame) = SlotFrame::at(&shared.slots.window, self.slot, n.args[2]) else {
+            tracing::warn!(tid = n.pid, "a stub reported a frame outside its slot: process ended");
+            self.kill_lost();
+            return;
+        };
+        let kind = n.args[0];
+        let trap = {
+            let mut state = lock(&self.state);
+            state.stop = Stop::Trap(n.id, n.args[2]);
+            match kind {
+                START if !state.started => {
+                    state.started = true;
+                    Trap::Start
+                }
+                DONE => {
+                    state.orders.clear();
+                    let result = n.args[1] as i64;
+                    if let Some((child, group)) = state.child.take()
+                        && (-4095..0).contains(&result)
+                    {
+                        lock(&shared.expected).remove(&child.slot);
+                        match group {
+                            Some(group) => self.process.mm.forget_group(group),
+                            None => child.process.mm.give(child.slot),
+                        }
+                        *lock(&child.guest) = None;
+                    }
+                    Trap::Ordered(if (-4095..0).contains(&result) { result } else { 0 })
+                }
+                31 => {
+                    let r = frame.registers();
+                    Trap::Call(Call {
+                        number: u32::try_from(r.rax).unwrap_or(u32::MAX),
+                        args: [r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9],
+                        ip: r.rip,
+                    })
+                }
+                4 | 5 | 7 | 8 | 11 => {
+                    let info = n.args[1];
+                    let at = info.checked_sub(SLOTS).filter(|at| *at >= self.slot && *at + 128 <= self.slot + SLOT);
+                    let (code, address) =
+                        at.map_or((0x80, 0), |at| (shared.slots.word(at + 8) as i32, shared.slots.word(at + 16)));
+                    let (error, number) = frame.fault();
+                    Trap::Fault { signal: kind as i32, code, address, error, number }
+                }
+                _ => Trap::Interrupt,
+            }
+        };
+        let guest = lock(&self.guest).clone();
+        let Some(guest) = guest else { return };
+        if trap == Trap::Start {
+            guest.attach(Arc::new(self.clone()));
+        }
+        let mut frame = frame;
+        let answer = guest.trap(trap, &mut frame);
+        self.finish(answer);
+    }
+
+    /// Carries out an answer to the current stop.
+    fn finish(self: &Arc<Self>, mut answer: Answer) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        loop {
+            let stop = {
+                let mut state = lock(&self.state);
+                if matches!(answer, Answer::Park) {
+                    return;
+                }
+                std::mem::replace(&mut state.stop, Stop::Running)
+            };
+            match (stop, answer) {
+                (Stop::Running, _) | (_, Answer::Park) => return,
+                (Stop::Call(id, _), Answer::Return(v)) => return shared.send(id, v, 0),
+                (Stop::Call(id, _), Answer::ReturnThenTrap(v)) => {
+                    host::interrupt(self.process.id.load(Ordering::Acquire), self.tid.load(Ordering::Acquire));
+                    return shared.send(id, v, 0);
+                }
+                (Stop::Call(id, nr), Answer::PassThrough) => {
+                    // Only what changes the caller's own memory map or registers: munmap, mprotect, madvise, arch_prctl.
+                    let ok = matches!(nr, 10 | 11 | 28 | 158);
+                    return shared.send(id, if ok { 0 } else { EPERM }, if ok { CONTINUE } else { 0 });
+                }
+                (Stop::Call(id, nr), Answer::Exit) => {
+                    if nr == 60 {
+                        self.leave(&shared);
+                        return shared.send(id, 0, CONTINUE);
+                    }
+                    // Ask again in a trap; the guest answers Exit again, which is ordered there.
+                    host::interrupt(self.process.id.load(Ordering::Acquire), self.tid.load(Ordering::Acquire));
+                    return shared.send(id, EAGAIN, 0);
+                }
+                (Stop::Call(id, _), Answer::Resume | Answer::Orders(_)) => return shared.send(id, EPERM, 0),
+                (Stop::Trap(id, uc), Answer::Return(v)) => {
+                    if let Some(mut f) = SlotFrame::at(&shared.slots.window, self.slot, uc) {
+                        f.set_result(v);
+                    }
+                    return shared.send(id, 0, 0);
+                }
+                (Stop::Trap(id, _), Answer::Resume | Answer::PassThrough) => return shared.send(id, 0, 0),
+                (Stop::Trap(id, uc), Answer::ReturnThenTrap(v)) => {
+                    let Some(mut f) = SlotFrame::at(&shared.slots.window, self.slot, uc) else { return };
+                    f.set_result(v);
+                    lock(&self.state).stop = Stop::Trap(id, uc);
+                    let Some(guest) = lock(&self.guest).clone() else { return };
+                    answer = guest.trap(Trap::Interrupt, &mut f);
+                }
+                (Stop::Trap(id, _), Answer::Exit) => {
+                    let order = [60, 0, 0, 0, 0, 0, 0];
+                    lock(&self.state).orders = VecDeque::from([order]);
+                    let words = [60, 0, 0, 0, 0, 0, 0, 0];
+                    if shared.slots.put_order(self.slot, 0, &words).is_ok() {
+                        return shared.send(id, 1, 0);
+                    }
+                    return self.kill_lost();
+                }
+                (Stop::Trap(id, uc), Answer::Orders(orders)) => match self.prepare(&shared, uc, orders) {
+                    Some(count) => return shared.send(id, count, 0),
+                    None => {
+                        // No slot or no room: as if the host had refused the first order.
+                        lock(&self.state).stop = Stop::Trap(id, uc);
+                        let Some(mut f) = SlotFrame::at(&shared.slots.window, self.slot, uc) else { return };
+                        let Some(guest) = lock(&self.guest).clone() else { return };
+                        answer = guest.trap(Trap::Ordered(EAGAIN), &mut f);
+                    }
+                },
+            }
+        }
+    }
+
+    /// Writes orders to the slot and remembers them; how many there are. `None` if they cannot be given.
+    fn prepare(self: &Arc<Self>, shared: &Arc<Shared>, uc: u64, orders: Vec<Order>) -> Option<i64> {
+        let mut calls: Vec<[u64; 8]> = Vec::with_capacity(orders.len() + 2);
+        let mut child = None;
+        let last = orders.len().saturating_sub(1);
+        for (i, order) in orders.into_iter().enumerate() {
+            if let Order::Clone { guest, thread, share_memory, registers, fs } = order {
+                if i != last {
+                    return None;
+                }
+                child =
+                    Some(self.prepare_clone(shared, uc, &mut calls, guest, thread, share_memory, &registers, fs)?);
+            } else {
+                calls.push(raw(&order)?);
+            }
+        }
+        if calls.is_empty() || calls.len() > MAX_ORDERS {
+            return None;
+        }
+        for (i, words) in calls.iter().enumerate() {
+            shared.slots.put_order(self.slot, i as u64, words).ok()?;
+        }
+        let mut state = lock(&self.state);
+        state.orders = calls.iter().map(|w| [w[0], w[1], w[2], w[3], w[4], w[5], w[6]]).collect();
+        state.child = child;
+        Some(calls.len() as i64)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn prepare_clone(
+        self: &Arc<Self>,
+        shared: &Arc<Shared>,
+        uc: u64,
+        calls: &mut Vec<[u64; 8]>,
+        guest: Arc<dyn GuestThread>,
+        thread: bool,
+        share_memory: bool,
+        registers: &Registers,
+        fs: Option<u64>,
+    ) -> Option<(Arc<Thread>, Option<u64>)> {
+        let (mm, slot, group) = if share_memory || thread {
+            let new = self.process.mm.take()?;
+            if let Some(group) = new.map {
+                let (at, len) = (address(group), GROUP * SLOT);
+                calls.push([9, at, len, 3, 0x11, SLOTS_FD as u64, group, 0]);
+                // MADV_DONTFORK
+                calls.push([28, at, len, 10, 0, 0, 0, 0]);
+            }
+            (self.process.mm.clone(), new.slot, new.map)
+        } else {
+            let mm = MmSlots::new(&shared.slots)?;
+            let slot = mm.first();
+            (mm, slot, None)
+        };
+        let process = if thread {
+            self.process.clone()
+        } else {
+            Arc::new(Process { id: AtomicI32::new(0), mm, doomed: AtomicBool::new(false) })
+        };
+        let maps = !(share_memory || thread);
+        let child = Arc::new(Thread {
+            shared: self.shared.clone(),
+            slot,
+            maps,
+            tid: AtomicI32::new(0),
+            process,
+            guest: Mutex::new(Some(guest)),
+            state: Mutex::default(),
+        });
+        let mut start = SlotFrame::start(&shared.slots.window, slot, registers);
+        if let Some(parent) = SlotFrame::at(&shared.slots.window, self.slot, uc) {
+            let state = parent.extended_state();
+            start.set_extended_state((!state.is_empty()).then_some(state.as_slice()));
+        }
+        debug_assert_eq!(start.uc_address(), address(slot + START_CONTEXT));
+        lock(&shared.expected).insert(slot, child.clone());
+        const VM: u64 = 0x100;
+        const THREAD: u64 = VM | 0x200 | 0x400 | 0x800 | 0x1_0000 | 0x4_0000;
+        const PARENT: u64 = 0x8000;
+        const SETTLS: u64 = 0x8_0000;
+        let flags = match (thread, share_memory) {
+            (true, _) => THREAD,
+            (false, true) => VM | PARENT | 17,
+            (false, false) => PARENT | 17,
+        } | if fs.is_some() { SETTLS } else { 0 };
+        let mark = address(slot) | u64::from(maps);
+        calls.push([56, flags, 0, 0, 0, fs.unwrap_or(0), 0, mark]);
+        Some((child, group))
+    }
+
+    /// The thread is about to end, in the host's hands: no longer found by its id, and its slot is free.
+    fn leave(&self, shared: &Shared) {
+        shared.threads.write().unwrap_or_else(PoisonError::into_inner).remove(&self.tid.load(Ordering::Acquire));
+        *lock(&self.guest) = None;
+        self.process.mm.give(self.slot);
+    }
+
+    /// Ends the process because of what its stub did; the guest hears of it when the process is reaped.
+    fn kill_lost(&self) {
+        host::kill(self.process.id.load(Ordering::Acquire));
+    }
+}
+
+/// The host call of an order, with a zero last word. `None` for one that would reach outside the container's memory.
+fn raw(order: &Order) -> Option<[u64; 8]> {
+    let within = |address: u64, len: u64| {
+        (address >= GUEST_BOTTOM && address.checked_add(len)? <= GUEST_TOP && address.is_multiple_of(4096))
+            .then_some(())
+    };
+    const FIXED: u64 = 0x10;
+    const NORESERVE: u64 = 0x4000;
+    const POPULATE: u64 = 0x8000;
+    match *order {
+        Order::Map { address, len, prot, pages, populate } => {
+            within(address, len)?;
+            let populate = if populate { POPULATE } else { 0 };
+            let (kind, fd, offset) = match pages {
+                Pages::Anonymous => (0x22, !0, 0),
+                Pages::Window { window, offset, shared } => {
+                    let fd = i32::try_from(window).ok().filter(|w| *w < WINDOWS)? + WINDOW_FD;
+                    (if shared { 1 } else { 2 }, fd as u64, offset)
+                }
+            };
+            Some([9, address, len, prot as u64, kind | FIXED | NORESERVE | populate, fd, offset, 0])
+        }
+        Order::Unmap { address, len } => {
+            within(address, len)?;
+            Some([11, address, len, 0, 0, 0, 0, 0])
+        }
+        Order::Protect { address, len, prot } => {
+            within(address, len)?;
+            Some([10, address, len, prot as u64, 0, 0, 0, 0])
+        }
+        Order::Remap { from, old_len, new_len, to, keep } => {
+            within(from, old_len)?;
+            within(to, new_len)?;
+            let flags = if from == to { 0 } else { 3 } | if keep { 4 } else { 0 };
+            Some([25, from, old_len, new_len, flags, if from == to { 0 } else { to }, 0, 0])
+        }
+        Order::Advise { address, len, advice } => {
+            within(address, len)?;
+            Some([28, address, len, advice as u64, 0, 0, 0, 0])
+        }
+        Order::SetFs(base) => Some([158, 0x1002, base, 0, 0, 0, 0, 0]),
+        Order::Close(fd) => Some([3, fd as u64, 0, 0, 0, 0, 0, 0]),
+        Order::Clone { .. } => None,
+    }
+}
+
+impl HostThread for Arc<Thread> {
+    fn answer(&self, answer: Answer) {
+        self.finish(answer);
+    }
+
+    fn interrupt(&self) {
+        if lock(&self.state).stop == Stop::Running && self.tid.load(Ordering::Acquire) != 0 {
+            host::interrupt(self.process.id.load(Ordering::Acquire), self.tid.load(Ordering::Acquire));
+        }
+    }
+
+    fn kill(&self) {
+        self.process.doomed.store(true, Ordering::Release);
+        host::kill(self.process.id.load(Ordering::Acquire));
+    }
+
+    fn read(&self, address: u64, to: &mut [u8]) -> Result<usize, MemoryError> {
+        host::read(self.tid.load(Ordering::Acquire), address, to)
+    }
+
+    fn write(&self, address: u64, from: &[u8]) -> Result<usize, MemoryError> {
+        host::write(self.tid.load(Ordering::Acquire), address, from)
+    }
+
+    fn read_into(&self, at: u64, w: &cofferdam_shm::Window, offset: u64, len: usize) -> Result<usize, MemoryError> {
+        host::read_into(self.tid.load(Ordering::Acquire), at, w, offset, len)
+    }
+
+    fn write_from(&self, at: u64, w: &cofferdam_shm::Window, offset: u64, len: usize) -> Result<usize, MemoryError> {
+        host::write_from(self.tid.load(Ordering::Acquire), at, w, offset, len)
+    }
+
+    fn tid(&self) -> i32 {
+        self.tid.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,268 @@
+//! The platform alone, with a kernel of a few lines behind it: calls, orders, faults, threads and processes.
+#![allow(missing_docs, unsafe_code, clippy::undocumented_unsafe_blocks)]
+
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use cofferdam_platform::notify::Notify;
+use cofferdam_platform::*;
+use cofferdam_shm::Window;
+
+const CODE: u64 = 0x40_0000;
+
+/// Runs `code` in one process; calls go to `on_call`.
+struct Guest {
+    code: Vec<u8>,
+    start: Registers,
+    host: Mutex<Option<Arc<dyn HostThread>>>,
+    events: Mutex<Sender<String>>,
+}
+
+impl Guest {
+    fn say(&self, s: String) {
+        let _ = self.events.lock().unwrap().send(s);
+    }
+}
+
+impl GuestThread for Guest {
+    fn attach(&self, host: Arc<dyn HostThread>) {
+        *self.host.lock().unwrap() = Some(host);
+    }
+
+    fn call(self: Arc<Self>, call: Call) -> Answer {
+        match call.number {
+            39 => Answer::Return(4242),
+            // "exit": reports its argument.
+            60 => {
+                self.say(format!("exit {}", call.args[0]));
+                Answer::Exit
+            }
+            n => {
+                self.say(format!("call {n}"));
+                Answer::Return(-38)
+            }
+        }
+    }
+
+    fn trap(self: Arc<Self>, trap: Trap, frame: &mut dyn Frame) -> Answer {
+        match trap {
+            Trap::Start if self.code.is_empty() => Answer::Resume,
+            Trap::Start => Answer::Orders(vec![Order::Map {
+                address: CODE,
+                len: 0x4000,
+                prot: 7,
+                pages: Pages::Anonymous,
+                populate: false,
+            }]),
+            Trap::Ordered(r) if !self.code.is_empty() && frame.registers().rip == 0 => {
+                assert_eq!(r, 0);
+                let host = self.host.lock().unwrap().clone().unwrap();
+                assert_eq!(host.write(CODE, &self.code), Ok(self.code.len()));
+                frame.set_registers(&Registers { rip: CODE, rsp: CODE + 0x3000, ..self.start });
+                Answer::Resume
+            }
+            Trap::Ordered(r) => {
+                self.say(format!("ordered {r}"));
+                Answer::Return(if r < 0 { r } else { 77 })
+            }
+            Trap::Call(c) if c.number == 57 => {
+                let mut registers = frame.registers();
+                registers.rax = 0;
+                let guest = Arc::new(Guest {
+                    code: Vec::new(),
+                    start: registers,
+                    host: Mutex::new(None),
+                    events: Mutex::new(self.events.lock().unwrap().clone()),
+                });
+                Answer::Orders(vec![Order::Clone { guest, thread: false, share_memory: false, registers, fs: None }])
+            }
+            Trap::Call(c) if c.number == 56 => {
+                let mut registers = frame.registers();
+                registers.rax = 0;
+                registers.rsp = c.args[1];
+                let guest = Arc::new(Guest {
+                    code: Vec::new(),
+                    start: registers,
+                    host: Mutex::new(None),
+                    events: Mutex::new(self.events.lock().unwrap().clone()),
+                });
+                Answer::Orders(vec![Order::Clone { guest, thread: true, share_memory: true, registers, fs: None }])
+            }
+            Trap::Call(c) => Answer::Return(-i64::from(c.number)),
+            Trap::Fault { signal, address, error, .. } => {
+                self.say(format!("fault {signal} at {address:#x} error {error}"));
+                Answer::Orders(vec![Order::Map {
+                    address: address & !0xfff,
+                    len: 0x1000,
+                    prot: 3,
+                    pages: Pages::Window { window: 1, offset: 0x5000, shared: true },
+                    populate: false,
+                }])
+            }
+            t => {
+                self.say(format!("{t:?}"));
+                Answer::Exit
+            }
+        }
+    }
+
+    fn lost(self: Arc<Self>, signal: i32) {
+        self.say(format!("lost {signal}"));
+    }
+}
+
+fn nothing() {}
+
+/// Runs the code in a sandbox process that is process 1 of a pid namespace, as a Sentry is: its stubs die with it.
+/// The events up to `until`, and what the code left at offset 0x5001 of window 1.
+fn run(code: &[u8], until: &str) -> (Vec<String>, u8) {
+    let mut pipe = [0; 2];
+    let parent = unsafe {
+        assert_eq!(libc::pipe(pipe.as_mut_ptr()), 0);
+        // A helper thread's own namespace: unshare(CLONE_NEWPID) is for the children of the calling thread.
+        let user = if libc::geteuid() == 0 { 0 } else { libc::CLONE_NEWUSER };
+        assert_eq!(libc::unshare(libc::CLONE_NEWPID | user), 0, "{}", std::io::Error::last_os_error());
+        libc::fork()
+    };
+    if parent == 0 {
+        let (seen, byte) = run_here(code, until);
+        let mut said = seen.join("\n").into_bytes();
+        said.extend([b'\n', byte]);
+        unsafe {
+            libc::write(pipe[1], said.as_ptr().cast(), said.len());
+            libc::_exit(0);
+        }
+    }
+    let mut said = Vec::new();
+    unsafe {
+        libc::close(pipe[1]);
+        let mut b = [0u8; 4096];
+        loop {
+            let n = libc::read(pipe[0], b.as_mut_ptr().cast(), b.len());
+            if n <= 0 {
+                break;
+            }
+            said.extend_from_slice(&b[..n as usize]);
+        }
+        libc::close(pipe[0]);
+        libc::waitpid(parent, std::ptr::null_mut(), 0);
+    }
+    let byte = said.pop().expect("the sandbox process said something");
+    let text = String::from_utf8(said).unwrap();
+    (text.lines().map(str::to_owned).collect(), byte)
+}
+
+fn run_here(code: &[u8], until: &str) -> (Vec<String>, u8) {
+    let windows: Vec<Window> = (0..2).map(|_| Window::create("w", 1 << 30).unwrap()).collect();
+    windows[1].write(0x5000, &[9]).unwrap();
+    let fds: Vec<OwnedFd> = windows.iter().map(|w| w.fd().try_clone_to_owned().unwrap()).collect();
+    let platform = Arc::new(Notify::start(Setup { windows: fds, starter_filter: vec![], after: nothing }).unwrap());
+    assert!(platform.vdso().1 >= 4096);
+    let (tx, rx) = channel();
+    platform.new_process(Arc::new(Guest {
+        code: code.to_vec(),
+        start: Registers::default(),
+        host: Mutex::new(None),
+        events: Mutex::new(tx),
+    }));
+    let p = platform.clone();
+    std::thread::spawn(move || p.run());
+    let mut seen = Vec::new();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while Instant::now() < deadline {
+        if let Ok(e) = rx.recv_timeout(Duration::from_millis(200)) {
+            let end = e == until;
+            seen.push(e);
+            if end {
+                break;
+            }
+        }
+    }
+    let mut b = [0];
+    windows[1].read(0x5001, &mut b).unwrap();
+    (seen, b[0])
+}
+
+fn asm(parts: &[&[u8]]) -> Vec<u8> {
+    parts.concat()
+}
+const SYSCALL: &[u8] = &[0x0f, 0x05];
+fn mov_eax(n: u32) -> Vec<u8> {
+    [&[0xb8][..], &n.to_le_bytes()].concat()
+}
+/// exit(eax)
+fn exit_with_eax() -> Vec<u8> {
+    asm(&[&[0x89, 0xc7], &mov_eax(60), SYSCALL])
+}
+
+#[test]
+fn a_call_is_answered_and_its_result_seen() {
+    let code = asm(&[&mov_eax(39), SYSCALL, &exit_with_eax()]);
+    assert_eq!(run(&code, "exit 4242").0, ["exit 4242"]);
+}
+
+#[test]
+fn a_fault_is_reported_and_a_window_page_mapped() {
+    // mov rbx, 0x10000000; movzx eax, byte [rbx]; mov byte [rbx+1], 3; exit(eax)
+    let code =
+        asm(&[&[0x48, 0xc7, 0xc3, 0, 0, 0, 0x10], &[0x0f, 0xb6, 0x03], &[0xc6, 0x43, 0x01, 3], &exit_with_eax()]);
+    let (seen, w) = run(&code, "exit 9");
+    assert_eq!(seen, ["fault 11 at 0x10000000 error 4", "ordered 0", "exit 9"], "{seen:?}");
+    assert_eq!(w, 3);
+}
+
+#[test]
+fn fork_makes_a_second_process_and_calls_that_need_registers_trap() {
+    // fork; exit(eax): the child exits 0, the parent 77.
+    let code = asm(&[&mov_eax(57), SYSCALL, &exit_with_eax()]);
+    let (mut seen, _) = run(&code, "exit 77");
+    seen.sort();
+    assert!(seen.contains(&"exit 77".into()) && seen.contains(&"ordered 0".into()), "{seen:?}");
+}
+
+#[test]
+fn a_thread_runs_on_its_own_stack() {
+    // mov esi, CODE+0x2000; clone; test eax,eax; jnz parent; child: mov eax, esp; exit. parent: spin
+    let code = asm(&[
+        &[0xbe, 0, 0x20, 0x40, 0],
+        &mov_eax(56),
+        SYSCALL,
+        &[0x85, 0xc0, 0x75, 0x0b],
+        &[0x89, 0xe0],
+        &exit_with_eax(),
+        &[0xeb, 0xfe],
+    ]);
+    let (seen, _) = run(&code, &format!("exit {}", CODE + 0x2000));
+    assert!(seen.contains(&format!("exit {}", CODE + 0x2000)), "{seen:?}");
+}
+
+#[test]
+fn an_order_that_nobody_gave_is_refused_though_the_stubs_own_text_makes_it() {
+    // Jump to the stub's own `syscall` of the order loop with mmap in the registers: find it by its bytes.
+    let stub = std::fs::read(concat!(env!("OUT_DIR_STUB"))).unwrap();
+    let at = stub.windows(5).position(|w| w == [0x0f, 0x05, 0x48, 0x85, 0xed]).unwrap() as u64;
+    // rbp = 0, r13 = 1, r12 = somewhere readable, then `jmp`. After the call: cmp rax..., mov rsi, rax; edi=DONE; report.
+    let target = 0x7d00_0000_0000u64 + 0x1000 + at;
+    let code = asm(&[
+        &[0x31, 0xed],                      // xor ebp, ebp
+        &[0x41, 0xbd, 1, 0, 0, 0],          // mov r13d, 1
+        &[0x49, 0xc7, 0xc4, 0, 0, 0x40, 0], // mov r12, CODE
+        &mov_eax(9),
+        &[0x48, 0xc7, 0xc7, 0, 0, 0, 0x20], // rdi = 0x20000000
+        &[0xbe, 0, 0x10, 0, 0],             // esi = 4096
+        &[0xba, 7, 0, 0, 0],                // edx = rwx
+        &[0x41, 0xba, 0x11, 0, 0, 0],       // r10d = SHARED|FIXED
+        &[0x41, 0xb8, 4, 0, 0, 0],          // r8d = window 0
+        &[0x45, 0x31, 0xc9],                // r9d = 0
+        &[0x48, 0xb8],
+        &target.to_le_bytes(),
+        &[0x50], // push rax... then restore eax
+        &mov_eax(9),
+        &[0xc3], // ret -> target
+    ]);
+    // The stub then reports DONE with a frame outside its slot: the process is ended, nothing was mapped.
+    let (seen, _) = run(&code, "lost 9");
+    assert_eq!(seen, ["lost 9"], "{seen:?}");
+}

@@ -1,0 +1,181 @@
+//! Inodes without a place in the tree: pipes, sockets, eventfds, epoll instances; and the empty directory.
+
+use std::any::Any;
+use std::sync::{Arc, OnceLock};
+
+use crate::errno::Errno;
+use crate::vfs::caller::Caller;
+use crate::vfs::dentry::Dentry;
+use crate::vfs::file::{File, FileOps};
+use crate::vfs::inode::{
+    Attr, Common, DirEntry, FileSystem, FileType, Inode, InodeRef, OpenHow, SetAttr, StatFs, anonymous_dev, file_time,
+    mode, next_ino,
+};
+use crate::vfs::mount::{Mount, MountFlags, PathRef};
+
+/// Opens an anonymous object again, through `/proc/PID/fd/N`.
+pub type Reopen = Box<dyn Fn(OpenHow) -> Result<Box<dyn FileOps>, Errno> + Send + Sync>;
+
+/// The file system that anonymous inodes belong to.
+pub struct Anonymous {
+    dev: u64,
+    name: &'static str,
+    magic: u64,
+}
+
+impl FileSystem for Anonymous {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+    fn dev(&self) -> u64 {
+        self.dev
+    }
+    fn statfs(&self) -> Result<StatFs, Errno> {
+        Ok(StatFs { kind: self.magic, block_size: 4096, ..StatFs::default() })
+    }
+}
+
+impl Anonymous {
+    /// For an empty root.
+    pub fn empty() -> Arc<Self> {
+        Arc::new(Self { dev: anonymous_dev(), name: "none", magic: 0x0102_1994 })
+    }
+
+    /// Its only directory.
+    pub fn root(&self) -> Arc<Dentry> {
+        Dentry::root(AnonInode::new(self.dev, mode::DIRECTORY | 0o555, 0, 0, None))
+    }
+}
+
+/// An inode without a place.
+pub struct AnonInode {
+    common: Common,
+    attr: crate::sync::Mutex<Attr>,
+    kind: FileType,
+    reopen: Option<Reopen>,
+}
+
+impl AnonInode {
+    /// An inode of type and permissions `mode`.
+    pub fn new(dev: u64, mode: u32, uid: u32, gid: u32, reopen: Option<Reopen>) -> InodeRef {
+        let t = file_time();
+        let attr = Attr {
+            dev,
+            ino: next_ino(),
+            mode,
+            nlink: 1,
+            uid,
+            gid,
+            block_size: 4096,
+            atime: t,
+            mtime: t,
+            ctime: t,
+            btime: t,
+            ..Attr::default()
+        };
+        Arc::new(Self { common: Common::default(), kind: FileType::of(mode), attr: attr.into(), reopen })
+    }
+}
+
+impl<T> From<T> for crate::sync::Mutex<T> {
+    fn from(value: T) -> Self {
+        Self::new(value)
+    }
+}
+
+impl Inode for AnonInode {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+    fn common(&self) -> &Common {
+        &self.common
+    }
+    fn kind(&self) -> FileType {
+        self.kind
+    }
+    fn attr(&self) -> Result<Attr, Errno> {
+        Ok(*self.attr.lock())
+    }
+    fn set_attr(&self, set: &SetAttr) -> Result<(), Errno> {
+        let mut a = self.attr.lock();
+        a.mode = set.mode.map_or(a.mode, |m| (a.mode & mode::TYPE) | m);
+        a.uid = set.uid.unwrap_or(a.uid);
+        a.gid = set.gid.unwrap_or(a.gid);
+        a.atime = set.atime.unwrap_or(a.atime);
+        a.mtime = set.mtime.unwrap_or(a.mtime);
+        a.ctime = file_time();
+        Ok(())
+    }
+    fn lookup(&self, _caller: &Caller<'_>, _name: &[u8]) -> Result<Option<InodeRef>, Errno> {
+        if self.kind == FileType::Directory { Ok(None) } else { Err(Errno::ENOTDIR) }
+    }
+    fn entries(&self, _caller: &Caller<'_>) -> Result<Vec<DirEntry>, Errno> {
+        if self.kind == FileType::Directory { Ok(Vec::new()) } else { Err(Errno::ENOTDIR) }
+    }
+    fn open(self: Arc<Self>, _caller: &Caller<'_>, how: OpenHow) -> Result<Box<dyn FileOps>, Errno> {
+        match &self.reopen {
+            Some(f) => f(how),
+            None if self.kind == FileType::Directory => Ok(Box::new(DirectoryFile)),
+            None => Err(Errno::ENXIO),
+        }
+    }
+}
+
+/// An open directory of any file system whose inode lists its names.
+pub struct DirectoryFile;
+
+impl FileOps for DirectoryFile {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+    fn entries(&self, caller: &Caller<'_>, file: &File) -> Result<Vec<DirEntry>, Errno> {
+        file.inode().entries(caller)
+    }
+    fn seek(&self, _file: &File, _offset: u64, whence: crate::vfs::file::Whence) -> Result<u64, Errno> {
+        if whence == crate::vfs::file::Whence::End { Ok(i64::MAX as u64) } else { Err(Errno::EINVAL) }
+    }
+    fn sync(&self, _file: &File, _data_only: bool) -> Result<(), Errno> {
+        Ok(())
+    }
+}
+
+/// The kinds of anonymous files, each a file system of its own in `st_dev`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// Pipes.
+    Pipe,
+    /// Sockets.
+    Socket,
+    /// eventfd, epoll and their like.
+    Inode,
+    /// memfds.
+    Memory,
+}
+
+impl Family {
+    fn mount(self) -> &'static Arc<Mount> {
+        static MOUNTS: [OnceLock<Arc<Mount>>; 4] = [const { OnceLock::new() }; 4];
+        let (index, name, magic) = match self {
+            Self::Pipe => (0, "pipefs", 0x5049_5045),
+            Self::Socket => (1, "sockfs", 0x534f_434b),
+            Self::Inode => (2, "anon_inodefs", 0x0904_1934),
+            Self::Memory => (3, "tmpfs", 0x0102_1994),
+        };
+        let cell: &OnceLock<Arc<Mount>> = MOUNTS.get(index).unwrap_or(&MOUNTS[0]);
+        cell.get_or_init(|| {
+            let fs = Arc::new(Anonymous { dev: anonymous_dev(), name, magic });
+            let root = fs.root();
+            Mount::new(fs, root, name.as_bytes(), MountFlags::NO_EXEC)
+        })
+    }
+
+    /// Its device number.
+    pub fn dev(self) -> u64 {
+        self.mount().fs.dev()
+    }
+
+    /// A place for an inode of this family that is shown as `name`.
+    pub fn place(self, inode: InodeRef, name: &[u8]) -> PathRef {
+        PathRef { mount: self.mount().clone(), dentry: Dentry::alone(inode, name) }
+    }
+}

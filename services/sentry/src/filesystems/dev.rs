@@ -1,0 +1,93 @@
+//! The devices of `/dev`: null, zero, full, random, urandom. Terminals are `devpts`'s.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use crate::errno::Errno;
+use crate::filesystems::content::{Content, Mapped, Quota};
+use crate::memory::object::Object;
+use crate::memory::store::Store;
+use crate::uio::{Sink, Source};
+use crate::vfs::caller::Caller;
+use crate::vfs::file::{File, FileOps, Io, Whence};
+use crate::vfs::inode::{InodeRef, OpenHow, next_ino};
+
+/// Major number of the memory devices.
+pub const MEM_MAJOR: u32 = 1;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Memory {
+    Null,
+    Zero,
+    Full,
+    Random,
+}
+
+/// Opens a character device.
+pub fn open_char(
+    _caller: &Caller<'_>,
+    _inode: &InodeRef,
+    major: u32,
+    minor: u32,
+    _how: OpenHow,
+) -> Result<Box<dyn FileOps>, Errno> {
+    let device = match (major, minor) {
+        (MEM_MAJOR, 3) => Memory::Null,
+        (MEM_MAJOR, 5) => Memory::Zero,
+        (MEM_MAJOR, 7) => Memory::Full,
+        (MEM_MAJOR, 8 | 9) => Memory::Random,
+        _ => return Err(Errno::ENXIO),
+    };
+    Ok(Box::new(device))
+}
+
+/// Bytes given out at once before a signal is looked at; Linux also answers short reads above this.
+const CHUNK: usize = 4096;
+
+impl FileOps for Memory {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn read(&self, _io: &Io<'_>, _at: u64, to: &mut Sink<'_>) -> Result<usize, Errno> {
+        let mut done = 0;
+        let mut chunk = [0u8; CHUNK];
+        while to.room() > 0 {
+            match self {
+                Memory::Null => return Ok(0),
+                Memory::Zero | Memory::Full => {}
+                Memory::Random => getrandom::fill(&mut chunk).map_err(|_| Errno::EIO)?,
+            }
+            let want = to.room().min(CHUNK);
+            match to.put(chunk.get(..want).unwrap_or_default()) {
+                Ok(n) => {
+                    done += n;
+                    if n < want {
+                        break;
+                    }
+                }
+                Err(e) if done == 0 => return Err(e),
+                Err(_) => break,
+            }
+        }
+        Ok(done)
+    }
+
+    fn write(&self, _io: &Io<'_>, at: u64, _append: bool, from: &mut Source<'_>) -> Result<(usize, u64), Errno> {
+        match self {
+            Memory::Full => Err(Errno::ENOSPC),
+            _ => Ok((from.left(), at)),
+        }
+    }
+
+    fn seek(&self, _file: &File, _offset: u64, _whence: Whence) -> Result<u64, Errno> {
+        Ok(0)
+    }
+}
+
+/// Fresh zeroed shared memory: what a shared mapping of `/dev/zero`, or an anonymous one, shows.
+pub fn zero_object(store: &Arc<Store>, size: u64) -> Result<Object, Errno> {
+    let content = Content::new(store.clone(), Quota::new(u64::MAX >> 1));
+    content.truncate(size)?;
+    Ok(Arc::new(Mapped { content, identity: (crate::filesystems::anon::Family::Memory.dev(), next_ino()), path: None }))
+}

@@ -1,0 +1,444 @@
+//! The 9P client file system: exports of the Gofer.
+//!
+//! An export is used by this Sentry alone (exclusive caching): attributes, links, listings and pages that were fetched
+//! once stay valid; what is written goes through to the host at once. Pages lie in the cache window that the Gofer fills.
+//! Owned here: inodes by qid, their fids, names and attributes. `pages` owns the bytes. Must never trust an answer more
+//! than the 9P client did: sizes and kinds are the peer's word, and only ever bound our own work.
+
+mod pages;
+#[cfg(test)]
+mod tests;
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock, Weak};
+
+use cofferdam_ninep::client::{Client, Fid};
+use cofferdam_ninep::codec;
+
+use crate::errno::Errno;
+use crate::filesystems::anon::DirectoryFile;
+use crate::memory::store::Store;
+use crate::sync::{Mutex, RwLock};
+use crate::time::NS;
+use crate::vfs::caller::Caller;
+use crate::vfs::dentry::Dentry;
+use crate::vfs::file::FileOps;
+use crate::vfs::inode::{
+    Attr, Common, DirEntry, FileSystem, FileType, Inode, InodeRef, NewNode, OpenHow, SetAttr, StatFs, anonymous_dev,
+    mode, split_dev,
+};
+
+use pages::{GoferFile, Pages};
+
+/// `V9FS_MAGIC`.
+const V9FS_MAGIC: u64 = 0x0102_1997;
+/// Entries of one directory that are listed.
+const ENTRIES_MAX: usize = 4 << 20;
+
+fn errno(e: cofferdam_ninep::Errno) -> Errno {
+    Errno::from_host(i32::try_from(e.0).unwrap_or(0))
+}
+
+/// An export.
+pub struct GoferFs {
+    client: Client,
+    cache: Arc<Store>,
+    dev: u64,
+    name: String,
+    inodes: Mutex<HashMap<u64, Weak<GoferInode>>>,
+}
+
+impl FileSystem for GoferFs {
+    fn name(&self) -> &'static str {
+        "9p"
+    }
+    fn dev(&self) -> u64 {
+        self.dev
+    }
+    fn statfs(&self) -> Result<StatFs, Errno> {
+        let (root, _) = self.client.attach(self.name.as_bytes(), b"root", codec::NONUNAME).map_err(errno)?;
+        let s = self.client.statfs(&root).map_err(errno)?;
+        Ok(StatFs {
+            kind: V9FS_MAGIC,
+            block_size: u64::from(s.bsize),
+            blocks: s.blocks,
+            free: s.bavail,
+            files: s.files,
+            files_free: s.ffree,
+        })
+    }
+    fn options(&self) -> String {
+        String::from("trans=fd,cache=exclusive")
+    }
+}
+
+impl GoferFs {
+    /// Attaches an export; its root dentry (a directory, or a file for a file export).
+    pub fn attach(client: Client, cache: Arc<Store>, export: &str) -> Result<(Arc<Self>, Arc<Dentry>), Errno> {
+        let name = format!("export/{export}");
+        let (fid, _) = client.attach(name.as_bytes(), b"root", codec::NONUNAME).map_err(errno)?;
+        let attr = client.getattr(&fid).map_err(errno)?;
+        let fs = Arc::new(Self { client, cache, dev: anonymous_dev(), name, inodes: Mutex::default() });
+        let root = fs.inode(&attr, Some(fid), None);
+        Ok((fs, Dentry::root(root)))
+    }
+
+    fn convert(&self, a: &codec::Attr) -> Attr {
+        let time = |t: codec::Time| {
+            let sec = t.sec.cast_signed().saturating_mul(NS);
+            sec.saturating_add(i64::try_from(t.nsec).unwrap_or(0).min(NS - 1))
+        };
+        Attr {
+            dev: self.dev,
+            ino: a.qid.path,
+            mode: a.mode & (mode::TYPE | mode::PERMISSIONS),
+            nlink: u32::try_from(a.nlink).unwrap_or(u32::MAX),
+            uid: a.uid,
+            gid: a.gid,
+            rdev: a.rdev,
+            size: a.size.min(i64::MAX.cast_unsigned()),
+            blocks: a.blocks,
+            block_size: 4096,
+            atime: time(a.atime),
+            mtime: time(a.mtime),
+            ctime: time(a.ctime),
+            btime: time(a.btime),
+        }
+    }
+
+    /// The inode of a qid: the one there is, or a new one.
+    fn inode(
+        self: &Arc<Self>,
+        a: &codec::Attr,
+        fid: Option<Fid>,
+        from: Option<(Arc<GoferInode>, Vec<u8>)>,
+    ) -> Arc<GoferInode> {
+        let mut inodes = self.inodes.lock();
+        if let Some(old) = inodes.get(&a.qid.path).and_then(Weak::upgrade) {
+            drop(inodes);
+            return old;
+        }
+        let inode = Arc::new_cyclic(|me| GoferInode {
+            me: me.clone(),
+            fs: self.clone(),
+            qid: a.qid.path,
+            kind: FileType::of(a.mode),
+            common: Common::default(),
+            attr: RwLock::new(self.convert(a)),
+            fid: Mutex::new(fid.map(Arc::new)),
+            from: Mutex::new(from),
+            listing: Mutex::new(None),
+            target: OnceLock::new(),
+            pages: Pages::new(self.cache.clone()),
+        });
+        inodes.insert(a.qid.path, Arc::downgrade(&inode));
+        inode
+    }
+}
+
+/// A directory as it was listed, by name.
+struct Listing {
+    entries: Vec<(Vec<u8>, DirEntry, Option<codec::Attr>)>,
+}
+
+/// A file of an export.
+pub struct GoferInode {
+    me: Weak<GoferInode>,
+    fs: Arc<GoferFs>,
+    qid: u64,
+    kind: FileType,
+    common: Common,
+    attr: RwLock<Attr>,
+    /// A fid that is not open; walked to when first needed.
+    fid: Mutex<Option<Arc<Fid>>>,
+    /// The directory and name it was found at.
+    from: Mutex<Option<(Arc<GoferInode>, Vec<u8>)>>,
+    listing: Mutex<Option<Arc<Listing>>>,
+    target: OnceLock<Vec<u8>>,
+    pages: Pages,
+}
+
+impl Drop for GoferInode {
+    fn drop(&mut self) {
+        let mut inodes = self.fs.inodes.lock();
+        if inodes.get(&self.qid).is_some_and(|w| w.strong_count() == 0) {
+            inodes.remove(&self.qid);
+        }
+    }
+}
+
+impl GoferInode {
+    fn client(&self) -> &Client {
+        &self.fs.client
+    }
+
+    fn me(&self) -> Result<Arc<GoferInode>, Errno> {
+        self.me.upgrade().ok_or(Errno::ESTALE)
+    }
+
+    /// A fid for it that is not open.
+    fn fid(&self) -> Result<Arc<Fid>, Errno> {
+        if let Some(fid) = &*self.fid.lock() {
+            return Ok(fid.clone());
+        }
+        let from = self.from.lock().clone();
+        let (dir, name) = from.ok_or(Errno::ESTALE)?;
+        let fid = Arc::new(self.client().walk(&*dir.fid()?, &[&name]).map_err(errno)?);
+        Ok(self.fid.lock().get_or_insert(fid).clone())
+    }
+
+    /// A new fid for it, open with these flags.
+    fn open_fid(&self, open_flags: u32) -> Result<Fid, Errno> {
+        let fid = self.client().walk(&*self.fid()?, &[]).map_err(errno)?;
+        self.client().lopen(&fid, open_flags).map_err(errno)?;
+        Ok(fid)
+    }
+
+    fn list(&self) -> Result<Arc<Listing>, Errno> {
+        if let Some(l) = &*self.listing.lock() {
+            return Ok(l.clone());
+        }
+        let fid = self.open_fid(libc::O_DIRECTORY.cast_unsigned())?;
+        let mut entries = Vec::new();
+        let mut offset = 0;
+        loop {
+            let some = self.client().readdir_attr(&fid, offset).map_err(errno)?;
+            let Some(last) = some.last() else { break };
+            if last.offset == offset || entries.len() > ENTRIES_MAX {
+                return Err(Errno::EIO);
+            }
+            offset = last.offset;
+            for e in some {
+                if e.name == b"." || e.name == b".." {
+                    continue;
+                }
+                let kind = match e.attr {
+                    Some(a) => FileType::of(a.mode),
+                    None => FileType::of(u32::from(e.kind) << 12),
+                };
+                let entry = DirEntry { name: e.name.clone(), ino: e.qid.path, kind };
+                entries.push((e.name, entry, e.attr));
+            }
+        }
+        entries.sort_by(|a, b| a.0.cmp(&b.0));
+        let listing = Arc::new(Listing { entries });
+        *self.listing.lock() = Some(listing.clone());
+        Ok(listing)
+    }
+
+    /// Names in it have changed.
+    fn changed(&self) {
+        *self.listing.lock() = None;
+        if let Ok(fid) = self.fid()
+            && let Ok(a) = self.client().getattr(&fid)
+        {
+            *self.attr.write() = self.fs.convert(&a);
+        }
+    }
+
+    fn refresh(&self) -> Result<(), Errno> {
+        let a = self.client().getattr(&*self.fid()?).map_err(errno)?;
+        *self.attr.write() = self.fs.convert(&a);
+        Ok(())
+    }
+
+    fn find(&self, name: &[u8]) -> Result<Option<Arc<GoferInode>>, Errno> {
+        let listing = self.listing.lock().clone();
+        if let Some(l) = listing {
+            match l.entries.binary_search_by(|e| e.0.as_slice().cmp(name)) {
+                Err(_) => return Ok(None),
+                Ok(at) => {
+                    if let Some((_, _, Some(attr))) = l.entries.get(at) {
+                        return Ok(Some(self.fs.inode(attr, None, Some((self.me()?, name.to_vec())))));
+                    }
+                }
+            }
+        }
+        let got = self.client().walk_getattr(&*self.fid()?, &[name]).map_err(errno)?;
+        match (got.steps.first(), got.error.map(errno)) {
+            (Some(attr), _) => Ok(Some(self.fs.inode(attr, got.fid, Some((self.me()?, name.to_vec()))))),
+            (None, Some(Errno::ENOENT) | None) => Ok(None),
+            (None, Some(e)) => Err(e),
+        }
+    }
+
+    fn made(&self, name: &[u8], new: &NewNode) -> Result<InodeRef, Errno> {
+        self.changed();
+        let inode = self.find(name)?.ok_or(Errno::EIO)?;
+        let a = inode.attr()?;
+        if (a.uid, a.gid) != (new.uid, new.gid) {
+            // A Gofer without the right to give files away leaves them its own.
+            inode.set_attr(&SetAttr { uid: Some(new.uid), gid: Some(new.gid), ..SetAttr::default() }).ok();
+        }
+        Ok(inode)
+    }
+}
+
+fn inode_of(inode: &InodeRef) -> Result<Arc<GoferInode>, Errno> {
+    inode.as_any().downcast_ref::<GoferInode>().ok_or(Errno::EXDEV)?.me()
+}
+
+impl Inode for GoferInode {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn kind(&self) -> FileType {
+        self.kind
+    }
+
+    fn attr(&self) -> Result<Attr, Errno> {
+        Ok(*self.attr.read())
+    }
+
+    fn set_attr(&self, set: &SetAttr) -> Result<(), Errno> {
+        use codec::SetAttrMask as M;
+        let time = |t: i64| codec::Time {
+            sec: t.div_euclid(NS).cast_unsigned(),
+            nsec: t.rem_euclid(NS).cast_unsigned(),
+        };
+        let mut s = codec::SetAttr::default();
+        let mut put = |on: bool, bits: u32| if on { s.valid |= bits };
+        put(set.mode.is_some(), M::MODE);
+        put(set.uid.is_some(), M::UID);
+        put(set.gid.is_some(), M::GID);
+        put(set.size.is_some(), M::SIZE);
+        put(set.atime.is_some(), M::ATIME | M::ATIME_SET);
+        put(set.mtime.is_some(), M::MTIME | M::MTIME_SET);
+        s.mode = set.mode.unwrap_or(0);
+        s.uid = set.uid.unwrap_or(0);
+        s.gid = set.gid.unwrap_or(0);
+        s.size = set.size.unwrap_or(0);
+        s.atime = time(set.atime.unwrap_or(0));
+        s.mtime = time(set.mtime.unwrap_or(0));
+        self.client().setattr(&*self.fid()?, &s).map_err(errno)?;
+        if let Some(size) = set.size {
+            self.pages.truncated(size);
+        }
+        self.refresh()
+    }
+
+    fn lookup(&self, _caller: &Caller<'_>, name: &[u8]) -> Result<Option<InodeRef>, Errno> {
+        if self.kind != FileType::Directory {
+            return Err(Errno::ENOTDIR);
+        }
+        Ok(self.find(name)?.map(|i| i as InodeRef))
+    }
+
+    fn entries(&self, _caller: &Caller<'_>) -> Result<Vec<DirEntry>, Errno> {
+        Ok(self.list()?.entries.iter().map(|e| e.1.clone()).collect())
+    }
+
+    fn create(&self, name: &[u8], new: &NewNode) -> Result<InodeRef, Errno> {
+        let dir = self.fid()?;
+        let bits = new.mode & mode::PERMISSIONS;
+        match FileType::of(new.mode) {
+            FileType::Regular => {
+                let fid = self.client().walk(&dir, &[]).map_err(errno)?;
+                let how = (libc::O_CREAT | libc::O_EXCL | libc::O_RDWR).cast_unsigned();
+                self.client().lcreate(&fid, name, how, bits, new.gid).map_err(errno)?;
+            }
+            FileType::Directory => {
+                self.client().mkdir(&dir, name, bits, new.gid).map_err(errno)?;
+            }
+            _ => {
+                self.client().mknod(&dir, name, new.mode, split_dev(new.rdev), new.gid).map_err(errno)?;
+            }
+        }
+        self.made(name, new)
+    }
+
+    fn symlink(&self, name: &[u8], target: &[u8], new: &NewNode) -> Result<InodeRef, Errno> {
+        self.client().symlink(&*self.fid()?, name, target, new.gid).map_err(errno)?;
+        self.made(name, new)
+    }
+
+    fn link(&self, name: &[u8], target: &InodeRef) -> Result<(), Errno> {
+        let target = inode_of(target)?;
+        if !Arc::ptr_eq(&target.fs, &self.fs) {
+            return Err(Errno::EXDEV);
+        }
+        self.client().link(&*self.fid()?, &*target.fid()?, name).map_err(errno)?;
+        self.changed();
+        target.refresh()
+    }
+
+    fn unlink(&self, name: &[u8], directory: bool) -> Result<(), Errno> {
+        let victim = self.find(name)?.ok_or(Errno::ENOENT)?;
+        // Its fid must be there before its name is gone: it may be open.
+        victim.fid()?;
+        let how = if directory { libc::AT_REMOVEDIR.cast_unsigned() } else { 0 };
+        self.client().unlinkat(&*self.fid()?, name, how).map_err(errno)?;
+        *victim.from.lock() = None;
+        {
+            let mut a = victim.attr.write();
+            a.nlink = if directory { 0 } else { a.nlink.saturating_sub(1) };
+        }
+        self.changed();
+        Ok(())
+    }
+
+    fn rename(&self, name: &[u8], to: &InodeRef, new_name: &[u8], flags: u32) -> Result<(), Errno> {
+        let to = inode_of(to)?;
+        if !Arc::ptr_eq(&to.fs, &self.fs) {
+            return Err(Errno::EXDEV);
+        }
+        let moved = self.find(name)?.ok_or(Errno::ENOENT)?;
+        let replaced = to.find(new_name)?;
+        for i in std::iter::once(&moved).chain(&replaced) {
+            i.fid()?;
+        }
+        self.client().renameat(&*self.fid()?, name, &*to.fid()?, new_name, flags).map_err(errno)?;
+        for i in std::iter::once(&moved).chain(&replaced) {
+            *i.from.lock() = None;
+            i.refresh().ok();
+        }
+        self.changed();
+        to.changed();
+        Ok(())
+    }
+
+    fn readlink(&self, _caller: &Caller<'_>) -> Result<Vec<u8>, Errno> {
+        if self.kind != FileType::Link {
+            return Err(Errno::EINVAL);
+        }
+        if let Some(t) = self.target.get() {
+            return Ok(t.clone());
+        }
+        let target = self.client().readlink(&*self.fid()?).map_err(errno)?;
+        Ok(self.target.get_or_init(|| target).clone())
+    }
+
+    fn open(self: Arc<Self>, _caller: &Caller<'_>, how: OpenHow) -> Result<Box<dyn FileOps>, Errno> {
+        match self.kind {
+            FileType::Directory => Ok(Box::new(DirectoryFile)),
+            FileType::Regular => {
+                self.pages.prepare(&self, how)?;
+                Ok(Box::new(GoferFile { inode: self }))
+            }
+            _ => Err(Errno::ENXIO),
+        }
+    }
+
+    fn xattr(&self, name: &[u8]) -> Result<Vec<u8>, Errno> {
+        self.client().get_xattr(&*self.fid()?, name).map_err(errno)
+    }
+
+    fn set_xattr(&self, name: &[u8], value: &[u8], flags: i32) -> Result<(), Errno> {
+        self.client().set_xattr(&*self.fid()?, name, value, flags.cast_unsigned()).map_err(errno)
+    }
+
+    fn xattrs(&self) -> Result<Vec<Vec<u8>>, Errno> {
+        let all = self.client().get_xattr(&*self.fid()?, b"").map_err(errno)?;
+        Ok(all.split(|b| *b == 0).filter(|n| !n.is_empty()).map(<[u8]>::to_vec).collect())
+    }
+
+    fn remove_xattr(&self, name: &[u8]) -> Result<(), Errno> {
+        self.client().remove_xattr(&*self.fid()?, name).map_err(errno)
+    }
+}

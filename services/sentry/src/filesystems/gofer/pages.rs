@@ -1,0 +1,342 @@
+//! Pages of an export's files, in the cache window.
+//!
+//! A page that was filled stays valid: nobody else changes the file. Reads fill what is missing, ahead of sequential
+//! readers; writes go into the window and through to the host at once. No lock of the inode's state is held across a
+//! message; `write` alone is, since writes to one file are one after the other (as with Linux's inode lock).
+
+use std::any::Any;
+use std::sync::Arc;
+
+use cofferdam_ninep::client::Fid;
+
+use crate::errno::Errno;
+use crate::filesystems::gofer::{GoferInode, errno};
+use crate::filesystems::ranges::{Layout, RangeSet};
+use crate::memory::object::{Extent, HostWindow, MemoryObject, Object};
+use crate::memory::store::{PAGE, Store, page_down, page_up};
+use crate::sync::Mutex;
+use crate::uio::{Sink, Source};
+use crate::vfs::file::{File, FileOps, Io};
+use crate::vfs::inode::{Inode, OpenHow, SetAttr, file_time};
+use crate::vfs::mount::PathRef;
+
+/// Bytes filled with the open of a file.
+const FIRST_FILL: u64 = 64 * 1024;
+/// Bytes that one message fills at most.
+const FILL_MAX: u64 = 1 << 20;
+/// Bytes that a fault on a mapping brings in at least.
+const FAULT_AROUND: u64 = 128 * 1024;
+
+struct State {
+    layout: Layout,
+    /// Pages that are valid.
+    filled: RangeSet,
+    /// Where the last read ended, and how far ahead of it is filled: doubled while reads are sequential.
+    last: u64,
+    ahead: u64,
+    reader: Option<Arc<Fid>>,
+    writer: Option<Arc<Fid>>,
+}
+
+/// The pages of one file.
+pub struct Pages {
+    state: Mutex<State>,
+    /// Held over a whole write.
+    write: Mutex<()>,
+}
+
+impl Pages {
+    /// None yet.
+    pub fn new(cache: Arc<Store>) -> Self {
+        let layout = Layout::new(cache, HostWindow::Cache);
+        let filled = RangeSet::default();
+        let state = State { layout, filled, last: 0, ahead: FIRST_FILL, reader: None, writer: None };
+        Self { state: Mutex::new(state), write: Mutex::new(()) }
+    }
+
+    /// Gets ready for an open file: the fids it needs, and with the first open the first bytes.
+    pub fn prepare(&self, inode: &GoferInode, how: OpenHow) -> Result<(), Errno> {
+        if how.write && self.state.lock().writer.is_none() {
+            let fid = inode.open_fid(libc::O_RDWR.cast_unsigned())?;
+            self.state.lock().writer.get_or_insert(Arc::new(fid));
+        }
+        if how.read || !how.write {
+            self.reader(inode)?;
+        }
+        Ok(())
+    }
+
+    fn reader(&self, inode: &GoferInode) -> Result<Arc<Fid>, Errno> {
+        let (size, from) = (inode.attr()?.size, inode.from.lock().clone());
+        let place = {
+            let mut s = self.state.lock();
+            if let Some(fid) = s.reader.as_ref().or(s.writer.as_ref()) {
+                return Ok(fid.clone());
+            }
+            // The window keeps a block for a file only once it is opened.
+            if size > 0 { Some(s.layout.take(0, FIRST_FILL.min(size))?) } else { None }
+        };
+        let fid = match (place, from) {
+            (Some((host, len)), Some((dir, name))) => {
+                let count = u32::try_from(len).map_err(|_| Errno::EIO)?;
+                let got = inode.client().open_fill(&*dir.fid()?, &name, count, host).map_err(errno)?;
+                if got.attr.qid.path != inode.qid {
+                    return Err(Errno::ESTALE);
+                }
+                match (got.open, got.error) {
+                    (true, None) => {
+                        let filled = u64::from(got.filled);
+                        let whole = filled >= size.min(len);
+                        let end = if whole { page_up(size.min(len)).unwrap_or(0) } else { page_down(filled) };
+                        self.state.lock().filled.add(0, end / PAGE);
+                        got.fid
+                    }
+                    (true, Some(_)) => got.fid,
+                    (false, Some(e)) => return Err(errno(e)),
+                    (false, None) => return Err(Errno::ESTALE),
+                }
+            }
+            _ => inode.open_fid(0)?,
+        };
+        Ok(self.state.lock().reader.get_or_insert(Arc::new(fid)).clone())
+    }
+
+    /// Makes `[at, end)` valid, at least from `at` on for a page; where that ends.
+    fn fill(&self, inode: &GoferInode, at: u64, end: u64, size: u64) -> Result<u64, Errno> {
+        let (start, host, len) = {
+            let mut s = self.state.lock();
+            if let Some(to) = s.filled.covered_to(at / PAGE) {
+                s.last = end;
+                return Ok((to * PAGE).max(at + 1));
+            }
+            let start = page_down(at);
+            if at == s.last || at < FIRST_FILL {
+                s.ahead = (s.ahead * 2).min(FILL_MAX);
+            } else {
+                s.ahead = FIRST_FILL;
+            }
+            s.last = end;
+            let stop = page_up(size).ok_or(Errno::EFBIG)?;
+            let want = end.max(start + s.ahead).min(start + FILL_MAX).min(stop);
+            // Up to what is valid already.
+            let want = s.filled.next_in(start / PAGE).map_or(want, |n| want.min(n * PAGE));
+            let (host, len) = s.layout.take(start, want - start)?;
+            (start, host, len)
+        };
+        let fid = self.reader(inode)?;
+        let count = u32::try_from(len).map_err(|_| Errno::EIO)?;
+        let got = u64::from(inode.client().fill(&fid, start, count, host).map_err(errno)?);
+        // A short answer is the end of the file: what follows reads as zeros.
+        let valid = if start + got >= size.min(start + len) { len } else { page_down(got) };
+        let valid = if valid == 0 { PAGE } else { valid };
+        self.state.lock().filled.add(start / PAGE, (start + valid) / PAGE);
+        Ok(start + valid)
+    }
+
+    fn read(&self, inode: &GoferInode, at: u64, to: &mut Sink<'_>) -> Result<usize, Errno> {
+        let size = inode.attr()?.size;
+        let end = size.min(at.saturating_add(to.room() as u64));
+        let mut p = at;
+        while p < end {
+            let step = self.fill(inode, p, end, size).and_then(|valid| {
+                let (place, len) = {
+                    let s = self.state.lock();
+                    s.layout.find(p, valid.min(end) - p)
+                };
+                let host = place.ok_or(Errno::EIO)?;
+                Ok((to.put_window(inode.fs.cache.window(), host, len as usize)?, len))
+            });
+            match step {
+                Ok((n, len)) => {
+                    p += n as u64;
+                    if (n as u64) < len {
+                        break;
+                    }
+                }
+                Err(e) if p == at => return Err(e),
+                Err(_) => break,
+            }
+        }
+        Ok(p.saturating_sub(at) as usize)
+    }
+
+    fn write(&self, inode: &GoferInode, at: u64, append: bool, from: &mut Source<'_>) -> Result<(usize, u64), Errno> {
+        let _write = self.write.lock();
+        let fid = self.state.lock().writer.clone().ok_or(Errno::EBADF)?;
+        let mut size = inode.attr()?.size;
+        let at = if append { size } else { at };
+        let end = at.checked_add(from.left() as u64).filter(|e| i64::try_from(*e).is_ok()).ok_or(Errno::EFBIG)?;
+        let mut p = at;
+        let mut failed = None;
+        while p < end && failed.is_none() {
+            // Pages that are written in part must be valid first.
+            let stop = end.min(page_down(p) + FILL_MAX);
+            for edge in [p, stop] {
+                if edge % PAGE != 0 && page_down(edge) < size {
+                    self.fill(inode, page_down(edge), page_down(edge) + 1, size)?;
+                }
+            }
+            let (host, len) = self.state.lock().layout.take(p, stop - p)?;
+            let n = match from.take_window(inode.fs.cache.window(), host, len as usize) {
+                Ok(n) => n,
+                Err(e) => {
+                    failed = Some(e);
+                    break;
+                }
+            };
+            let count = u32::try_from(n).map_err(|_| Errno::EIO)?;
+            match inode.client().spill(&fid, p, count, host) {
+                Ok(done) => {
+                    let done = u64::from(done);
+                    let whole = if p + done >= size { page_up(p + done) } else { Some(page_down(p + done)) };
+                    let (first, last) = (page_down(p) / PAGE, whole.unwrap_or(p) / PAGE);
+                    self.state.lock().filled.add(first, last);
+                    p += done;
+                    size = size.max(p);
+                    let mut a = inode.attr.write();
+                    a.size = a.size.max(p);
+                    a.blocks = a.blocks.max(a.size.div_ceil(512));
+                    let t = file_time();
+                    (a.mtime, a.ctime) = (t, t);
+                    if done < n as u64 {
+                        failed = Some(Errno::ENOSPC);
+                    }
+                }
+                Err(e) => failed = Some(errno(e)),
+            }
+            if (n as u64) < len {
+                break;
+            }
+        }
+        match failed {
+            Some(e) if p == at => Err(e),
+            _ => Ok(((p - at) as usize, p)),
+        }
+    }
+
+    /// The file was cut or grown to `size`.
+    pub fn truncated(&self, size: u64) {
+        let mut s = self.state.lock();
+        let end = page_up(size).unwrap_or(size);
+        s.layout.clear(size, end);
+        let gone: u64 = u64::MAX / PAGE;
+        let mut at = end;
+        while let Some(page) = s.filled.next_in(at / PAGE) {
+            let stop = s.filled.covered_to(page).unwrap_or(page + 1);
+            s.layout.clear(page * PAGE, stop * PAGE);
+            at = stop * PAGE;
+        }
+        s.filled.remove(end / PAGE, gone);
+    }
+
+    fn populate(&self, inode: &GoferInode, offset: u64, len: u64) -> Result<Vec<Extent>, Errno> {
+        let size = inode.attr()?.size;
+        let stop = page_up(size).ok_or(Errno::EFBIG)?;
+        let offset = page_down(offset);
+        if offset >= stop {
+            return Ok(Vec::new());
+        }
+        let want = page_up(offset.saturating_add(len.max(1))).ok_or(Errno::EFBIG)?;
+        let end = want.max(offset + FAULT_AROUND).min(stop);
+        let mut p = offset;
+        while p < end {
+            match self.fill(inode, p, end, size) {
+                Ok(to) => p = to,
+                Err(e) if p == offset => return Err(e),
+                Err(_) => break,
+            }
+        }
+        Ok(self.state.lock().layout.extents(offset, p.min(stop)))
+    }
+}
+
+/// An open file of an export.
+pub struct GoferFile {
+    /// The file.
+    pub inode: Arc<GoferInode>,
+}
+
+impl FileOps for GoferFile {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn read(&self, _io: &Io<'_>, at: u64, to: &mut Sink<'_>) -> Result<usize, Errno> {
+        self.inode.pages.read(&self.inode, at, to)
+    }
+
+    fn write(&self, _io: &Io<'_>, at: u64, append: bool, from: &mut Source<'_>) -> Result<(usize, u64), Errno> {
+        self.inode.pages.write(&self.inode, at, append, from)
+    }
+
+    fn memory_object(&self, file: &File, _shared: bool, _write: bool) -> Result<Object, Errno> {
+        Ok(Arc::new(Mapped { inode: self.inode.clone(), path: file.path_ref().clone() }))
+    }
+
+    fn truncate(&self, _file: &File, size: u64) -> Result<(), Errno> {
+        self.inode.set_attr(&SetAttr { size: Some(size), ..SetAttr::default() })
+    }
+
+    fn allocate(&self, _file: &File, how: i32, offset: u64, len: u64) -> Result<(), Errno> {
+        let fid = self.inode.pages.state.lock().writer.clone().ok_or(Errno::EBADF)?;
+        self.inode.client().allocate(&fid, how.cast_unsigned(), offset, len).map_err(errno)?;
+        if how & !libc::FALLOC_FL_KEEP_SIZE != 0 {
+            // Bytes became zeros on the host: what is cached of the file is fetched again.
+            self.inode.pages.truncated(0);
+        }
+        self.inode.refresh()
+    }
+
+    fn sync(&self, _file: &File, data_only: bool) -> Result<(), Errno> {
+        let fid = self.inode.pages.state.lock().writer.clone();
+        match fid {
+            Some(fid) => self.inode.client().fsync(&fid, data_only).map_err(errno),
+            None => Ok(()),
+        }
+    }
+}
+
+struct Mapped {
+    inode: Arc<GoferInode>,
+    path: PathRef,
+}
+
+impl MemoryObject for Mapped {
+    fn populate(&self, offset: u64, len: u64, _write: bool) -> Result<Vec<Extent>, Errno> {
+        self.inode.pages.populate(&self.inode, offset, len)
+    }
+
+    fn size(&self) -> u64 {
+        self.inode.attr.read().size
+    }
+
+    fn identity(&self) -> (u64, u64) {
+        (self.inode.fs.dev, self.inode.qid)
+    }
+
+    fn path(&self) -> Vec<u8> {
+        self.path.full()
+    }
+
+    fn sync(&self, offset: u64, len: u64) -> Result<(), Errno> {
+        let pages = &self.inode.pages;
+        let Some(fid) = pages.state.lock().writer.clone() else { return Ok(()) };
+        let end = self.size().min(offset.saturating_add(len));
+        let mut p = page_down(offset);
+        while p < end {
+            let (place, len) = {
+                let s = pages.state.lock();
+                match s.filled.covered_to(p / PAGE) {
+                    None => (None, PAGE.min(end - p)),
+                    Some(to) => s.layout.find(p, (to * PAGE).min(end).min(p + FILL_MAX) - p),
+                }
+            };
+            if let Some(host) = place {
+                let count = u32::try_from(len).map_err(|_| Errno::EIO)?;
+                self.inode.client().spill(&fid, p, count, host).map_err(errno)?;
+            }
+            p += len;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,18 @@
+//! File systems, each behind [`Inode`](crate::vfs::inode::Inode), and the assembly of a container's tree of files.
+
+pub mod anon;
+pub mod content;
+pub mod dev;
+pub mod gofer;
+pub mod devpts;
+pub mod proc;
+pub mod pseudo;
+pub mod ranges;
+pub mod root;
+pub mod special;
+pub mod stdio;
+pub mod sys;
+pub mod tree;
+
+pub use root::build_root;
+pub use stdio::stdio_files;

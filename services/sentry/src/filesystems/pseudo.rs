@@ -1,0 +1,290 @@
+//! Generated files: the nodes that `/proc` and `/sys` are made of.
+//!
+//! A node is a directory of nodes, a directory that is made up when looked at, a text, or a link. Owned here: how such
+//! nodes behave as inodes and open files. Never here: what they say.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use crate::errno::Errno;
+use crate::filesystems::anon::DirectoryFile;
+use crate::sync::Mutex;
+use crate::uio::{Sink, Source};
+use crate::vfs::caller::Caller;
+use crate::vfs::file::{File, FileOps, Io, Whence};
+use crate::vfs::inode::{
+    Attr, Common, DirEntry, FileSystem, FileType, Inode, InodeRef, Link, OpenHow, SetAttr, StatFs, anonymous_dev,
+    file_time, mode, next_ino,
+};
+
+/// Largest text written to a generated file.
+const WRITE_MAX: usize = 64 * 1024;
+
+/// A file system of generated files.
+pub struct PseudoFs {
+    name: &'static str,
+    magic: u64,
+    dev: u64,
+}
+
+impl PseudoFs {
+    /// A file system of type `name`.
+    pub fn new(name: &'static str, magic: u64) -> Arc<Self> {
+        Arc::new(Self { name, magic, dev: anonymous_dev() })
+    }
+}
+
+impl FileSystem for PseudoFs {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+    fn dev(&self) -> u64 {
+        self.dev
+    }
+    fn statfs(&self) -> Result<StatFs, Errno> {
+        Ok(StatFs { kind: self.magic, block_size: 4096, ..StatFs::default() })
+    }
+}
+
+/// Makes a text.
+pub type Text = Box<dyn Fn(&Caller<'_>) -> Result<Vec<u8>, Errno> + Send + Sync>;
+/// Takes what is written.
+pub type Take = Box<dyn Fn(&Caller<'_>, &[u8]) -> Result<(), Errno> + Send + Sync>;
+/// Leads somewhere.
+pub type Lead = Box<dyn Fn(&Caller<'_>) -> Result<Link, Errno> + Send + Sync>;
+/// Names in a made-up directory.
+pub type Names = Box<dyn Fn(&Caller<'_>) -> Result<Vec<DirEntry>, Errno> + Send + Sync>;
+/// The node of a name in a made-up directory.
+pub type Find = Box<dyn Fn(&Caller<'_>, &[u8]) -> Result<Option<InodeRef>, Errno> + Send + Sync>;
+
+/// What a node is.
+pub enum Body {
+    /// A directory with fixed names.
+    Directory(Vec<(Vec<u8>, InodeRef)>),
+    /// A directory that is made up when looked at, besides fixed names.
+    Dynamic(Vec<(Vec<u8>, InodeRef)>, Names, Find),
+    /// A text, and what becomes of writes.
+    Text(Text, Option<Take>),
+    /// A link: what `readlink(2)` shows, and where it leads if that is not a path.
+    Link(Text, Option<Lead>),
+}
+
+/// A generated inode.
+pub struct PseudoNode {
+    common: Common,
+    attr: Mutex<Attr>,
+    kind: FileType,
+    body: Arc<Body>,
+    /// Whether the thing it tells of is still there.
+    alive: Option<Box<dyn Fn() -> bool + Send + Sync>>,
+    owner: Option<Box<dyn Fn() -> (u32, u32) + Send + Sync>>,
+}
+
+impl PseudoNode {
+    /// A node with these permissions.
+    pub fn new(fs: &PseudoFs, permissions: u32, body: Body) -> Arc<Self> {
+        Arc::new(Self::make(fs, permissions, body))
+    }
+
+    /// A node that goes away when `alive` says so, owned by whom `owner` says.
+    pub fn of_task(
+        fs: &PseudoFs,
+        permissions: u32,
+        body: Body,
+        alive: impl Fn() -> bool + Send + Sync + 'static,
+        owner: impl Fn() -> (u32, u32) + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        let mut node = Self::make(fs, permissions, body);
+        node.alive = Some(Box::new(alive));
+        node.owner = Some(Box::new(owner));
+        Arc::new(node)
+    }
+
+    fn make(fs: &PseudoFs, permissions: u32, body: Body) -> Self {
+        let (kind, nlink) = match &body {
+            Body::Directory(names) | Body::Dynamic(names, ..) => {
+                let dirs = names.iter().filter(|n| n.1.kind() == FileType::Directory).count();
+                (FileType::Directory, 2 + u32::try_from(dirs).unwrap_or(0))
+            }
+            Body::Text(..) => (FileType::Regular, 1),
+            Body::Link(..) => (FileType::Link, 1),
+        };
+        let t = file_time();
+        let attr = Attr {
+            dev: fs.dev,
+            ino: next_ino(),
+            mode: kind.bits() | permissions,
+            nlink,
+            block_size: 1024,
+            atime: t,
+            mtime: t,
+            ctime: t,
+            ..Attr::default()
+        };
+        Self { common: Common::default(), attr: Mutex::new(attr), kind, body: Arc::new(body), alive: None, owner: None }
+    }
+}
+
+/// A text file without writes.
+pub fn text(fs: &PseudoFs, f: impl Fn(&Caller<'_>) -> Result<Vec<u8>, Errno> + Send + Sync + 'static) -> InodeRef {
+    PseudoNode::new(fs, 0o444, Body::Text(Box::new(f), None))
+}
+
+/// A text that never changes.
+pub fn fixed(fs: &PseudoFs, content: impl Into<Vec<u8>>) -> InodeRef {
+    let content = content.into();
+    text(fs, move |_| Ok(content.clone()))
+}
+
+/// A directory with fixed names.
+pub fn directory(fs: &PseudoFs, names: Vec<(&str, InodeRef)>) -> InodeRef {
+    let names = names.into_iter().map(|(n, i)| (n.as_bytes().to_vec(), i)).collect();
+    PseudoNode::new(fs, 0o555, Body::Directory(names))
+}
+
+impl Inode for PseudoNode {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn kind(&self) -> FileType {
+        self.kind
+    }
+
+    fn attr(&self) -> Result<Attr, Errno> {
+        let mut a = *self.attr.lock();
+        if let Some(owner) = &self.owner {
+            (a.uid, a.gid) = owner();
+        }
+        Ok(a)
+    }
+
+    fn set_attr(&self, set: &SetAttr) -> Result<(), Errno> {
+        // O_TRUNC on a file that takes writes.
+        if set.size.is_some() {
+            return Ok(());
+        }
+        let mut a = self.attr.lock();
+        a.mode = set.mode.map_or(a.mode, |m| (a.mode & mode::TYPE) | m);
+        a.uid = set.uid.unwrap_or(a.uid);
+        a.gid = set.gid.unwrap_or(a.gid);
+        Ok(())
+    }
+
+    fn valid(&self) -> bool {
+        self.alive.as_ref().is_none_or(|f| f())
+    }
+
+    fn cacheable(&self) -> bool {
+        matches!(&*self.body, Body::Directory(_))
+    }
+
+    fn lookup(&self, caller: &Caller<'_>, name: &[u8]) -> Result<Option<InodeRef>, Errno> {
+        let fixed = |names: &[(Vec<u8>, InodeRef)]| names.iter().find(|n| n.0 == name).map(|n| n.1.clone());
+        match &*self.body {
+            Body::Directory(names) => Ok(fixed(names)),
+            Body::Dynamic(names, _, find) => match fixed(names) {
+                Some(i) => Ok(Some(i)),
+                None => find(caller, name),
+            },
+            _ => Err(Errno::ENOTDIR),
+        }
+    }
+
+    fn entries(&self, caller: &Caller<'_>) -> Result<Vec<DirEntry>, Errno> {
+        let fixed = |names: &[(Vec<u8>, InodeRef)]| -> Result<Vec<DirEntry>, Errno> {
+            let entry = |n: &(Vec<u8>, InodeRef)| {
+                Ok(DirEntry { name: n.0.clone(), ino: n.1.attr()?.ino, kind: n.1.kind() })
+            };
+            names.iter().map(entry).collect()
+        };
+        match &*self.body {
+            Body::Directory(names) => fixed(names),
+            Body::Dynamic(names, list, _) => {
+                let mut all = fixed(names)?;
+                all.append(&mut list(caller)?);
+                Ok(all)
+            }
+            _ => Err(Errno::ENOTDIR),
+        }
+    }
+
+    fn readlink(&self, caller: &Caller<'_>) -> Result<Vec<u8>, Errno> {
+        match &*self.body {
+            Body::Link(text, _) => text(caller),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn follow(&self, caller: &Caller<'_>) -> Result<Link, Errno> {
+        match &*self.body {
+            Body::Link(_, Some(lead)) => lead(caller),
+            _ => self.readlink(caller).map(Link::Text),
+        }
+    }
+
+    fn open(self: Arc<Self>, _caller: &Caller<'_>, how: OpenHow) -> Result<Box<dyn FileOps>, Errno> {
+        match &*self.body {
+            Body::Directory(_) | Body::Dynamic(..) => Ok(Box::new(DirectoryFile)),
+            Body::Text(_, take) => {
+                if how.write && take.is_none() {
+                    return Err(Errno::EACCES);
+                }
+                Ok(Box::new(PseudoFile { body: self.body.clone(), text: Mutex::new(None) }))
+            }
+            Body::Link(..) => Err(Errno::ELOOP),
+        }
+    }
+}
+
+/// An open generated file. Its text is made when it is read from the start.
+struct PseudoFile {
+    body: Arc<Body>,
+    text: Mutex<Option<Arc<Vec<u8>>>>,
+}
+
+impl FileOps for PseudoFile {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn read(&self, io: &Io<'_>, at: u64, to: &mut Sink<'_>) -> Result<usize, Errno> {
+        let Body::Text(make, _) = &*self.body else { return Err(Errno::EINVAL) };
+        let old = self.text.lock().clone();
+        let text = match old {
+            Some(t) if at > 0 => t,
+            _ => {
+                let caller = io.task.map_or_else(Caller::nobody, Caller::of);
+                let t = Arc::new(make(&caller)?);
+                *self.text.lock() = Some(t.clone());
+                t
+            }
+        };
+        let from = usize::try_from(at).unwrap_or(usize::MAX).min(text.len());
+        to.put(text.get(from..).unwrap_or_default())
+    }
+
+    fn write(&self, io: &Io<'_>, at: u64, _append: bool, from: &mut Source<'_>) -> Result<(usize, u64), Errno> {
+        let Body::Text(_, Some(take)) = &*self.body else { return Err(Errno::EINVAL) };
+        let data = from.take_vec(WRITE_MAX)?;
+        let caller = io.task.map_or_else(Caller::nobody, Caller::of);
+        take(&caller, &data)?;
+        Ok((data.len(), at + data.len() as u64))
+    }
+
+    fn seek(&self, _file: &File, offset: u64, whence: Whence) -> Result<u64, Errno> {
+        match whence {
+            Whence::End => Ok(0),
+            Whence::Data | Whence::Hole => Err(Errno::EINVAL),
+            _ => Ok(offset),
+        }
+    }
+
+    fn truncate(&self, _file: &File, _size: u64) -> Result<(), Errno> {
+        Ok(())
+    }
+}

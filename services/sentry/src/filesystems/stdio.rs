@@ -1,0 +1,324 @@
+//! A container's stdio: files that the Gofer holds, reached over the stdio socket.
+//!
+//! Requests on that socket may take for ever (a person types), so none is waited for: a read that finds nothing asks the
+//! Gofer once and answers EAGAIN, and the answer wakes the file's queue. Writes are taken into a small buffer and sent one
+//! after the other; [`StdioHub::drain`] waits until all of them have arrived, before a container's end is told.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, PoisonError};
+use std::time::{Duration, Instant};
+
+use cofferdam_ninep::client::{Client, Fid};
+use cofferdam_ninep::codec::NONUNAME;
+
+use crate::errno::Errno;
+use crate::filesystems::anon::{AnonInode, Family};
+use crate::sync::Mutex;
+use crate::uio::{Sink, Source};
+use crate::vfs::file::{File, FileOps, Io, flags};
+use crate::vfs::inode::{FileType, OpenHow};
+use crate::wait::{PollMask, WaitQueue, run_woken};
+
+/// Offset that means "where the descriptor is": stdio has no position of ours.
+const CURRENT: u64 = u64::MAX;
+/// Bytes asked for at once.
+const READ_CHUNK: u32 = 64 * 1024;
+/// Bytes of output that may be under way.
+const OUT_MAX: usize = 64 * 1024;
+
+fn errno(e: cofferdam_ninep::Errno) -> Errno {
+    Errno::from_host(i32::try_from(e.0).unwrap_or(0))
+}
+
+/// The connection to the Gofer's stdio.
+pub struct StdioHub {
+    client: Client,
+    pending: std::sync::Mutex<usize>,
+    idle: Condvar,
+}
+
+impl StdioHub {
+    /// Takes a connected client and starts its reader thread.
+    pub fn new(client: Client) -> std::io::Result<Arc<Self>> {
+        client.start_reader("stdio")?;
+        Ok(Arc::new(Self { client, pending: std::sync::Mutex::new(0), idle: Condvar::new() }))
+    }
+
+    /// Waits until all output has reached the Gofer's descriptors, at most so long; whether it has.
+    pub fn drain(&self, at_most: Duration) -> bool {
+        let end = Instant::now() + at_most;
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        while *pending > 0 {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            pending = self.idle.wait_timeout(pending, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    fn add(&self, n: usize) {
+        *self.pending.lock().unwrap_or_else(PoisonError::into_inner) += n;
+    }
+
+    fn sub(&self, n: usize) {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        *pending = pending.saturating_sub(n);
+        if *pending == 0 {
+            self.idle.notify_all();
+        }
+    }
+
+    /// Attaches `stdio/CONTAINER/NAME`.
+    pub fn attach(self: &Arc<Self>, container: &str, name: &str) -> Result<Arc<Stream>, Errno> {
+        let aname = format!("stdio/{container}/{name}");
+        let (fid, _) = self.client.attach(aname.as_bytes(), b"", NONUNAME).map_err(errno)?;
+        let attr = self.client.getattr(&fid).map_err(errno)?;
+        let how = match name {
+            "0" => libc::O_RDONLY,
+            "tty" => libc::O_RDWR,
+            _ => libc::O_WRONLY,
+        };
+        self.client.lopen(&fid, how.cast_unsigned()).map_err(errno)?;
+        Ok(Arc::new(Stream {
+            hub: self.clone(),
+            fid,
+            kind: FileType::of(attr.mode),
+            state: Mutex::default(),
+            queue: WaitQueue::new(),
+        }))
+    }
+}
+
+#[derive(Default)]
+struct State {
+    input: VecDeque<u8>,
+    end: bool,
+    asked: bool,
+    in_error: Option<Errno>,
+    output: VecDeque<u8>,
+    /// Bytes sent and not yet acknowledged.
+    sent: usize,
+    out_error: Option<Errno>,
+}
+
+/// One of the Gofer's stdio files.
+pub struct Stream {
+    hub: Arc<StdioHub>,
+    fid: Fid,
+    /// What it is on the host.
+    pub kind: FileType,
+    state: Mutex<State>,
+    /// Woken when there is input or room.
+    pub queue: WaitQueue,
+}
+
+impl Stream {
+    /// Asks the Gofer for input unless that was done, or there is some.
+    pub fn ask(self: &Arc<Self>) {
+        {
+            let mut s = self.state.lock();
+            if s.asked || s.end || s.in_error.is_some() || !s.input.is_empty() {
+                return;
+            }
+            s.asked = true;
+        }
+        let me = self.clone();
+        let callback = Box::new(move |answer: Result<Vec<u8>, cofferdam_ninep::Errno>| {
+            let mut s = me.state.lock();
+            s.asked = false;
+            match answer {
+                Ok(data) if data.is_empty() => s.end = true,
+                Ok(data) => s.input.extend(data),
+                Err(e) => s.in_error = Some(errno(e)),
+            }
+            drop(s);
+            me.queue.wake(PollMask::READ);
+            run_woken();
+        });
+        if let Err(e) = self.hub.client.submit_read(&self.fid, CURRENT, READ_CHUNK, callback) {
+            let mut s = self.state.lock();
+            s.asked = false;
+            s.in_error = Some(errno(e));
+        }
+    }
+
+    /// Takes up to `max` bytes of input; `None` if there is none yet, empty at the end.
+    pub fn take(self: &Arc<Self>, max: usize) -> Result<Option<Vec<u8>>, Errno> {
+        let mut s = self.state.lock();
+        if s.input.is_empty() {
+            if let Some(e) = s.in_error.take() {
+                return Err(e);
+            }
+            if s.end {
+                // A terminal may give more after an end (^D); a pipe does not and says so again.
+                s.end = false;
+                return Ok(Some(Vec::new()));
+            }
+            drop(s);
+            self.ask();
+            return Ok(None);
+        }
+        let n = max.min(s.input.len());
+        Ok(Some(s.input.drain(..n).collect()))
+    }
+
+    /// Whether input (or an end, or an error) is there.
+    pub fn has_input(&self) -> bool {
+        let s = self.state.lock();
+        !s.input.is_empty() || s.end || s.in_error.is_some()
+    }
+
+    /// Room for output.
+    pub fn room(&self) -> usize {
+        let s = self.state.lock();
+        if s.out_error.is_some() { OUT_MAX } else { OUT_MAX.saturating_sub(s.output.len() + s.sent) }
+    }
+
+    /// Takes output. An error is one that an earlier write met.
+    pub fn send(self: &Arc<Self>, data: &[u8]) -> Result<(), Errno> {
+        {
+            let mut s = self.state.lock();
+            if let Some(e) = s.out_error {
+                return Err(e);
+            }
+            s.output.extend(data);
+        }
+        self.hub.add(data.len());
+        self.pump();
+        Ok(())
+    }
+
+    fn pump(self: &Arc<Self>) {
+        let chunk: Vec<u8> = {
+            let mut s = self.state.lock();
+            if s.sent > 0 || s.output.is_empty() {
+                return;
+            }
+            let max = (self.hub.client.msize() as usize).saturating_sub(64).min(OUT_MAX);
+            let n = s.output.len().min(max);
+            s.sent = n;
+            s.output.drain(..n).collect()
+        };
+        let me = self.clone();
+        let rest = chunk.clone();
+        let callback = Box::new(move |answer: Result<Vec<u8>, cofferdam_ninep::Errno>| {
+            me.acknowledged(&rest, answer.map_err(errno));
+            run_woken();
+        });
+        if let Err(e) = self.hub.client.submit_write(&self.fid, CURRENT, &chunk, callback) {
+            self.acknowledged(&chunk, Err(errno(e)));
+        }
+    }
+
+    fn acknowledged(self: &Arc<Self>, chunk: &[u8], answer: Result<Vec<u8>, Errno>) {
+        let count = answer.and_then(|n| {
+            let n: [u8; 4] = n.try_into().map_err(|_| Errno::EIO)?;
+            Ok((u32::from_le_bytes(n) as usize).min(chunk.len()))
+        });
+        let gone = {
+            let mut s = self.state.lock();
+            s.sent = 0;
+            match count {
+                Ok(n) if n > 0 => {
+                    for b in chunk.get(n..).unwrap_or_default().iter().rev() {
+                        s.output.push_front(*b);
+                    }
+                    n
+                }
+                other => {
+                    s.out_error = Some(other.err().unwrap_or(Errno::EIO));
+                    let n = chunk.len() + s.output.len();
+                    s.output.clear();
+                    n
+                }
+            }
+        };
+        self.hub.sub(gone);
+        self.queue.wake(PollMask::WRITE);
+        self.pump();
+    }
+}
+
+/// An open stdio file that is no terminal.
+struct StdioFile(Arc<Stream>);
+
+impl FileOps for StdioFile {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn seekable(&self) -> bool {
+        false
+    }
+
+    fn read(&self, _io: &Io<'_>, _at: u64, to: &mut Sink<'_>) -> Result<usize, Errno> {
+        if to.room() == 0 {
+            return Ok(0);
+        }
+        match self.0.take(to.room())? {
+            Some(data) => to.put(&data),
+            None => Err(Errno::EAGAIN),
+        }
+    }
+
+    fn write(&self, _io: &Io<'_>, _at: u64, _append: bool, from: &mut Source<'_>) -> Result<(usize, u64), Errno> {
+        let room = self.0.room();
+        let want = from.left();
+        if room == 0 || (room < want && want <= 4096) {
+            return Err(Errno::EAGAIN);
+        }
+        let data = from.take_vec(room)?;
+        self.0.send(&data)?;
+        Ok((data.len(), 0))
+    }
+
+    fn poll(&self, file: &File) -> PollMask {
+        let mut m = PollMask::empty();
+        if file.readable() {
+            self.0.ask();
+            if self.0.has_input() {
+                m |= PollMask::IN | PollMask::RDNORM;
+            }
+        }
+        if file.writable() && self.0.room() >= 4096 {
+            m |= PollMask::OUT | PollMask::WRNORM;
+        }
+        m
+    }
+
+    fn queue(&self) -> Option<&WaitQueue> {
+        Some(&self.0.queue)
+    }
+
+    fn sync(&self, _file: &File, _data_only: bool) -> Result<(), Errno> {
+        Err(Errno::EINVAL)
+    }
+}
+
+/// The three stdio files of a container that has no terminal.
+pub fn stdio_files(hub: &Arc<StdioHub>, container: &str, uid: u32, gid: u32) -> Result<[Arc<File>; 3], Errno> {
+    let open = |n: &str, open_flags: i32| -> Result<Arc<File>, Errno> {
+        let stream = hub.attach(container, n)?;
+        let bits = match stream.kind {
+            // A directory or link cannot be stdio; a host's regular file has no pages of ours.
+            FileType::Directory | FileType::Link => return Err(Errno::EINVAL),
+            k => k.bits() | 0o600,
+        };
+        let again = stream.clone();
+        let reopen =
+            Box::new(move |_: OpenHow| -> Result<Box<dyn FileOps>, Errno> { Ok(Box::new(StdioFile(again.clone()))) });
+        let inode = AnonInode::new(Family::Pipe.dev(), bits, uid, gid, Some(reopen));
+        let ino = inode.attr()?.ino;
+        let name = match stream.kind {
+            FileType::Fifo => format!("pipe:[{ino}]"),
+            FileType::Socket => format!("socket:[{ino}]"),
+            _ => format!("host:[{ino}]"),
+        };
+        Ok(File::new(Family::Pipe.place(inode, name.as_bytes()), Box::new(StdioFile(stream)), open_flags))
+    };
+    Ok([open("0", flags::RDONLY)?, open("1", flags::WRONLY)?, open("2", flags::WRONLY)?])
+}
+

@@ -1,0 +1,9 @@
+//! Memory: address spaces, and the objects that can be mapped into them.
+
+pub mod object;
+pub mod shared;
+pub mod space;
+pub mod store;
+pub mod vma;
+
+pub use space::AddressSpace;

@@ -1,0 +1,56 @@
+//! Shared anonymous memory: `mmap(MAP_SHARED | MAP_ANONYMOUS)`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::object::{Extent, HostWindow, MemoryObject};
+use super::store::{Store, page_up};
+use crate::errno::Errno;
+
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+/// Pages in the Sentry's memory window, shared by whoever maps them.
+pub struct SharedMemory {
+    store: Arc<Store>,
+    host: u64,
+    len: u64,
+    id: u64,
+}
+
+impl SharedMemory {
+    /// `len` bytes of zeros.
+    pub fn new(store: &Arc<Store>, len: u64) -> Result<Arc<Self>, Errno> {
+        let len = page_up(len).ok_or(Errno::ENOMEM)?;
+        let host = store.allocate(len)?;
+        Ok(Arc::new(Self { store: store.clone(), host, len, id: NEXT.fetch_add(1, Ordering::Relaxed) }))
+    }
+}
+
+impl MemoryObject for SharedMemory {
+    fn populate(&self, offset: u64, len: u64, _write: bool) -> Result<Vec<Extent>, Errno> {
+        if offset >= self.len {
+            return Ok(Vec::new());
+        }
+        let _ = len;
+        // It is all there already: one extent for the whole rest.
+        Ok(vec![Extent { offset, len: self.len - offset, window: HostWindow::Memory, host: self.host + offset }])
+    }
+
+    fn size(&self) -> u64 {
+        self.len
+    }
+
+    fn identity(&self) -> (u64, u64) {
+        (1, self.id)
+    }
+
+    fn path(&self) -> Vec<u8> {
+        b"/dev/zero (deleted)".to_vec()
+    }
+}
+
+impl Drop for SharedMemory {
+    fn drop(&mut self) {
+        self.store.release(self.host, self.len);
+    }
+}

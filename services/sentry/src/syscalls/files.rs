@@ -1,0 +1,18 @@
+//! The families of calls about files.
+
+use super::{Entry, attr, dir, fd, lock, open, pipe, poll, read_write, stat};
+
+/// Their tables.
+pub fn families() -> Vec<(&'static str, &'static [Entry])> {
+    vec![
+        ("opening files", open::TABLE),
+        ("reading and writing", read_write::TABLE),
+        ("descriptors", fd::TABLE),
+        ("file status", stat::TABLE),
+        ("directories", dir::TABLE),
+        ("attributes", attr::TABLE),
+        ("locks", lock::TABLE),
+        ("pipes", pipe::TABLE),
+        ("waiting for files", poll::TABLE),
+    ]
+}

@@ -1,0 +1,558 @@
+//! Reading and writing: `read`, `write` and their vector and position forms, `lseek`, `sendfile`, `splice`, `tee`,
+//! `copy_file_range`, `readahead`, `fadvise`.
+
+use std::sync::Arc;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use crate::entry;
+use crate::errno::Errno;
+use crate::ipc::pipe::PipeEnd;
+use crate::syscalls::blocking::on_file;
+use crate::syscalls::{Entry, Fd, Outcome, SysResult, UserPtr, done, value};
+use crate::task::Task;
+use crate::uio::{IoVec, Sink, Source};
+use crate::vfs::control::{ProcessControl, check_file_size};
+use crate::vfs::file::{File, Whence, flags};
+use crate::vfs::inode::FileType;
+use crate::vfs::{Caller, ops};
+use crate::wait::{Cause, PollMask, Wait};
+
+/// This family's part of the table.
+pub const TABLE: &[Entry] = &[
+    entry!(0, "read", Full, "", read(Fd, u64, usize)),
+    entry!(1, "write", Full, "", write(Fd, u64, usize)),
+    entry!(8, "lseek", Full, "", lseek(Fd, i64, i32)),
+    entry!(17, "pread64", Full, "", pread(Fd, u64, usize, i64)),
+    entry!(18, "pwrite64", Full, "", pwrite(Fd, u64, usize, i64)),
+    entry!(19, "readv", Full, "", readv(Fd, UserPtr<RawVec>, usize)),
+    entry!(20, "writev", Full, "", writev(Fd, UserPtr<RawVec>, usize)),
+    entry!(295, "preadv", Full, "", preadv(Fd, UserPtr<RawVec>, usize, i64)),
+    entry!(296, "pwritev", Full, "", pwritev(Fd, UserPtr<RawVec>, usize, i64)),
+    entry!(
+        327,
+        "preadv2",
+        Partial,
+        "RWF_HIPRI and RWF_DSYNC have no effect",
+        preadv2(Fd, UserPtr<RawVec>, usize, i64, i64, i32)
+    ),
+    entry!(
+        328,
+        "pwritev2",
+        Partial,
+        "RWF_HIPRI and RWF_DSYNC have no effect",
+        pwritev2(Fd, UserPtr<RawVec>, usize, i64, i64, i32)
+    ),
+    entry!(40, "sendfile", Full, "", sendfile(Fd, Fd, UserPtr<i64>, usize)),
+    entry!(275, "splice", Full, "", splice(Fd, UserPtr<i64>, Fd, UserPtr<i64>, usize, u32)),
+    entry!(276, "tee", Full, "", tee(Fd, Fd, usize, u32)),
+    entry!(326, "copy_file_range", Full, "", copy_file_range(Fd, UserPtr<i64>, Fd, UserPtr<i64>, usize, u32)),
+    entry!(187, "readahead", Full, "", readahead(Fd, i64, usize)),
+    entry!(221, "fadvise64", Full, "", fadvise(Fd, i64, i64, i32)),
+];
+
+/// `struct iovec`.
+#[repr(C)]
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[allow(missing_docs)]
+pub struct RawVec {
+    pub base: u64,
+    pub len: u64,
+}
+
+/// `IOV_MAX`.
+const IOV_MAX: usize = 1024;
+/// Bytes moved between files in one step.
+const CHUNK: usize = 256 * 1024;
+/// First address no task may name.
+const USER_TOP: u64 = 1 << 47;
+
+/// One buffer as a vector; EFAULT if it cannot be in the container's memory.
+fn single(base: u64, len: usize) -> Result<Vec<IoVec>, Errno> {
+    if base.checked_add(len as u64).is_none_or(|end| end > USER_TOP) {
+        return Err(Errno::EFAULT);
+    }
+    Ok(vec![IoVec { base, len }])
+}
+
+/// Copies an I/O vector in; EINVAL if too long or its lengths do not add up.
+pub fn vector(task: &Arc<Task>, vecs: UserPtr<RawVec>, count: usize) -> Result<Vec<IoVec>, Errno> {
+    let raw = vecs.read_array(task, count, IOV_MAX)?;
+    let mut total = 0u64;
+    let mut out = Vec::with_capacity(raw.len());
+    for v in raw {
+        total = total.checked_add(v.len).filter(|t| i64::try_from(*t).is_ok()).ok_or(Errno::EINVAL)?;
+        out.extend(single(v.base, usize::try_from(v.len).map_err(|_| Errno::EINVAL)?)?);
+    }
+    Ok(out)
+}
+
+fn do_read(task: &Arc<Task>, file: &Arc<File>, vecs: Vec<IoVec>, at: Option<u64>) -> SysResult {
+    on_file(task, file, PollMask::READ, move |task, file| {
+        let mut sink = Sink::user(task, vecs.clone());
+        let n = match at {
+            None => file.read(Some(task), &mut sink)?,
+            Some(at) => file.pread(Some(task), at, &mut sink)?,
+        };
+        Ok(n as i64)
+    })
+}
+
+/// Cuts `n` bytes off the front of a vector.
+fn advance(vecs: &mut Vec<IoVec>, mut n: usize) {
+    vecs.retain_mut(|v| {
+        let cut = n.min(v.len);
+        n -= cut;
+        v.base = v.base.wrapping_add(cut as u64);
+        v.len -= cut;
+        v.len > 0
+    });
+}
+
+fn write_once(task: &Arc<Task>, file: &Arc<File>, vecs: &[IoVec], at: Option<u64>) -> Result<usize, Errno> {
+    let mut vecs = vecs.to_vec();
+    if file.inode().kind() == FileType::Regular {
+        let start = match at {
+            Some(at) => at,
+            None if file.flags() & flags::APPEND != 0 => file.inode().attr()?.size,
+            None => file.position(),
+        };
+        let room = check_file_size(task, start)?;
+        let over = (crate::uio::total(&vecs) as u64).saturating_sub(room);
+        for v in vecs.iter_mut().rev().scan(over, |over, v| {
+            let cut = (*over).min(v.len as u64);
+            *over -= cut;
+            Some((v, cut))
+        }) {
+            v.0.len -= v.1 as usize;
+        }
+    }
+    let mut source = Source::user(task, vecs);
+    let n = match at {
+        None => file.write(Some(task), &mut source),
+        Some(at) => file.pwrite(Some(task), at, &mut source),
+    };
+    match n {
+        Err(Errno::EPIPE) => {
+            task.post_signal(libc::SIGPIPE);
+            Err(Errno::EPIPE)
+        }
+        Ok(n) => {
+            if n > 0 && file.inode().kind() == FileType::Regular {
+                ops::strip_privileges(&Caller::of(task), file.inode())?;
+            }
+            Ok(n)
+        }
+        e => e,
+    }
+}
+
+fn do_write(task: &Arc<Task>, file: &Arc<File>, vecs: Vec<IoVec>, at: Option<u64>) -> SysResult {
+    let first = write_once(task, file, &vecs, at);
+    let total = crate::uio::total(&vecs);
+    let waits = file.ops().queue().filter(|_| !file.nonblocking()).cloned();
+    let mut sent = match (first, &waits) {
+        (Err(Errno::EAGAIN), Some(_)) => 0,
+        (Err(e), _) => return Err(e),
+        (Ok(n), Some(_)) if n < total && n > 0 => n,
+        (Ok(n), _) => return value(n),
+    };
+    let Some(queue) = waits else { return value(sent) };
+    let mut vecs = vecs;
+    advance(&mut vecs, sent);
+    let file = file.clone();
+    // A blocking write to a stream goes on until all is written.
+    let retry = move |task: &Arc<Task>, cause: Cause| loop {
+        match write_once(task, &file, &vecs, at) {
+            Ok(n) => {
+                sent += n;
+                advance(&mut vecs, n);
+                if vecs.is_empty() || n == 0 {
+                    return Some(Ok(sent as i64));
+                }
+            }
+            Err(Errno::EAGAIN) => {
+                return match cause {
+                    Cause::Woken => None,
+                    _ if sent > 0 => Some(Ok(sent as i64)),
+                    _ => Some(Err(Errno::ERESTARTSYS)),
+                };
+            }
+            Err(_) if sent > 0 => return Some(Ok(sent as i64)),
+            Err(e) => return Some(Err(e)),
+        }
+    };
+    Ok(Outcome::Block(Wait::new(retry).on(&queue, PollMask::WRITE)))
+}
+
+fn position(at: i64) -> Result<u64, Errno> {
+    u64::try_from(at).map_err(|_| Errno::EINVAL)
+}
+
+fn read(task: &Arc<Task>, fd: Fd, base: u64, len: usize) -> SysResult {
+    let file = task.file(fd)?;
+    do_read(task, &file, single(base, len)?, None)
+}
+
+fn write(task: &Arc<Task>, fd: Fd, base: u64, len: usize) -> SysResult {
+    let file = task.file(fd)?;
+    do_write(task, &file, single(base, len)?, None)
+}
+
+fn pread(task: &Arc<Task>, fd: Fd, base: u64, len: usize, at: i64) -> SysResult {
+    let at = position(at)?;
+    do_read(task, &task.file(fd)?, single(base, len)?, Some(at))
+}
+
+fn pwrite(task: &Arc<Task>, fd: Fd, base: u64, len: usize, at: i64) -> SysResult {
+    let at = position(at)?;
+    do_write(task, &task.file(fd)?, single(base, len)?, Some(at))
+}
+
+fn readv(task: &Arc<Task>, fd: Fd, vecs: UserPtr<RawVec>, count: usize) -> SysResult {
+    let file = task.file(fd)?;
+    do_read(task, &file, vector(task, vecs, count)?, None)
+}
+
+fn writev(task: &Arc<Task>, fd: Fd, vecs: UserPtr<RawVec>, count: usize) -> SysResult {
+    let file = task.file(fd)?;
+    do_write(task, &file, vector(task, vecs, count)?, None)
+}
+
+fn preadv(task: &Arc<Task>, fd: Fd, vecs: UserPtr<RawVec>, count: usize, at: i64) -> SysResult {
+    let at = position(at)?;
+    do_read(task, &task.file(fd)?, vector(task, vecs, count)?, Some(at))
+}
+
+fn pwritev(task: &Arc<Task>, fd: Fd, vecs: UserPtr<RawVec>, count: usize, at: i64) -> SysResult {
+    let at = position(at)?;
+    do_write(task, &task.file(fd)?, vector(task, vecs, count)?, Some(at))
+}
+
+const RWF_NOWAIT: i32 = 8;
+const RWF_KNOWN: i32 = 0x1f;
+
+fn preadv2(task: &Arc<Task>, fd: Fd, vecs: UserPtr<RawVec>, count: usize, at: i64, _high: i64, rwf: i32) -> SysResult {
+    if rwf & !RWF_KNOWN != 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let at = if at == -1 { None } else { Some(position(at)?) };
+    let file = task.file(fd)?;
+    let vecs = vector(task, vecs, count)?;
+    if rwf & RWF_NOWAIT != 0 {
+        let mut sink = Sink::user(task, vecs);
+        return value(match at {
+            None => file.read(Some(task), &mut sink)?,
+            Some(at) => file.pread(Some(task), at, &mut sink)?,
+        });
+    }
+    do_read(task, &file, vecs, at)
+}
+
+fn pwritev2(task: &Arc<Task>, fd: Fd, vecs: UserPtr<RawVec>, count: usize, at: i64, _high: i64, rwf: i32) -> SysResult {
+    if rwf & !RWF_KNOWN != 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let at = if at == -1 { None } else { Some(position(at)?) };
+    let file = task.file(fd)?;
+    let vecs = vector(task, vecs, count)?;
+    if rwf & RWF_NOWAIT != 0 {
+        return value(write_once(task, &file, &vecs, at)?);
+    }
+    do_write(task, &file, vecs, at)
+}
+
+fn lseek(task: &Arc<Task>, fd: Fd, offset: i64, whence: i32) -> SysResult {
+    let whence = match whence {
+        0 => Whence::Set,
+        1 => Whence::Current,
+        2 => Whence::End,
+        3 => Whence::Data,
+        4 => Whence::Hole,
+        _ => return Err(Errno::EINVAL),
+    };
+    value(task.file(fd)?.seek(offset, whence)?)
+}
+
+/// Where one side of a copy is: a position given by the caller (written back after), or the file's own.
+struct Side {
+    file: Arc<File>,
+    at: Option<u64>,
+}
+
+impl Side {
+    fn new(task: &Arc<Task>, fd: Fd, pointer: UserPtr<i64>) -> Result<Self, Errno> {
+        let file = task.file(fd)?;
+        let at = if pointer.is_null() { None } else { Some(position(pointer.read(task)?)?) };
+        if at.is_some() && !file.ops().seekable() {
+            return Err(Errno::ESPIPE);
+        }
+        Ok(Self { file, at })
+    }
+
+    fn read(&mut self, task: &Arc<Task>, max: usize) -> Result<Vec<u8>, Errno> {
+        let mut data = Vec::new();
+        let mut sink = Sink::kernel(&mut data, max);
+        match &mut self.at {
+            None => self.file.read(Some(task), &mut sink)?,
+            Some(at) => {
+                let n = self.file.pread(Some(task), *at, &mut sink)?;
+                *at += n as u64;
+                n
+            }
+        };
+        Ok(data)
+    }
+
+    fn write(&mut self, task: &Arc<Task>, data: &[u8]) -> Result<usize, Errno> {
+        let mut source = Source::kernel(data);
+        let n = match &mut self.at {
+            None => self.file.write(Some(task), &mut source),
+            Some(at) => {
+                let n = self.file.pwrite(Some(task), *at, &mut source);
+                *at += *n.as_ref().unwrap_or(&0) as u64;
+                n
+            }
+        };
+        if n == Err(Errno::EPIPE) {
+            task.post_signal(libc::SIGPIPE);
+        }
+        n
+    }
+
+    /// Gives back what was read and could not be written.
+    fn back(&mut self, n: usize) -> Result<(), Errno> {
+        match &mut self.at {
+            Some(at) => *at -= n as u64,
+            None if n > 0 => {
+                self.file.seek(-(n as i64), Whence::Current)?;
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn save(&self, task: &Arc<Task>, pointer: UserPtr<i64>) -> Result<(), Errno> {
+        match self.at {
+            Some(at) => pointer.write(task, &(at as i64)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Copies from a seekable file; waits for room in the destination.
+fn copy(
+    task: &Arc<Task>,
+    mut from: Side,
+    mut to: Side,
+    pointers: (UserPtr<i64>, UserPtr<i64>),
+    len: usize,
+    nonblocking: bool,
+) -> SysResult {
+    let queue = to.file.ops().queue().filter(|_| !nonblocking).cloned();
+    let mut copied = 0usize;
+    let mut step = move |task: &Arc<Task>| -> Result<i64, Errno> {
+        while copied < len {
+            let data = from.read(task, (len - copied).min(CHUNK))?;
+            if data.is_empty() {
+                break;
+            }
+            let n = match to.write(task, &data) {
+                Ok(n) => n,
+                Err(e) => {
+                    from.back(data.len())?;
+                    if e == Errno::EAGAIN || copied == 0 {
+                        return if copied > 0 && e != Errno::EAGAIN { break } else { Err(e) };
+                    }
+                    break;
+                }
+            };
+            copied += n;
+            from.back(data.len() - n)?;
+            if n < data.len() {
+                break;
+            }
+        }
+        from.save(task, pointers.0)?;
+        to.save(task, pointers.1)?;
+        Ok(copied as i64)
+    };
+    match queue {
+        None => step(task).map(Outcome::Value),
+        Some(q) => crate::syscalls::blocking::until_ready(task, &q, PollMask::WRITE, None, step),
+    }
+}
+
+fn sendfile(task: &Arc<Task>, to: Fd, from: Fd, offset: UserPtr<i64>, len: usize) -> SysResult {
+    let from = Side::new(task, from, offset)?;
+    let to = Side { file: task.file(to)?, at: None };
+    if !from.file.readable() || !to.file.writable() {
+        return Err(Errno::EBADF);
+    }
+    if !from.file.ops().seekable() || to.file.flags() & flags::APPEND != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let nonblocking = to.file.nonblocking();
+    copy(task, from, to, (offset, UserPtr::new(0)), len.min(0x7fff_f000), nonblocking)
+}
+
+fn copy_file_range(
+    task: &Arc<Task>,
+    from: Fd,
+    from_at: UserPtr<i64>,
+    to: Fd,
+    to_at: UserPtr<i64>,
+    len: usize,
+    options: u32,
+) -> SysResult {
+    if options != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let (from, to) = (Side::new(task, from, from_at)?, Side::new(task, to, to_at)?);
+    for f in [&from.file, &to.file] {
+        match f.inode().kind() {
+            FileType::Directory => return Err(Errno::EISDIR),
+            FileType::Regular => {}
+            _ => return Err(Errno::EINVAL),
+        }
+    }
+    if !from.file.readable() || !to.file.writable() || to.file.flags() & flags::APPEND != 0 {
+        return Err(Errno::EBADF);
+    }
+    let len = len.min(0x7fff_f000);
+    if Arc::ptr_eq(from.file.inode(), to.file.inode()) {
+        let a = from.at.unwrap_or_else(|| from.file.position());
+        let b = to.at.unwrap_or_else(|| to.file.position());
+        if a.abs_diff(b) < len as u64 {
+            return Err(Errno::EINVAL);
+        }
+    }
+    copy(task, from, to, (from_at, to_at), len, true)
+}
+
+const SPLICE_F_NONBLOCK: u32 = 2;
+
+fn splice(
+    task: &Arc<Task>,
+    from: Fd,
+    from_at: UserPtr<i64>,
+    to: Fd,
+    to_at: UserPtr<i64>,
+    len: usize,
+    options: u32,
+) -> SysResult {
+    if options & !0xf != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if len == 0 {
+        return done();
+    }
+    let (mut from, mut to) = (Side::new(task, from, from_at)?, Side::new(task, to, to_at)?);
+    if !from.file.readable() || !to.file.writable() {
+        return Err(Errno::EBADF);
+    }
+    if to.file.flags() & flags::APPEND != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let nonblocking = options & SPLICE_F_NONBLOCK != 0;
+    let source = from.file.clone();
+    if source.ops_as::<PipeEnd>().is_none() {
+        let Some(pipe) = to.file.ops_as::<PipeEnd>() else { return Err(Errno::EINVAL) };
+        // Never take more from a stream than the pipe holds.
+        let len = len.min(pipe.capacity());
+        if source.ops().seekable() {
+            let nonblocking = nonblocking || to.file.nonblocking();
+            return copy(task, from, to, (from_at, to_at), len, nonblocking);
+        }
+        let step = move |task: &Arc<Task>| -> Result<i64, Errno> {
+            let room = to.file.ops_as::<PipeEnd>().map_or(0, PipeEnd::room);
+            if room == 0 {
+                return Err(Errno::EAGAIN);
+            }
+            let data = from.read(task, len.min(room))?;
+            to.write(task, &data).map(|n| n as i64)
+        };
+        let target = source.clone();
+        return wait_both(task, &source, &target, nonblocking || source.nonblocking(), step);
+    }
+    let target = to.file.clone();
+    let step = move |task: &Arc<Task>| -> Result<i64, Errno> {
+        let Some(pipe) = from.file.ops_as::<PipeEnd>() else { return Err(Errno::EINVAL) };
+        let data = pipe.peek(len.min(CHUNK));
+        if data.is_empty() {
+            return if pipe.has_writers() { Err(Errno::EAGAIN) } else { Ok(0) };
+        }
+        let n = to.write(task, &data)?;
+        if let Some(pipe) = from.file.ops_as::<PipeEnd>() {
+            pipe.consume(n);
+        }
+        to.save(task, to_at)?;
+        Ok(n as i64)
+    };
+    wait_both(task, &source, &target, nonblocking, step)
+}
+
+/// Waits until the reading side has something or the writing side room.
+fn wait_both(
+    task: &Arc<Task>,
+    from: &Arc<File>,
+    to: &Arc<File>,
+    nonblocking: bool,
+    mut step: impl FnMut(&Arc<Task>) -> Result<i64, Errno> + Send + 'static,
+) -> SysResult {
+    match step(task) {
+        Err(Errno::EAGAIN) if !nonblocking => {}
+        r => return r.map(Outcome::Value),
+    }
+    let mut wait = Wait::new(move |task, cause| match step(task) {
+        Err(Errno::EAGAIN) if cause == Cause::Woken => None,
+        Err(Errno::EAGAIN) => Some(Err(Errno::ERESTARTSYS)),
+        r => Some(r),
+    });
+    for (f, m) in [(from, PollMask::READ), (to, PollMask::WRITE)] {
+        if let Some(q) = f.ops().queue() {
+            wait = wait.on(q, m);
+        }
+    }
+    Ok(Outcome::Block(wait))
+}
+
+fn tee(task: &Arc<Task>, from: Fd, to: Fd, len: usize, options: u32) -> SysResult {
+    if options & !0xf != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let (from, to) = (task.file(from)?, task.file(to)?);
+    if !from.readable() || !to.writable() {
+        return Err(Errno::EBADF);
+    }
+    match (from.ops_as::<PipeEnd>(), to.ops_as::<PipeEnd>()) {
+        (Some(a), Some(b)) if !a.same_pipe(b) => {}
+        _ => return Err(Errno::EINVAL),
+    }
+    let (source, target) = (from.clone(), to.clone());
+    let step = move |task: &Arc<Task>| -> Result<i64, Errno> {
+        let Some(pipe) = from.ops_as::<PipeEnd>() else { return Err(Errno::EINVAL) };
+        let data = pipe.peek(len.min(CHUNK));
+        if data.is_empty() {
+            return if pipe.has_writers() && len > 0 { Err(Errno::EAGAIN) } else { Ok(0) };
+        }
+        to.write(Some(task), &mut Source::kernel(&data)).map(|n| n as i64)
+    };
+    wait_both(task, &source, &target, options & SPLICE_F_NONBLOCK != 0, step)
+}
+
+fn readahead(task: &Arc<Task>, fd: Fd, _at: i64, _len: usize) -> SysResult {
+    let file = task.file(fd)?;
+    if !file.readable() {
+        return Err(Errno::EBADF);
+    }
+    if file.inode().kind() == FileType::Regular { done() } else { Err(Errno::EINVAL) }
+}
+
+fn fadvise(task: &Arc<Task>, fd: Fd, _at: i64, len: i64, advice: i32) -> SysResult {
+    let file = task.file(fd)?;
+    if file.inode().kind() == FileType::Fifo {
+        return Err(Errno::ESPIPE);
+    }
+    if len < 0 || !(0..=5).contains(&advice) { Err(Errno::EINVAL) } else { done() }
+}

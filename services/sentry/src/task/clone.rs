@@ -1,0 +1,263 @@
+//! `clone(2)`, `clone3(2)`, `fork(2)`, `vfork(2)`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cofferdam_platform::{Answer, Frame, Order};
+
+use super::group::{Group, rlimit};
+use super::{After, Begin, Parts, Task};
+use crate::errno::Errno;
+use crate::sync::Mutex;
+
+#[allow(missing_docs)]
+pub mod flag {
+    pub const VM: u64 = 0x100;
+    pub const FS: u64 = 0x200;
+    pub const FILES: u64 = 0x400;
+    pub const SIGHAND: u64 = 0x800;
+    pub const PIDFD: u64 = 0x1000;
+    pub const PTRACE: u64 = 0x2000;
+    pub const VFORK: u64 = 0x4000;
+    pub const PARENT: u64 = 0x8000;
+    pub const THREAD: u64 = 0x1_0000;
+    pub const NEWNS: u64 = 0x2_0000;
+    pub const SYSVSEM: u64 = 0x4_0000;
+    pub const SETTLS: u64 = 0x8_0000;
+    pub const PARENT_SETTID: u64 = 0x10_0000;
+    pub const CHILD_CLEARTID: u64 = 0x20_0000;
+    pub const DETACHED: u64 = 0x40_0000;
+    pub const UNTRACED: u64 = 0x80_0000;
+    pub const CHILD_SETTID: u64 = 0x100_0000;
+    pub const NEWCGROUP: u64 = 0x200_0000;
+    pub const NEWUTS: u64 = 0x400_0000;
+    pub const NEWIPC: u64 = 0x800_0000;
+    pub const NEWUSER: u64 = 0x1000_0000;
+    pub const NEWPID: u64 = 0x2000_0000;
+    pub const NEWNET: u64 = 0x4000_0000;
+    pub const IO: u64 = 0x8000_0000;
+    pub const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+    pub const INTO_CGROUP: u64 = 0x2_0000_0000;
+    pub const NEWTIME: u64 = 0x80;
+    /// Namespaces: none can be made yet.
+    pub const NAMESPACES: u64 = NEWNS | NEWCGROUP | NEWUTS | NEWIPC | NEWUSER | NEWPID | NEWNET | NEWTIME;
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CloneRequest {
+    /// `CLONE_*`.
+    pub flags: u64,
+    /// Stack pointer of the child, 0 for the caller's.
+    pub stack: u64,
+    /// Where the caller wants the id.
+    pub parent_tid: u64,
+    /// Where the child wants it set or cleared.
+    pub child_tid: u64,
+    /// Base of `%fs`.
+    pub tls: u64,
+    /// Signal at exit.
+    pub exit_signal: i32,
+}
+
+/// A parent that waits for its `vfork` child.
+pub struct Vfork {
+    parent: Arc<Task>,
+    child: i32,
+    number: u32,
+    state: Mutex<(bool, bool)>,
+    done: AtomicBool,
+}
+
+impl Vfork {
+    /// The child has executed a program or ended.
+    pub(crate) fn release(&self) {
+        if self.done.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let waits = {
+            let mut s = self.state.lock();
+            s.0 = true;
+            s.1
+        };
+        if waits {
+            let answer = self.parent.leave_call(self.number, Ok(i64::from(self.child)));
+            if let Some(host) = self.parent.host()
+                && !matches!(answer, Answer::Park)
+            {
+                host.answer(answer);
+            }
+        }
+    }
+
+    /// The parent starts waiting; false if there is nothing to wait for any more.
+    fn wait(&self) -> bool {
+        let mut s = self.state.lock();
+        s.1 = !s.0;
+        s.1
+    }
+}
+
+/// Checks the flags as Linux does.
+pub fn check(r: &CloneRequest) -> Result<(), Errno> {
+    use flag::*;
+    let f = r.flags;
+    let bad = (f & SIGHAND != 0 && f & VM == 0)
+        || (f & THREAD != 0 && f & SIGHAND == 0)
+        || (f & (NEWNS | FS) == NEWNS | FS)
+        || (f & (NEWUSER | FS) == NEWUSER | FS)
+        || (f & (CLEAR_SIGHAND | SIGHAND) == CLEAR_SIGHAND | SIGHAND)
+        || (f & PIDFD != 0 && f & DETACHED != 0);
+    if bad {
+        return Err(Errno::EINVAL);
+    }
+    if f & (NAMESPACES | PIDFD | INTO_CGROUP) != 0 {
+        return Err(if f & NAMESPACES != 0 { Errno::EPERM } else { Errno::EINVAL });
+    }
+    Ok(())
+}
+
+/// Makes the child and orders its host thread.
+pub(crate) fn start(
+    task: &Arc<Task>,
+    number: u32,
+    r: CloneRequest,
+    frame: &mut dyn Frame,
+) -> Result<Answer, Errno> {
+    use flag::*;
+    check(&r)?;
+    let thread = r.flags & THREAD != 0;
+    let share = r.flags & VM != 0;
+    let kernel = task.kernel().clone();
+    let parent_group = task.group();
+
+    let tid = {
+        let mut tree = kernel.tree.lock();
+        let limit = parent_group.limit(rlimit::NPROC).soft;
+        let creds = task.creds();
+        if creds.ruid != 0 && tree.count() as u64 >= limit {
+            return Err(Errno::EAGAIN);
+        }
+        tree.new_id().ok_or(Errno::EAGAIN)?
+    };
+    let group = if thread { parent_group.clone() } else { fork_group(parent_group, tid) };
+    let actions = if r.flags & SIGHAND != 0 {
+        task.actions()
+    } else {
+        let mut copy = task.actions().lock().clone();
+        if r.flags & CLEAR_SIGHAND != 0 {
+            copy.exec();
+        }
+        Arc::new(Mutex::new(copy))
+    };
+    let files = if r.flags & FILES != 0 { task.files() } else { task.files().fork() };
+    let fs = if r.flags & FS != 0 { task.fs() } else { task.fs().fork() };
+    let mm = if share { task.mm() } else { task.mm().fork() };
+    let set_tid = if r.flags & CHILD_SETTID != 0 { r.child_tid } else { 0 };
+    let child = Task::new(Parts {
+        kernel: kernel.clone(),
+        tid,
+        group: group.clone(),
+        files,
+        fs,
+        creds: task.creds(),
+        mm,
+        actions,
+        comm: task.comm.read().clone(),
+        mask: task.mask().0,
+        begin: Begin::Clone { set_tid },
+    });
+    let vfork = (r.flags & VFORK != 0).then(|| {
+        Arc::new(Vfork {
+            parent: task.clone(),
+            child: tid,
+            number,
+            state: Mutex::new((false, false)),
+            done: AtomicBool::new(false),
+        })
+    });
+    {
+        let mut c = child.state.lock();
+        if r.flags & CHILD_CLEARTID != 0 {
+            c.clear_tid = r.child_tid;
+        }
+        // A thread that shares memory gets no signal stack, unless it is a vfork.
+        if !share || r.flags & VFORK != 0 {
+            c.alt_stack = task.state.lock().alt_stack;
+        }
+        c.vfork = vfork.clone();
+    }
+    {
+        // A thread must not join a process that is ending.
+        let mut threads = group.threads.lock();
+        if group.is_exiting() {
+            return Err(Errno::EAGAIN);
+        }
+        threads.push(child.clone());
+    }
+    {
+        let mut tree = kernel.tree.lock();
+        if !thread {
+            let me = tree.node(task.pid()).map(|n| (n.pgid, n.sid, n.parent, n.exit_signal));
+            let (pgid, sid, grandparent, own_signal) = me.unwrap_or((tid, tid, 0, 0));
+            let (parent, signal) =
+                if r.flags & PARENT != 0 { (grandparent, own_signal) } else { (task.pid(), r.exit_signal) };
+            tree.add_process(&group, parent, pgid, sid, signal);
+        }
+        tree.add_task(&child);
+    }
+    kernel.forks.fetch_add(1, Ordering::Relaxed);
+    if r.flags & PARENT_SETTID != 0 {
+        let _ = task.write_exact(r.parent_tid, &tid.to_le_bytes());
+    }
+    let mut registers = frame.registers();
+    registers.rax = 0;
+    if r.stack != 0 {
+        registers.rsp = r.stack;
+    }
+    let fs = (r.flags & SETTLS != 0).then_some(r.tls);
+    let order = Order::Clone { guest: child.clone(), thread, share_memory: share, registers, fs };
+    Ok(task.order(vec![order], After::Clone { number, child, vfork }))
+}
+
+fn fork_group(parent: &Group, pid: i32) -> Arc<Group> {
+    let group = Group::new(pid, *parent.limits.read());
+    *group.exe.write() = parent.exe.read().clone();
+    for (to, from) in [
+        (&group.oom_score_adj, &parent.oom_score_adj),
+        (&group.dumpable, &parent.dumpable),
+        (&group.nice, &parent.nice),
+    ] {
+        to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+    group
+}
+
+/// The host has made the child, or refused.
+pub(crate) fn finish(
+    task: &Arc<Task>,
+    number: u32,
+    child: &Arc<Task>,
+    vfork: Option<Arc<Vfork>>,
+    result: i64,
+    frame: &mut dyn Frame,
+) -> Answer {
+    let tid = child.tid();
+    if result < 0 {
+        let group = child.group();
+        group.threads.lock().retain(|t| !Arc::ptr_eq(t, child));
+        let mut tree = task.kernel().tree.lock();
+        tree.remove_task(tid);
+        if group.pid == tid {
+            tree.remove_process(tid);
+        }
+        drop(tree);
+        return task.return_in_trap(number, Err(Errno::EAGAIN), frame);
+    }
+    if let Some(vfork) = vfork
+        && vfork.wait()
+    {
+        return Answer::Park;
+    }
+    task.return_in_trap(number, Ok(i64::from(tid)), frame)
+}

@@ -1,0 +1,105 @@
+//! Credentials: who a task is, `credentials(7)` and `capabilities(7)`.
+
+/// Capability numbers used by the kernel, from `linux/capability.h`.
+#[allow(missing_docs)]
+pub mod cap {
+    pub const CHOWN: u32 = 0;
+    pub const DAC_OVERRIDE: u32 = 1;
+    pub const DAC_READ_SEARCH: u32 = 2;
+    pub const FOWNER: u32 = 3;
+    pub const FSETID: u32 = 4;
+    pub const KILL: u32 = 5;
+    pub const SETGID: u32 = 6;
+    pub const SETUID: u32 = 7;
+    pub const SETPCAP: u32 = 8;
+    pub const LINUX_IMMUTABLE: u32 = 9;
+    pub const NET_BIND_SERVICE: u32 = 10;
+    pub const NET_ADMIN: u32 = 12;
+    pub const NET_RAW: u32 = 13;
+    pub const IPC_LOCK: u32 = 14;
+    pub const IPC_OWNER: u32 = 15;
+    pub const SYS_MODULE: u32 = 16;
+    pub const SYS_CHROOT: u32 = 18;
+    pub const SYS_PTRACE: u32 = 19;
+    pub const SYS_ADMIN: u32 = 21;
+    pub const SYS_BOOT: u32 = 22;
+    pub const SYS_NICE: u32 = 23;
+    pub const SYS_RESOURCE: u32 = 24;
+    pub const SYS_TIME: u32 = 25;
+    pub const SYS_TTY_CONFIG: u32 = 26;
+    pub const MKNOD: u32 = 27;
+    pub const SETFCAP: u32 = 31;
+    pub const SYSLOG: u32 = 34;
+    /// The highest capability there is.
+    pub const LAST: u32 = 40;
+}
+
+/// All capabilities there are.
+pub const ALL_CAPABILITIES: u64 = (1 << (cap::LAST + 1)) - 1;
+
+/// The credentials of a task. Never changed in place: a new set replaces the old one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Creds {
+    pub ruid: u32,
+    pub euid: u32,
+    pub suid: u32,
+    pub fsuid: u32,
+    pub rgid: u32,
+    pub egid: u32,
+    pub sgid: u32,
+    pub fsgid: u32,
+    pub groups: Vec<u32>,
+    pub permitted: u64,
+    pub effective: u64,
+    pub inheritable: u64,
+    pub ambient: u64,
+    pub bounding: u64,
+    /// `PR_SET_SECUREBITS`.
+    pub securebits: u32,
+    /// `PR_SET_KEEPCAPS`.
+    pub keep_capabilities: bool,
+    /// `PR_SET_NO_NEW_PRIVS`.
+    pub no_new_privileges: bool,
+}
+
+impl Creds {
+    /// Root with these capabilities permitted and effective.
+    pub fn root(capabilities: u64) -> Self {
+        Self::user(0, 0, Vec::new(), capabilities)
+    }
+
+    /// A user with these capabilities in its bounding set; permitted and effective only for root.
+    pub fn user(uid: u32, gid: u32, groups: Vec<u32>, capabilities: u64) -> Self {
+        let held = if uid == 0 { capabilities } else { 0 };
+        Self {
+            ruid: uid,
+            euid: uid,
+            suid: uid,
+            fsuid: uid,
+            rgid: gid,
+            egid: gid,
+            sgid: gid,
+            fsgid: gid,
+            groups,
+            permitted: held,
+            effective: held,
+            inheritable: 0,
+            ambient: 0,
+            bounding: capabilities,
+            securebits: 0,
+            keep_capabilities: false,
+            no_new_privileges: false,
+        }
+    }
+
+    /// Whether a capability is effective.
+    pub fn capable(&self, capability: u32) -> bool {
+        capability <= cap::LAST && self.effective & (1 << capability) != 0
+    }
+
+    /// Whether `gid` is the filesystem group or a supplementary one.
+    pub fn in_group(&self, gid: u32) -> bool {
+        self.fsgid == gid || self.groups.contains(&gid)
+    }
+}

@@ -1,0 +1,171 @@
+//! `execve(2)`: a new program in a fresh host process.
+//!
+//! The old host process ends; a new one with nothing mapped takes the task over. So no state of the old program
+//! survives in the host, whatever it did to its stub.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use cofferdam_platform::{Answer, Frame, Order, Registers};
+
+use super::{Begin, Task, exit};
+use crate::errno::Errno;
+use crate::loader::{self, Loaded};
+use crate::signal::sig;
+use crate::sync::Mutex;
+use crate::syscalls::{Fd, UserPtr, UserStr};
+use crate::vfs::{self, File};
+
+/// Bytes of arguments and environment together (a quarter of the stack limit, at least this).
+const ARG_MIN: u64 = 128 << 10;
+/// Longest single string.
+const STRING_MAX: usize = 128 << 10;
+
+/// What is asked for; strings are still in the caller's memory.
+pub struct ExecRequest {
+    /// Directory a relative path starts from.
+    pub dir: Fd,
+    /// Path.
+    pub path: UserStr,
+    /// Argument vector.
+    pub argv: UserPtr<u64>,
+    /// Environment.
+    pub envp: UserPtr<u64>,
+    /// `AT_EMPTY_PATH`, `AT_SYMLINK_NOFOLLOW`.
+    pub flags: i32,
+}
+
+/// A program that is about to start.
+pub(crate) struct Start {
+    pub(crate) orders: Vec<Order>,
+    pub(crate) loaded: Loaded,
+}
+
+fn read_vector(task: &Arc<Task>, at: UserPtr<u64>, room: &mut u64) -> Result<Vec<Vec<u8>>, Errno> {
+    let mut out = Vec::new();
+    if at.is_null() {
+        return Ok(out);
+    }
+    loop {
+        let pointer = at.offset(out.len() as u64 * 8)?.read(task)?;
+        if pointer == 0 {
+            return Ok(out);
+        }
+        let s = UserStr(pointer).read(task, STRING_MAX, Errno::E2BIG)?;
+        *room = room.checked_sub(s.len() as u64 + 9).ok_or(Errno::E2BIG)?;
+        out.push(s);
+    }
+}
+
+/// Replaces the task's program. `Ok`: the old host thread is gone, the new one will start the program.
+pub(crate) fn exec(task: &Arc<Task>, r: ExecRequest) -> Result<(), Errno> {
+    let path = r.path.read_path(task)?;
+    let stack = task.group().limit(super::group::rlimit::STACK).soft;
+    let mut room = (stack / 4).clamp(ARG_MIN, 6 << 20);
+    let mut argv = read_vector(task, r.argv, &mut room)?;
+    let envp = read_vector(task, r.envp, &mut room)?;
+    if argv.is_empty() {
+        argv.push(Vec::new());
+    }
+    let file = vfs::open_exec(task, r.dir, &path, r.flags)?;
+    let name = if path.is_empty() || (r.dir != crate::syscalls::args::AT_FDCWD && !path.starts_with(b"/")) {
+        let mut n = format!("/dev/fd/{}", r.dir.0).into_bytes();
+        if !path.is_empty() {
+            n.push(b'/');
+            n.extend_from_slice(&path);
+        }
+        n
+    } else {
+        path
+    };
+    let program = loader::load(task, file, name, argv, envp)?;
+    commit(task, program)
+}
+
+/// From here on there is no way back.
+fn commit(task: &Arc<Task>, program: loader::Program) -> Result<(), Errno> {
+    let old_host = task.host();
+    exit::end_other_threads(task);
+    // A thread other than the leader becomes the leader.
+    let old_tid = task.tid();
+    if old_tid != task.pid() {
+        task.set_tid(task.pid());
+        task.kernel().tree.lock().rename_task(task, old_tid);
+    }
+    let start = install(task, program);
+    task.set_host(None);
+    if let Some(host) = old_host {
+        host.kill();
+    }
+    {
+        let mut s = task.state.lock();
+        s.begin = Some(Begin::Exec(Box::new(start)));
+        s.returning = None;
+        s.deferred = None;
+        s.after = None;
+        s.more.clear();
+    }
+    exit::release_vfork(task);
+    task.kernel().platform.get().ok_or(Errno::EIO)?.new_process(task.clone());
+    Ok(())
+}
+
+/// Gives the task its new memory, credentials, signal actions and files.
+fn install(task: &Arc<Task>, program: loader::Program) -> Start {
+    let loader::Program { mm, orders, loaded, file, comm, creds, changes_identity } = program;
+    task.set_mm(mm);
+    let mut actions = task.actions().lock().clone();
+    actions.exec();
+    task.set_actions(Arc::new(Mutex::new(actions)));
+    {
+        let mut s = task.state.lock();
+        s.alt_stack = Default::default();
+        s.clear_tid = 0;
+        s.robust_list = 0;
+        s.restart = None;
+        if changes_identity {
+            s.death_signal = 0;
+        }
+    }
+    let files = task.files();
+    let files = if Arc::strong_count(&files) > 2 { files.fork() } else { files };
+    files.close_on_exec();
+    task.set_files(files);
+    task.set_creds(creds);
+    *task.comm.write() = comm;
+    *task.group().exe.write() = file.path();
+    task.group().dumpable.store(i32::from(!changes_identity), Ordering::Relaxed);
+    {
+        let mut tree = task.kernel().tree.lock();
+        if let Some(n) = tree.node_mut(task.pid()) {
+            n.executed = true;
+            n.exit_signal = if task.pid() == 1 { 0 } else { sig::CHLD };
+        }
+    }
+    Start { orders, loaded }
+}
+
+/// Makes process 1 with a program. Called once the platform runs.
+pub fn start_init(task: &Arc<Task>, file: Arc<File>, name: Vec<u8>, argv: Vec<Vec<u8>>, envp: Vec<Vec<u8>>) -> Result<(), Errno> {
+    let program = loader::load(task, file, name, argv, envp)?;
+    let start = install(task, program);
+    task.state.lock().begin = Some(Begin::Exec(Box::new(start)));
+    task.kernel().platform.get().ok_or(Errno::EIO)?.new_process(task.clone());
+    Ok(())
+}
+
+/// The program's memory is mapped: fill the stack, set the registers, go.
+pub(crate) fn finish(task: &Arc<Task>, start: &Start, result: i64, frame: &mut dyn Frame) -> Answer {
+    let l = &start.loaded;
+    let written = result == 0
+        && l.zero.iter().all(|(at, len)| task.write_exact(*at, &vec![0; *len]).is_ok())
+        && task.write_exact(l.stack_at, &l.stack).is_ok();
+    if !written {
+        tracing::error!(tid = task.tid(), result, "a program could not be mapped");
+        exit::exit_group(task, sig::KILL);
+        return Answer::Park;
+    }
+    frame.set_registers(&Registers { rip: l.entry, rsp: l.stack_at, rflags: 0x202, ..Registers::default() });
+    frame.set_extended_state(None);
+    task.to_user(frame, None)
+}

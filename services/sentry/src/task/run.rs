@@ -1,0 +1,252 @@
+//! Where a platform's stops arrive: calls and traps of tasks are turned into kernel calls, faults and signals.
+//!
+//! A call that arrives without registers (`call`) is answered with its result; if the task then has something to look
+//! at first (a signal, a stop), or the outcome needs registers, the platform is told to trap it before it runs on.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use cofferdam_platform::{Answer, Call, Frame, GuestThread, HostThread, Order, Trap};
+
+use super::{After, Begin, Special, Task};
+use crate::errno::Errno;
+use crate::memory::space::Fault;
+use crate::signal::{SigInfo, code, sig};
+use crate::syscalls::{self, Outcome, SysResult};
+
+/// Orders given at once.
+const BATCH: usize = 48;
+
+/// The result register of a result.
+fn encode(result: Result<i64, Errno>) -> i64 {
+    match result {
+        Ok(v) => v,
+        Err(e) if e.is_restart() => -i64::from(Errno::EINTR.code()),
+        Err(e) => -i64::from(e.code()),
+    }
+}
+
+impl GuestThread for Task {
+    fn attach(&self, host: Arc<dyn HostThread>) {
+        self.set_host(Some(host));
+    }
+
+    fn call(self: Arc<Self>, call: Call) -> Answer {
+        match syscalls::dispatch(&self, call.number, &call.args) {
+            Ok(Outcome::Value(v)) => self.leave_call(call.number, Ok(v)),
+            Err(e) => self.leave_call(call.number, Err(e)),
+            Ok(Outcome::Block(wait)) => match self.block_in(wait, call.number) {
+                Some(result) => self.leave_call(call.number, result),
+                None => Answer::Park,
+            },
+            Ok(Outcome::Special(Special::Exit)) => Answer::Exit,
+            Ok(Outcome::Special(Special::PassThrough)) => {
+                if self.attention()
+                    && let Some(host) = self.host()
+                {
+                    host.interrupt();
+                }
+                Answer::PassThrough
+            }
+            Ok(Outcome::Special(special)) => {
+                self.state.lock().deferred = Some((call.number, special));
+                Answer::ReturnThenTrap(0)
+            }
+        }
+    }
+
+    fn trap(self: Arc<Self>, trap: Trap, frame: &mut dyn Frame) -> Answer {
+        if self.exited.load(Ordering::SeqCst) {
+            return Answer::Exit;
+        }
+        match trap {
+            Trap::Start => self.begin(frame),
+            Trap::Call(call) => {
+                let result = syscalls::dispatch(&self, call.number, &call.args);
+                self.finish_in_trap(call.number, result, frame)
+            }
+            Trap::Fault { signal, code, address, error, number } => {
+                self.fault(signal, code, address, error, number, frame)
+            }
+            Trap::Interrupt => {
+                let deferred = self.state.lock().deferred.take();
+                match deferred {
+                    Some((number, special)) => self.finish_in_trap(number, Ok(Outcome::Special(special)), frame),
+                    None => {
+                        let returning = self.state.lock().returning.take();
+                        self.to_user(frame, returning)
+                    }
+                }
+            }
+            Trap::Ordered(result) => self.ordered(result, frame),
+        }
+    }
+
+    fn lost(self: Arc<Self>, signal: i32) {
+        // The host killed the stub, or the container broke it: for the container it is as if that signal came.
+        tracing::warn!(tid = self.tid(), signal, "a container process was lost");
+        super::exit::exit_group(&self, signal & 0x7f);
+    }
+}
+
+impl Task {
+    /// Ends a call whose task has no registers at hand.
+    pub(crate) fn leave_call(self: &Arc<Self>, number: u32, result: Result<i64, Errno>) -> Answer {
+        if self.exited.load(Ordering::SeqCst) {
+            return Answer::Park;
+        }
+        let restarts = matches!(result, Err(e) if e.is_restart());
+        if !restarts && !self.attention() {
+            // A mask that held for this call only (ppoll) is over; what it blocked may be deliverable now.
+            let saved = self.state.lock().saved_mask.take();
+            if let Some(mask) = saved {
+                self.mask.store(mask, Ordering::SeqCst);
+            }
+        }
+        if restarts || self.attention() {
+            self.state.lock().returning = Some((number, result));
+            Answer::ReturnThenTrap(encode(result))
+        } else {
+            Answer::Return(encode(result))
+        }
+    }
+
+    /// Ends a call in a trap.
+    fn finish_in_trap(self: &Arc<Self>, number: u32, result: SysResult, frame: &mut dyn Frame) -> Answer {
+        match result {
+            Ok(Outcome::Value(v)) => self.return_in_trap(number, Ok(v), frame),
+            Err(e) => self.return_in_trap(number, Err(e), frame),
+            Ok(Outcome::Block(wait)) => match self.block_in(wait, number) {
+                Some(result) => self.return_in_trap(number, result, frame),
+                None => Answer::Park,
+            },
+            Ok(Outcome::Special(Special::Exit)) => Answer::Exit,
+            // There is nothing to pass through any more: the call itself is over.
+            Ok(Outcome::Special(Special::PassThrough)) => self.return_in_trap(number, Err(Errno::ENOSYS), frame),
+            Ok(Outcome::Special(Special::Orders { orders, result, undo })) => {
+                if orders.is_empty() {
+                    return self.return_in_trap(number, Ok(result), frame);
+                }
+                self.order(orders, After::Call { number, result, undo })
+            }
+            Ok(Outcome::Special(Special::Clone(request))) => match super::clone::start(self, number, request, frame) {
+                Ok(answer) => answer,
+                Err(e) => self.return_in_trap(number, Err(e), frame),
+            },
+            Ok(Outcome::Special(Special::Exec(request))) => match super::exec::exec(self, request) {
+                Ok(()) => Answer::Park,
+                Err(e) => self.return_in_trap(number, Err(e), frame),
+            },
+            Ok(Outcome::Special(Special::SigReturn)) => crate::signal::deliver::sigreturn(self, frame),
+        }
+    }
+
+    pub(crate) fn return_in_trap(
+        self: &Arc<Self>,
+        number: u32,
+        result: Result<i64, Errno>,
+        frame: &mut dyn Frame,
+    ) -> Answer {
+        let mut r = frame.registers();
+        r.rax = encode(result) as u64;
+        frame.set_registers(&r);
+        self.to_user(frame, Some((number, result)))
+    }
+
+    /// Gives orders, in batches; `after` follows the last.
+    pub(crate) fn order(&self, mut orders: Vec<Order>, after: After) -> Answer {
+        let mut state = self.state.lock();
+        state.more = if orders.len() > BATCH { orders.split_off(BATCH) } else { Vec::new() };
+        state.after = Some(after);
+        Answer::Orders(orders)
+    }
+
+    fn ordered(self: &Arc<Self>, result: i64, frame: &mut dyn Frame) -> Answer {
+        let after = {
+            let mut state = self.state.lock();
+            if result == 0 && !state.more.is_empty() {
+                let rest = if state.more.len() > BATCH { state.more.split_off(BATCH) } else { Vec::new() };
+                let now = std::mem::replace(&mut state.more, rest);
+                return Answer::Orders(now);
+            }
+            state.more.clear();
+            state.after.take()
+        };
+        match after {
+            Some(After::Call { number, result: value, undo }) => {
+                if result < 0 {
+                    if let Some(undo) = undo {
+                        undo();
+                    }
+                    let e = Errno::from_host(i32::try_from(-result).unwrap_or(0));
+                    return self.return_in_trap(number, Err(e), frame);
+                }
+                self.return_in_trap(number, Ok(value), frame)
+            }
+            Some(After::Fault) => {
+                if result < 0 {
+                    // The host has no memory left for it.
+                    self.force_signal(SigInfo::new(sig::BUS, code::KERNEL));
+                }
+                self.to_user(frame, None)
+            }
+            Some(After::Clone { number, child, vfork }) => {
+                super::clone::finish(self, number, &child, vfork, result, frame)
+            }
+            Some(After::Exec(start)) => super::exec::finish(self, &start, result, frame),
+            None => self.to_user(frame, None),
+        }
+    }
+
+    /// A new task's first stop.
+    fn begin(self: &Arc<Self>, frame: &mut dyn Frame) -> Answer {
+        let begin = self.state.lock().begin.take();
+        match begin {
+            Some(Begin::Clone { set_tid }) => {
+                if set_tid != 0 {
+                    let _ = self.write_exact(set_tid, &self.tid().to_le_bytes());
+                }
+                self.to_user(frame, None)
+            }
+            Some(Begin::Exec(mut start)) => {
+                let orders = std::mem::take(&mut start.orders);
+                self.order(orders, After::Exec(start))
+            }
+            None => Answer::Exit,
+        }
+    }
+
+    fn fault(
+        self: &Arc<Self>,
+        signal: i32,
+        si_code: i32,
+        address: u64,
+        error: u64,
+        number: u64,
+        frame: &mut dyn Frame,
+    ) -> Answer {
+        // Trap 14: a page fault; everything else is the container's own business.
+        if number != 14 || !matches!(signal, sig::SEGV | sig::BUS) {
+            self.force_signal(SigInfo::fault(signal, si_code, address));
+            return self.to_user(frame, None);
+        }
+        match self.mm().fault(address, error) {
+            Fault::Orders(orders) => return self.order(orders, After::Fault),
+            Fault::Retry => {
+                let mut state = self.state.lock();
+                let (at, times) = state.retries;
+                state.retries = if at == address { (address, times + 1) } else { (address, 0) };
+                if state.retries.1 < 1000 {
+                    drop(state);
+                    return self.to_user(frame, None);
+                }
+                drop(state);
+                tracing::error!(address, "a fault that nothing mends");
+                self.force_signal(SigInfo::fault(sig::SEGV, 2, address));
+            }
+            Fault::Segv(c) => self.force_signal(SigInfo::fault(sig::SEGV, c, address)),
+            Fault::Bus => self.force_signal(SigInfo::fault(sig::BUS, 2, address)),
+        }
+        self.to_user(frame, None)
+    }
+}

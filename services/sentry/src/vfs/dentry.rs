@@ -1,0 +1,317 @@
+//! Dentries: names that were looked up, found or missing.
+//!
+//! A dentry keeps its parent alive; a parent knows its children weakly. What keeps a warm dentry alive is the [`Cache`],
+//! a bounded second-chance queue. Missing names are remembered in their parent. Owned here: the tree of names and its
+//! coherence with file systems under concurrent lookups and changes. Never here: permission checks, mounts.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+
+use crate::errno::Errno;
+use crate::sync::{Mutex, RwLock};
+use crate::vfs::caller::Caller;
+use crate::vfs::inode::InodeRef;
+
+/// Dentries kept alive by the cache alone.
+const CACHED: usize = 65_536;
+/// Missing names remembered over all directories.
+const NEGATIVE: usize = 65_536;
+
+static NEGATIVES: AtomicUsize = AtomicUsize::new(0);
+static CACHE: Cache = Cache { queue: Mutex::new(VecDeque::new()) };
+
+/// The bounded queue that keeps dentries warm.
+struct Cache {
+    queue: Mutex<VecDeque<Arc<Dentry>>>,
+}
+
+impl Cache {
+    fn add(&self, dentry: &Arc<Dentry>) {
+        let mut out = Vec::new();
+        let mut queue = self.queue.lock();
+        queue.push_back(dentry.clone());
+        // Each turn either drops one or takes its second chance away, so this ends.
+        let mut turns = queue.len();
+        while queue.len() > CACHED && turns > 0 {
+            turns -= 1;
+            let Some(old) = queue.pop_front() else { break };
+            if old.referenced.swap(false, Ordering::Relaxed) {
+                queue.push_back(old);
+            } else {
+                out.push(old);
+            }
+        }
+        drop(queue);
+        // Dropped with no lock held: the last reference may tell another service to forget a file.
+        drop(out);
+    }
+}
+
+enum Child {
+    Known(Weak<Dentry>),
+    Missing,
+}
+
+#[derive(Default)]
+struct Children {
+    map: HashMap<Box<[u8]>, Child>,
+    missing: usize,
+    /// Counts changes by unlink, rename and create, so that a lookup that raced with one is not believed.
+    generation: u64,
+}
+
+impl Children {
+    fn insert(&mut self, name: &[u8], child: Child) {
+        self.remove(name);
+        if matches!(child, Child::Missing) {
+            if NEGATIVES.load(Ordering::Relaxed) >= NEGATIVE {
+                self.forget_missing();
+                if NEGATIVES.load(Ordering::Relaxed) >= NEGATIVE {
+                    return;
+                }
+            }
+            self.missing += 1;
+            NEGATIVES.fetch_add(1, Ordering::Relaxed);
+        }
+        self.map.insert(name.into(), child);
+    }
+
+    fn remove(&mut self, name: &[u8]) -> Option<Arc<Dentry>> {
+        match self.map.remove(name)? {
+            Child::Known(d) => d.upgrade(),
+            Child::Missing => {
+                self.missing -= 1;
+                NEGATIVES.fetch_sub(1, Ordering::Relaxed);
+                None
+            }
+        }
+    }
+
+    fn forget_missing(&mut self) {
+        self.map.retain(|_, c| matches!(c, Child::Known(_)));
+        NEGATIVES.fetch_sub(self.missing, Ordering::Relaxed);
+        self.missing = 0;
+    }
+}
+
+/// A name of an inode, in its place in the tree.
+pub struct Dentry {
+    inode: InodeRef,
+    place: RwLock<(Option<Arc<Dentry>>, Arc<[u8]>)>,
+    children: RwLock<Children>,
+    /// Held while names in this directory are changed, so that file system and dentries change together.
+    pub modify: Mutex<()>,
+    /// How many mounts sit on it, in all namespaces.
+    pub mounted: AtomicU32,
+    referenced: AtomicBool,
+    deleted: AtomicBool,
+}
+
+impl Drop for Dentry {
+    fn drop(&mut self) {
+        self.children.write().forget_missing();
+        let place = self.place.read();
+        if let Some(parent) = &place.0 {
+            let mut children = parent.children.write();
+            // A newer dentry may have taken the name by now: only a dead one is removed.
+            if matches!(children.map.get(&*place.1), Some(Child::Known(d)) if d.strong_count() == 0) {
+                children.remove(&place.1);
+            }
+        }
+    }
+}
+
+impl Dentry {
+    fn make(inode: InodeRef, parent: Option<Arc<Dentry>>, name: &[u8]) -> Arc<Self> {
+        Arc::new(Self {
+            inode,
+            place: RwLock::new((parent, name.into())),
+            children: RwLock::default(),
+            modify: Mutex::new(()),
+            mounted: AtomicU32::new(0),
+            referenced: AtomicBool::new(false),
+            deleted: AtomicBool::new(false),
+        })
+    }
+
+    /// The root of a file system.
+    pub fn root(inode: InodeRef) -> Arc<Self> {
+        Self::make(inode, None, b"/")
+    }
+
+    /// A dentry outside of any tree, shown as `name` (`pipe:[7]`, an unnamed file).
+    pub fn alone(inode: InodeRef, name: &[u8]) -> Arc<Self> {
+        Self::make(inode, None, name)
+    }
+
+    /// A name that is not entered in the tree (an `O_TMPFILE` file), counted as deleted.
+    pub fn unnamed(inode: InodeRef, parent: &Arc<Dentry>, name: &[u8]) -> Arc<Self> {
+        let d = Self::make(inode, Some(parent.clone()), name);
+        d.deleted.store(true, Ordering::Relaxed);
+        d
+    }
+
+    /// The inode.
+    pub fn inode(&self) -> &InodeRef {
+        &self.inode
+    }
+
+    /// The directory it is in; `None` for a root.
+    pub fn parent(&self) -> Option<Arc<Dentry>> {
+        self.place.read().0.clone()
+    }
+
+    /// Its name.
+    pub fn name(&self) -> Arc<[u8]> {
+        self.place.read().1.clone()
+    }
+
+    /// Whether the name was removed (the inode lives on while it is open).
+    pub fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Relaxed)
+    }
+
+    /// Whether `self` is `ancestor` or below it.
+    pub fn is_below(self: &Arc<Self>, ancestor: &Arc<Dentry>) -> bool {
+        let mut at = self.clone();
+        loop {
+            if Arc::ptr_eq(&at, ancestor) {
+                return true;
+            }
+            match at.parent() {
+                Some(p) => at = p,
+                None => return false,
+            }
+        }
+    }
+
+    /// The child of that name: from the cache, or by asking the file system. `None` if there is none.
+    pub fn child(self: &Arc<Self>, caller: &Caller<'_>, name: &[u8]) -> Result<Option<Arc<Dentry>>, Errno> {
+        loop {
+            let generation = {
+                let children = self.children.read();
+                match children.map.get(name) {
+                    Some(Child::Missing) => return Ok(None),
+                    Some(Child::Known(d)) => {
+                        if let Some(d) = d.upgrade() {
+                            if d.inode.valid() {
+                                if !d.referenced.load(Ordering::Relaxed) {
+                                    d.referenced.store(true, Ordering::Relaxed);
+                                }
+                                return Ok(Some(d));
+                            }
+                            drop(children);
+                            self.forget(name);
+                            continue;
+                        }
+                    }
+                    None => {}
+                }
+                children.generation
+            };
+            if self.is_deleted() {
+                return Ok(None);
+            }
+            let found = self.inode.lookup(caller, name)?;
+            let mut children = self.children.write();
+            if children.generation != generation {
+                continue;
+            }
+            match found {
+                None => {
+                    if self.inode.cacheable() {
+                        children.insert(name, Child::Missing);
+                    }
+                    return Ok(None);
+                }
+                Some(inode) => {
+                    if let Some(Child::Known(d)) = children.map.get(name)
+                        && let Some(d) = d.upgrade()
+                    {
+                        return Ok(Some(d));
+                    }
+                    let d = Self::make(inode, Some(self.clone()), name);
+                    children.insert(name, Child::Known(Arc::downgrade(&d)));
+                    drop(children);
+                    if self.inode.cacheable() {
+                        CACHE.add(&d);
+                    }
+                    return Ok(Some(d));
+                }
+            }
+        }
+    }
+
+    /// Enters a name that was just made. The caller holds [`modify`](Self::modify).
+    pub fn insert(self: &Arc<Self>, name: &[u8], inode: InodeRef) -> Arc<Dentry> {
+        let d = Self::make(inode, Some(self.clone()), name);
+        let mut children = self.children.write();
+        children.generation += 1;
+        let old = children.remove(name);
+        children.insert(name, Child::Known(Arc::downgrade(&d)));
+        drop(children);
+        drop(old);
+        CACHE.add(&d);
+        d
+    }
+
+    /// Removes a name that was just unlinked. The caller holds [`modify`](Self::modify).
+    pub fn remove(&self, name: &[u8]) {
+        let mut children = self.children.write();
+        children.generation += 1;
+        let old = children.remove(name);
+        if self.inode.cacheable() {
+            children.insert(name, Child::Missing);
+        }
+        drop(children);
+        if let Some(old) = old {
+            old.deleted.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Forgets what is known about a name; the next lookup asks the file system.
+    pub fn forget(&self, name: &[u8]) {
+        let mut children = self.children.write();
+        children.generation += 1;
+        let old = children.remove(name);
+        drop(children);
+        drop(old);
+    }
+
+    /// Moves the name that was just renamed. The caller holds both directories' [`modify`](Self::modify).
+    pub fn moved(self: &Arc<Self>, name: &[u8], to: &Arc<Dentry>, new_name: &[u8], exchange: bool) {
+        let take = |d: &Arc<Dentry>, n: &[u8]| {
+            let mut children = d.children.write();
+            children.generation += 1;
+            children.remove(n)
+        };
+        let place = |child: Option<Arc<Dentry>>, d: &Arc<Dentry>, n: &[u8]| {
+            let Some(child) = child else { return };
+            *child.place.write() = (Some(d.clone()), n.into());
+            d.children.write().insert(n, Child::Known(Arc::downgrade(&child)));
+        };
+        let a = take(self, name);
+        let b = take(to, new_name);
+        if exchange {
+            place(b, self, name);
+        } else {
+            if let Some(b) = &b {
+                b.deleted.store(true, Ordering::Relaxed);
+            }
+            drop(b);
+            if self.inode.cacheable() {
+                self.children.write().insert(name, Child::Missing);
+            }
+        }
+        place(a, to, new_name);
+    }
+
+    /// Puts a name that a directory listing reported into the tree without asking the file system again.
+    pub fn known_child(&self, name: &[u8]) -> Option<Arc<Dentry>> {
+        match self.children.read().map.get(name) {
+            Some(Child::Known(d)) => d.upgrade(),
+            _ => None,
+        }
+    }
+}

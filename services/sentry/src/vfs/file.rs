@@ -1,0 +1,474 @@
+//! Open files (open file descriptions), `open(2)`.
+//!
+//! [`File`] holds what all of them have: flags, position, path, owner. What an open file does is its [`FileOps`].
+//! Operations never block: one that would answers EAGAIN, and the system call waits on the file's queue. While an
+//! operation moves data from or to the container no lock may be held that a page fault needs.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+
+use crate::errno::Errno;
+use crate::memory::object::Object;
+use crate::sync::Mutex;
+use crate::syscalls::SysResult;
+use crate::task::Task;
+use crate::uio::{Sink, Source};
+use crate::vfs::caller::Caller;
+use crate::vfs::inode::{DirEntry, FileType, InodeRef, OpenHow};
+use crate::vfs::mount::{Mount, MountFlags, PathRef};
+use crate::wait::{PollMask, WaitQueue};
+
+/// Flags of `open(2)` on x86-64.
+#[allow(missing_docs)]
+pub mod flags {
+    pub const RDONLY: i32 = 0;
+    pub const WRONLY: i32 = 1;
+    pub const RDWR: i32 = 2;
+    pub const ACCMODE: i32 = 3;
+    pub const CREAT: i32 = 0o100;
+    pub const EXCL: i32 = 0o200;
+    pub const NOCTTY: i32 = 0o400;
+    pub const TRUNC: i32 = 0o1000;
+    pub const APPEND: i32 = 0o2000;
+    pub const NONBLOCK: i32 = 0o4000;
+    pub const DSYNC: i32 = 0o10000;
+    pub const ASYNC: i32 = 0o20000;
+    pub const DIRECT: i32 = 0o40000;
+    pub const LARGEFILE: i32 = 0o100000;
+    pub const DIRECTORY: i32 = 0o200000;
+    pub const NOFOLLOW: i32 = 0o400000;
+    pub const NOATIME: i32 = 0o1000000;
+    pub const CLOEXEC: i32 = 0o2000000;
+    pub const SYNC: i32 = 0o4010000;
+    pub const PATH: i32 = 0o10000000;
+    pub const TMPFILE: i32 = 0o20200000;
+    /// What `F_SETFL` may change.
+    pub const SETTABLE: i32 = APPEND | NONBLOCK | ASYNC | DIRECT | NOATIME;
+}
+
+/// What an operation on an open file works with.
+pub struct Io<'a> {
+    /// The open file.
+    pub file: &'a File,
+    /// The calling task; `None` when the kernel reads for itself.
+    pub task: Option<&'a Arc<Task>>,
+}
+
+/// `lseek(2)` origins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Whence {
+    Set,
+    Current,
+    End,
+    Data,
+    Hole,
+}
+
+/// What an open file does. The defaults are what Linux answers for a file without the operation.
+#[allow(unused_variables)]
+pub trait FileOps: Send + Sync + 'static {
+    /// For callers that look for a certain kind of file (sockets, epoll).
+    fn as_any(&self) -> &dyn Any;
+
+    /// Whether it has positions; a stream has none.
+    fn seekable(&self) -> bool {
+        true
+    }
+
+    /// Reads at a position (ignored by streams). 0 at the end; EAGAIN if there is nothing yet.
+    fn read(&self, io: &Io<'_>, at: u64, to: &mut Sink<'_>) -> Result<usize, Errno> {
+        Err(Errno::EINVAL)
+    }
+
+    /// Writes at a position (ignored by streams), or at the end if `append`; the position after it. EAGAIN if nothing
+    /// fits now.
+    fn write(&self, io: &Io<'_>, at: u64, append: bool, from: &mut Source<'_>) -> Result<(usize, u64), Errno> {
+        Err(Errno::EINVAL)
+    }
+
+    /// Which events there are now, of those that `poll(2)` knows.
+    fn poll(&self, file: &File) -> PollMask {
+        PollMask::IN | PollMask::OUT | PollMask::RDNORM | PollMask::WRNORM
+    }
+
+    /// The queue that is woken when events come; `None` if they are always there.
+    fn queue(&self) -> Option<&WaitQueue> {
+        None
+    }
+
+    /// Names in a directory; ENOTDIR for others.
+    fn entries(&self, caller: &Caller<'_>, file: &File) -> Result<Vec<DirEntry>, Errno> {
+        Err(Errno::ENOTDIR)
+    }
+
+    /// The end for `SEEK_END`, and the next data or hole.
+    fn seek(&self, file: &File, offset: u64, whence: Whence) -> Result<u64, Errno> {
+        let size = file.inode().attr()?.size;
+        match whence {
+            Whence::End => Ok(size),
+            Whence::Data if offset < size => Ok(offset),
+            Whence::Hole if offset < size => Ok(size),
+            _ => Err(Errno::ENXIO),
+        }
+    }
+
+    /// Device-specific requests.
+    fn ioctl(&self, task: &Arc<Task>, file: &Arc<File>, request: u32, argument: u64) -> SysResult {
+        Err(Errno::ENOTTY)
+    }
+
+    /// What a mapping of it shows. `shared` and `write` as asked for.
+    fn memory_object(&self, file: &File, shared: bool, write: bool) -> Result<Object, Errno> {
+        Err(Errno::ENODEV)
+    }
+
+    /// Changes the size.
+    fn truncate(&self, file: &File, size: u64) -> Result<(), Errno> {
+        Err(Errno::EINVAL)
+    }
+
+    /// `fallocate(2)`.
+    fn allocate(&self, file: &File, mode: i32, offset: u64, len: u64) -> Result<(), Errno> {
+        Err(Errno::ENODEV)
+    }
+
+    /// Writes changes back.
+    fn sync(&self, file: &File, data_only: bool) -> Result<(), Errno> {
+        Err(Errno::EINVAL)
+    }
+
+    /// A descriptor for it was closed (`close(2)` may report what went wrong with writes).
+    fn flush(&self, file: &File) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    /// Lines for `/proc/PID/fdinfo/N` after the common ones.
+    fn fdinfo(&self) -> String {
+        String::new()
+    }
+}
+
+/// `F_SETOWN`, `F_SETSIG`.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(missing_docs)]
+pub struct Owner {
+    /// Process (positive) or process group (negative); 0 for none.
+    pub pid: i32,
+    pub signal: i32,
+}
+
+static NEXT_FILE: AtomicU64 = AtomicU64::new(1);
+
+/// An open file.
+pub struct File {
+    /// Unique in the kernel; identifies the file for locks and epoll.
+    pub id: u64,
+    path: PathRef,
+    ops: Box<dyn FileOps>,
+    read: bool,
+    write: bool,
+    path_only: bool,
+    counted_writer: bool,
+    flags: AtomicI32,
+    position: Mutex<u64>,
+    listing: Mutex<Option<Arc<Vec<DirEntry>>>>,
+    /// Who gets SIGIO.
+    pub owner: Mutex<Owner>,
+}
+
+struct PathOnly;
+
+impl FileOps for PathOnly {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+    fn poll(&self, _file: &File) -> PollMask {
+        PollMask::NVAL
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        if self.counted_writer {
+            self.inode().common().end_write();
+        }
+        if let Some(locks) = self.inode().common().locks.get() {
+            locks.release_file(self.id);
+        }
+    }
+}
+
+impl File {
+    /// An open file. `open_flags` are those of `open(2)`; creation flags are dropped.
+    pub fn new(path: PathRef, ops: Box<dyn FileOps>, open_flags: i32) -> Arc<Self> {
+        Self::make(path, ops, open_flags, false)
+    }
+
+    /// As [`new`](Self::new), for a regular file whose writers are counted (`Common::begin_write` was called).
+    pub fn counted(path: PathRef, ops: Box<dyn FileOps>, open_flags: i32) -> Arc<Self> {
+        Self::make(path, ops, open_flags, true)
+    }
+
+    fn make(path: PathRef, ops: Box<dyn FileOps>, open_flags: i32, counted_writer: bool) -> Arc<Self> {
+        let how = access_mode(open_flags);
+        let kept = open_flags & !(flags::CREAT | flags::EXCL | flags::NOCTTY | flags::TRUNC | flags::CLOEXEC);
+        Arc::new(Self {
+            id: NEXT_FILE.fetch_add(1, Ordering::Relaxed),
+            path,
+            ops,
+            read: how.read,
+            write: how.write,
+            path_only: open_flags & flags::PATH != 0,
+            counted_writer,
+            flags: AtomicI32::new(kept),
+            position: Mutex::new(0),
+            listing: Mutex::new(None),
+            owner: Mutex::new(Owner::default()),
+        })
+    }
+
+    /// An `O_PATH` file: a place in the tree and nothing else.
+    pub fn path_only(path: PathRef, open_flags: i32) -> Arc<Self> {
+        Self::make(path, Box::new(PathOnly), open_flags & (flags::PATH | flags::DIRECTORY | flags::NOFOLLOW), false)
+    }
+
+    /// Where it was opened.
+    pub fn path_ref(&self) -> &PathRef {
+        &self.path
+    }
+
+    /// The inode.
+    pub fn inode(&self) -> &InodeRef {
+        self.path.dentry.inode()
+    }
+
+    /// The mount it was opened through.
+    pub fn mount(&self) -> &Arc<Mount> {
+        &self.path.mount
+    }
+
+    /// Its operations.
+    pub fn ops(&self) -> &dyn FileOps {
+        &*self.ops
+    }
+
+    /// Its operations as a certain type.
+    pub fn ops_as<T: 'static>(&self) -> Option<&T> {
+        self.ops.as_any().downcast_ref()
+    }
+
+    /// Whether it was opened with `O_PATH`.
+    pub fn is_path_only(&self) -> bool {
+        self.path_only
+    }
+
+    /// Whether it may be read.
+    pub fn readable(&self) -> bool {
+        self.read
+    }
+
+    /// Whether it may be written.
+    pub fn writable(&self) -> bool {
+        self.write
+    }
+
+    /// Status flags with the access mode, as `F_GETFL` shows them.
+    pub fn flags(&self) -> i32 {
+        self.flags.load(Ordering::Relaxed)
+    }
+
+    /// `F_SETFL`.
+    pub fn set_flags(&self, new: i32) {
+        let kept = self.flags() & !flags::SETTABLE;
+        self.flags.store(kept | (new & flags::SETTABLE), Ordering::Relaxed);
+    }
+
+    /// Whether operations answer EAGAIN instead of waiting.
+    pub fn nonblocking(&self) -> bool {
+        self.flags() & flags::NONBLOCK != 0
+    }
+
+    /// The path as seen from the root of its own mount namespace; what `/proc/PID/maps` shows.
+    pub fn path(&self) -> Vec<u8> {
+        self.path.full()
+    }
+
+    fn io<'a>(&'a self, task: Option<&'a Arc<Task>>) -> Io<'a> {
+        Io { file: self, task }
+    }
+
+    fn check_read(&self) -> Result<(), Errno> {
+        if !self.read {
+            return Err(Errno::EBADF);
+        }
+        if self.inode().kind() == FileType::Directory {
+            return Err(Errno::EISDIR);
+        }
+        Ok(())
+    }
+
+    /// Reads at the file's position and moves it.
+    pub fn read(&self, task: Option<&Arc<Task>>, to: &mut Sink<'_>) -> Result<usize, Errno> {
+        self.check_read()?;
+        if !self.ops.seekable() {
+            return self.ops.read(&self.io(task), 0, to);
+        }
+        let mut position = self.position.lock();
+        let n = self.ops.read(&self.io(task), *position, to)?;
+        *position = position.saturating_add(n as u64);
+        Ok(n)
+    }
+
+    /// Reads at a position; ESPIPE for streams.
+    pub fn read_at(&self, at: u64, to: &mut Sink<'_>) -> Result<usize, Errno> {
+        self.pread(None, at, to)
+    }
+
+    /// As [`read_at`](Self::read_at) for a task.
+    pub fn pread(&self, task: Option<&Arc<Task>>, at: u64, to: &mut Sink<'_>) -> Result<usize, Errno> {
+        if !self.ops.seekable() {
+            return Err(if self.path_only { Errno::EBADF } else { Errno::ESPIPE });
+        }
+        self.check_read()?;
+        self.ops.read(&self.io(task), at, to)
+    }
+
+    /// Writes at the file's position (or its end) and moves it.
+    pub fn write(&self, task: Option<&Arc<Task>>, from: &mut Source<'_>) -> Result<usize, Errno> {
+        if !self.write {
+            return Err(Errno::EBADF);
+        }
+        let append = self.flags() & flags::APPEND != 0;
+        if !self.ops.seekable() {
+            return self.ops.write(&self.io(task), 0, append, from).map(|(n, _)| n);
+        }
+        let mut position = self.position.lock();
+        let (n, after) = self.ops.write(&self.io(task), *position, append, from)?;
+        *position = after;
+        Ok(n)
+    }
+
+    /// Writes at a position; ESPIPE for streams. As on Linux, `O_APPEND` wins over the position.
+    pub fn pwrite(&self, task: Option<&Arc<Task>>, at: u64, from: &mut Source<'_>) -> Result<usize, Errno> {
+        if !self.ops.seekable() {
+            return Err(if self.path_only { Errno::EBADF } else { Errno::ESPIPE });
+        }
+        if !self.write {
+            return Err(Errno::EBADF);
+        }
+        let append = self.flags() & flags::APPEND != 0;
+        self.ops.write(&self.io(task), at, append, from).map(|(n, _)| n)
+    }
+
+    /// `lseek(2)`.
+    pub fn seek(&self, offset: i64, whence: Whence) -> Result<u64, Errno> {
+        if self.path_only {
+            return Err(Errno::EBADF);
+        }
+        if !self.ops.seekable() {
+            return Err(Errno::ESPIPE);
+        }
+        let mut position = self.position.lock();
+        let to = match whence {
+            Whence::Set => u64::try_from(offset).map_err(|_| Errno::EINVAL)?,
+            Whence::Current => add_signed(*position, offset)?,
+            Whence::End => add_signed(self.ops.seek(self, 0, whence)?, offset)?,
+            Whence::Data | Whence::Hole => {
+                self.ops.seek(self, u64::try_from(offset).map_err(|_| Errno::ENXIO)?, whence)?
+            }
+        };
+        if i64::try_from(to).is_err() {
+            return Err(Errno::EINVAL);
+        }
+        *position = to;
+        Ok(to)
+    }
+
+    /// The position.
+    pub fn position(&self) -> u64 {
+        *self.position.lock()
+    }
+
+    /// Gives `visit` each directory entry from the position on, with the position after it, until it answers false.
+    pub fn list(
+        &self,
+        caller: &Caller<'_>,
+        visit: &mut dyn FnMut(&DirEntry, u64) -> Result<bool, Errno>,
+    ) -> Result<(), Errno> {
+        if self.inode().kind() != FileType::Directory {
+            return Err(Errno::ENOTDIR);
+        }
+        let mut position = self.position.lock();
+        let old = self.listing.lock().clone();
+        let all = match old {
+            Some(all) if *position != 0 => all,
+            _ => {
+                if self.path.dentry.is_deleted() {
+                    return Err(Errno::ENOENT);
+                }
+                let mut all = Vec::new();
+                let own = self.inode().attr()?.ino;
+                let up = match self.path.up() {
+                    Some(p) => p.dentry.inode().attr()?.ino,
+                    None => own,
+                };
+                all.push(DirEntry { name: b".".to_vec(), ino: own, kind: FileType::Directory });
+                all.push(DirEntry { name: b"..".to_vec(), ino: up, kind: FileType::Directory });
+                all.append(&mut self.ops.entries(caller, self)?);
+                let all = Arc::new(all);
+                *self.listing.lock() = Some(all.clone());
+                all
+            }
+        };
+        let from = usize::try_from(*position).unwrap_or(usize::MAX);
+        for e in all.iter().skip(from) {
+            if !visit(e, *position + 1)? {
+                break;
+            }
+            *position += 1;
+        }
+        Ok(())
+    }
+
+    /// What a mapping of it shows; errors as `mmap(2)` gives them.
+    pub fn memory_object(&self, write: bool, shared: bool) -> Result<Object, Errno> {
+        if self.path_only {
+            return Err(Errno::EBADF);
+        }
+        if !self.read || (shared && write && !self.write) {
+            return Err(Errno::EACCES);
+        }
+        self.ops.memory_object(self, shared, write)
+    }
+
+    /// Whether code may not be run or mapped from it (`noexec`).
+    pub fn no_exec(&self) -> bool {
+        self.path.mount.flags().contains(MountFlags::NO_EXEC)
+    }
+
+    /// Events now.
+    pub fn poll(&self) -> PollMask {
+        self.ops.poll(self)
+    }
+}
+
+fn add_signed(base: u64, offset: i64) -> Result<u64, Errno> {
+    base.checked_add_signed(offset).ok_or(if offset < 0 { Errno::EINVAL } else { Errno::EOVERFLOW })
+}
+
+/// What an access mode allows. Mode 3 asks for both permissions and allows neither.
+pub fn access_mode(open_flags: i32) -> OpenHow {
+    let (read, write) = if open_flags & flags::PATH != 0 {
+        (false, false)
+    } else {
+        match open_flags & flags::ACCMODE {
+            flags::RDONLY => (true, false),
+            flags::WRONLY => (false, true),
+            flags::RDWR => (true, true),
+            _ => (false, false),
+        }
+    };
+    OpenHow { flags: open_flags, read, write }
+}

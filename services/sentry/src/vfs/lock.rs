@@ -1,0 +1,161 @@
+//! Advisory locks: `flock(2)`, POSIX record locks and open-file-description locks (`fcntl_locking(2)`).
+
+use crate::errno::Errno;
+use crate::sync::Mutex;
+use crate::wait::{PollMask, WaitQueue};
+
+/// Whose a record lock is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockOwner {
+    /// A process, by its descriptor table.
+    Process(u64),
+    /// An open file description.
+    File(u64),
+}
+
+/// A record lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Whose it is.
+    pub owner: LockOwner,
+    /// First byte.
+    pub start: u64,
+    /// Byte after the last; `u64::MAX` to the end of the file.
+    pub end: u64,
+    /// Exclusive, or shared.
+    pub write: bool,
+    /// Process that took it, for `F_GETLK` (-1 for open-file-description locks).
+    pub pid: i32,
+}
+
+#[derive(Default)]
+struct Held {
+    records: Vec<Record>,
+    whole: Vec<(u64, bool)>,
+}
+
+/// The locks on one inode.
+#[derive(Default)]
+pub struct Locks {
+    held: Mutex<Held>,
+    /// Woken when a lock goes.
+    pub queue: WaitQueue,
+}
+
+/// Locks one inode may carry.
+const LOCKS_MAX: usize = 65_536;
+
+impl Locks {
+    /// The first record lock in the way of `want`.
+    pub fn conflict(&self, want: &Record) -> Option<Record> {
+        Self::in_the_way(&self.held.lock().records, want)
+    }
+
+    fn in_the_way(records: &[Record], want: &Record) -> Option<Record> {
+        records
+            .iter()
+            .find(|r| r.owner != want.owner && r.start < want.end && want.start < r.end && (r.write || want.write))
+            .copied()
+    }
+
+    /// Takes a record lock, replacing the owner's own in that range; EAGAIN if another's is in the way.
+    pub fn lock(&self, want: Record) -> Result<(), Errno> {
+        let mut held = self.held.lock();
+        if Self::in_the_way(&held.records, &want).is_some() {
+            return Err(Errno::EAGAIN);
+        }
+        Self::cut(&mut held.records, want.owner, want.start, want.end);
+        if held.records.len() >= LOCKS_MAX {
+            return Err(Errno::ENOLCK);
+        }
+        held.records.push(want);
+        drop(held);
+        // A lock may have been reduced from exclusive to shared.
+        self.queue.wake(PollMask::empty());
+        Ok(())
+    }
+
+    /// Gives up the owner's locks in a range.
+    pub fn unlock(&self, owner: LockOwner, start: u64, end: u64) {
+        Self::cut(&mut self.held.lock().records, owner, start, end);
+        self.queue.wake(PollMask::empty());
+    }
+
+    fn cut(records: &mut Vec<Record>, owner: LockOwner, start: u64, end: u64) {
+        let mut pieces = Vec::new();
+        records.retain(|r| {
+            if r.owner != owner || r.end <= start || end <= r.start {
+                return true;
+            }
+            if r.start < start {
+                pieces.push(Record { end: start, ..*r });
+            }
+            if end < r.end {
+                pieces.push(Record { start: end, ..*r });
+            }
+            false
+        });
+        records.append(&mut pieces);
+    }
+
+    /// `flock(2)` by an open file; EAGAIN if another open file's lock is in the way.
+    pub fn flock(&self, file: u64, exclusive: bool) -> Result<(), Errno> {
+        let mut held = self.held.lock();
+        // A conversion gives the old lock up first, as on Linux.
+        held.whole.retain(|(f, _)| *f != file);
+        if held.whole.iter().any(|(_, e)| *e || exclusive) {
+            return Err(Errno::EAGAIN);
+        }
+        held.whole.push((file, exclusive));
+        drop(held);
+        self.queue.wake(PollMask::empty());
+        Ok(())
+    }
+
+    /// Gives up what an open file holds by `flock`.
+    pub fn funlock(&self, file: u64) {
+        self.held.lock().whole.retain(|(f, _)| *f != file);
+        self.queue.wake(PollMask::empty());
+    }
+
+    /// An open file is gone.
+    pub fn release_file(&self, file: u64) {
+        self.funlock(file);
+        self.unlock(LockOwner::File(file), 0, u64::MAX);
+    }
+
+    /// A process closed a descriptor of the file: all its record locks on it go (`fcntl_locking(2)`).
+    pub fn release_owner(&self, table: u64) {
+        self.unlock(LockOwner::Process(table), 0, u64::MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rec(owner: u64, start: u64, end: u64, write: bool) -> Record {
+        Record { owner: LockOwner::Process(owner), start, end, write, pid: 1 }
+    }
+
+    #[test]
+    fn record_locks_split_and_conflict() {
+        let l = Locks::default();
+        l.lock(rec(1, 0, 100, true)).unwrap();
+        assert_eq!(l.lock(rec(2, 50, 60, false)), Err(Errno::EAGAIN));
+        l.unlock(LockOwner::Process(1), 40, 70);
+        l.lock(rec(2, 40, 70, true)).unwrap();
+        assert_eq!(l.conflict(&rec(1, 0, 100, false)).unwrap().start, 40);
+        assert!(l.conflict(&rec(3, 70, 71, false)).is_some());
+    }
+
+    #[test]
+    fn flock_is_by_open_file() {
+        let l = Locks::default();
+        l.flock(1, false).unwrap();
+        l.flock(2, false).unwrap();
+        assert_eq!(l.flock(1, true), Err(Errno::EAGAIN));
+        l.release_file(2);
+        l.flock(1, true).unwrap();
+    }
+}

@@ -1,0 +1,488 @@
+//! Operations on paths: what `open`, `mkdir`, `rename` and their like do, without a system call around them.
+//!
+//! Each takes a [`Caller`], checks permissions and mounts, calls the file system and keeps the dentries in step.
+
+use std::sync::Arc;
+
+use crate::errno::Errno;
+use crate::task::creds::cap;
+use crate::vfs::access::{self, EXEC, READ, WRITE};
+use crate::vfs::caller::Caller;
+use crate::vfs::dentry::Dentry;
+use crate::vfs::file::{File, access_mode, flags};
+use crate::vfs::inode::{
+    Attr, FileType, InodeRef, NewNode, RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT, SetAttr, file_time, mode,
+};
+use crate::vfs::mount::{MountFlags, PathRef};
+use crate::vfs::walk::{Last, Parent, Resolve, Walk, walk_parent};
+
+/// `UTIME_NOW` of `utimensat(2)`.
+pub const UTIME_NOW: i64 = 0x3fff_ffff;
+/// `UTIME_OMIT` of `utimensat(2)`.
+pub const UTIME_OMIT: i64 = 0x3fff_fffe;
+
+/// What a new inode of `bits` gets in this directory: umask, owner, and what setgid directories pass on.
+fn new_node(caller: &Caller<'_>, dir: &Attr, bits: u32, rdev: u64) -> NewNode {
+    let directory = FileType::of(bits) == FileType::Directory;
+    let mut m = (bits & mode::TYPE) | (bits & mode::PERMISSIONS & !caller.fs.umask());
+    let mut gid = caller.creds.fsgid;
+    if dir.mode & mode::SETGID != 0 {
+        gid = dir.gid;
+        if directory {
+            m |= mode::SETGID;
+        } else if m & 0o010 != 0 && !caller.creds.in_group(gid) && !caller.creds.capable(cap::FSETID) {
+            m &= !mode::SETGID;
+        }
+    }
+    NewNode { mode: m, uid: caller.creds.fsuid, gid, rdev }
+}
+
+/// Checks that names may be made in a directory.
+fn check_enter(caller: &Caller<'_>, dir: &PathRef) -> Result<Attr, Errno> {
+    if dir.dentry.inode().kind() != FileType::Directory {
+        return Err(Errno::ENOTDIR);
+    }
+    let attr = dir.dentry.inode().attr()?;
+    access::check_attr(&caller.creds, &attr, WRITE | EXEC)?;
+    dir.mount.check_writable()?;
+    if dir.dentry.is_deleted() {
+        return Err(Errno::ENOENT);
+    }
+    Ok(attr)
+}
+
+/// Makes a name with `make`, under the directory's lock. EEXIST if it is there.
+fn enter(
+    caller: &Caller<'_>,
+    parent: &Parent,
+    allow_slash: bool,
+    make: impl FnOnce(&InodeRef, &[u8], &Attr) -> Result<InodeRef, Errno>,
+) -> Result<Arc<Dentry>, Errno> {
+    let Last::Name(name) = &parent.last else { return Err(Errno::EEXIST) };
+    let dir = &parent.dir.dentry;
+    let _modify = dir.modify.lock();
+    if dir.child(caller, name)?.is_some() {
+        return Err(Errno::EEXIST);
+    }
+    if parent.slash && !allow_slash {
+        return Err(Errno::ENOENT);
+    }
+    let attr = check_enter(caller, &parent.dir)?;
+    let inode = make(dir.inode(), name, &attr)?;
+    Ok(dir.insert(name, inode))
+}
+
+/// Opens a path, `openat2(2)`.
+pub fn open(
+    caller: &Caller<'_>,
+    base: PathRef,
+    path: &[u8],
+    open_flags: i32,
+    bits: u32,
+    resolve: Resolve,
+) -> Result<Arc<File>, Errno> {
+    let follow = open_flags & flags::NOFOLLOW == 0;
+    let walk = Walk::new(caller, base, path, resolve)?;
+    if open_flags & flags::PATH != 0 {
+        let at = walk.target(follow)?;
+        if open_flags & flags::DIRECTORY != 0 && at.dentry.inode().kind() != FileType::Directory {
+            return Err(Errno::ENOTDIR);
+        }
+        return Ok(File::path_only(at, open_flags));
+    }
+    if open_flags & flags::TMPFILE == flags::TMPFILE {
+        return open_unnamed(caller, walk.target(follow)?, open_flags, bits);
+    }
+    if open_flags & flags::CREAT == 0 {
+        let at = walk.target(follow)?;
+        return open_at(caller, at, open_flags, false);
+    }
+    let exclusive = open_flags & flags::EXCL != 0;
+    match walk.target_or_parent(follow && !exclusive)? {
+        Ok(_) if exclusive => Err(Errno::EEXIST),
+        Ok(at) => match at.dentry.inode().kind() {
+            FileType::Directory => Err(Errno::EISDIR),
+            _ => open_at(caller, at, open_flags, false),
+        },
+        Err(parent) if parent.slash => Err(Errno::EISDIR),
+        Err(parent) => {
+            let made = enter(caller, &parent, false, |dir, name, attr| {
+                let new = new_node(caller, attr, mode::REGULAR | (bits & mode::PERMISSIONS), 0);
+                dir.create(name, &new)
+            });
+            match made {
+                Ok(dentry) => open_at(caller, PathRef { mount: parent.dir.mount, dentry }, open_flags, true),
+                // Somebody was faster.
+                Err(Errno::EEXIST) if !exclusive => {
+                    let Last::Name(name) = &parent.last else { return Err(Errno::EISDIR) };
+                    let found = parent.dir.dentry.child(caller, name)?.ok_or(Errno::ENOENT)?;
+                    open_at(caller, PathRef { mount: parent.dir.mount, dentry: found }, open_flags, false)
+                }
+                Err(e) => Err(e),
+            }
+        }
+    }
+}
+
+fn open_unnamed(caller: &Caller<'_>, dir: PathRef, open_flags: i32, bits: u32) -> Result<Arc<File>, Errno> {
+    let how = access_mode(open_flags);
+    if !how.write {
+        return Err(Errno::EINVAL);
+    }
+    let attr = check_enter(caller, &dir)?;
+    let new = new_node(caller, &attr, mode::REGULAR | (bits & mode::PERMISSIONS), 0);
+    let inode = dir.dentry.inode().create_unnamed(&new)?;
+    let name = format!("#{}", inode.attr()?.ino);
+    let dentry = Dentry::unnamed(inode.clone(), &dir.dentry, name.as_bytes());
+    inode.common().begin_write()?;
+    let ops = inode.open(caller, how)?;
+    Ok(File::counted(PathRef { mount: dir.mount, dentry }, ops, open_flags & !flags::DIRECTORY))
+}
+
+/// Opens an object. `fresh`: it was just made by this call, so its permissions do not matter.
+pub fn open_at(caller: &Caller<'_>, at: PathRef, open_flags: i32, fresh: bool) -> Result<Arc<File>, Errno> {
+    let inode = at.dentry.inode().clone();
+    let how = access_mode(open_flags);
+    let kind = inode.kind();
+    let truncate = open_flags & flags::TRUNC != 0;
+    match kind {
+        FileType::Link => return Err(Errno::ELOOP),
+        FileType::Directory if how.write || truncate => return Err(Errno::EISDIR),
+        k if k != FileType::Directory && open_flags & flags::DIRECTORY != 0 => return Err(Errno::ENOTDIR),
+        _ => {}
+    }
+    let both = open_flags & flags::ACCMODE == flags::ACCMODE;
+    if !fresh {
+        let mut want = 0;
+        want |= if how.read || both { READ } else { 0 };
+        want |= if how.write || both || truncate { WRITE } else { 0 };
+        let attr = inode.attr()?;
+        access::check_attr(&caller.creds, &attr, want)?;
+        if open_flags & flags::NOATIME != 0 && !access::is_owner(&caller.creds, &attr) {
+            return Err(Errno::EPERM);
+        }
+    }
+    match kind {
+        FileType::Char | FileType::Block if at.mount.flags().contains(MountFlags::NO_DEV) => {
+            return Err(Errno::EACCES);
+        }
+        FileType::Char | FileType::Block => {
+            let ops = crate::filesystems::special::open_device(caller, &inode, how)?;
+            return Ok(File::new(at, ops, open_flags));
+        }
+        FileType::Fifo => {
+            let ops = crate::filesystems::special::open_fifo(&inode, how)?;
+            return Ok(File::new(at, ops, open_flags));
+        }
+        FileType::Socket => return Err(Errno::ENXIO),
+        _ => {}
+    }
+    if how.write || truncate {
+        at.mount.check_writable()?;
+    }
+    if kind == FileType::Regular && how.write {
+        inode.common().begin_write()?;
+    }
+    let opened = if truncate && kind == FileType::Regular && !fresh {
+        inode.set_attr(&SetAttr { size: Some(0), mtime: Some(file_time()), ..SetAttr::default() })
+    } else {
+        Ok(())
+    }
+    .and_then(|()| inode.clone().open(caller, how));
+    match opened {
+        Ok(ops) if kind == FileType::Regular && how.write => Ok(File::counted(at, ops, open_flags)),
+        Ok(ops) => Ok(File::new(at, ops, open_flags)),
+        Err(e) => {
+            if kind == FileType::Regular && how.write {
+                inode.common().end_write();
+            }
+            Err(e)
+        }
+    }
+}
+
+/// Opens a program: see [`open_exec`](super::open_exec).
+pub fn open_program(caller: &Caller<'_>, at: PathRef) -> Result<Arc<File>, Errno> {
+    let inode = at.dentry.inode();
+    if inode.kind() == FileType::Link {
+        return Err(Errno::ELOOP);
+    }
+    if inode.kind() != FileType::Regular || at.mount.flags().contains(MountFlags::NO_EXEC) {
+        return Err(Errno::EACCES);
+    }
+    access::check(&caller.creds, &**inode, EXEC)?;
+    let how = access_mode(flags::RDONLY);
+    let ops = inode.clone().open(caller, how)?;
+    Ok(File::new(at, ops, flags::RDONLY))
+}
+
+/// Makes a directory.
+pub fn mkdir(caller: &Caller<'_>, base: PathRef, path: &[u8], bits: u32) -> Result<(), Errno> {
+    let parent = walk_parent(caller, base, path)?;
+    enter(caller, &parent, true, |dir, name, attr| {
+        let bits = mode::DIRECTORY | (bits & (0o777 | mode::STICKY));
+        dir.create(name, &new_node(caller, attr, bits, 0))
+    })
+    .map(|_| ())
+}
+
+/// Makes a file, device, FIFO or socket; the new name.
+pub fn mknod(caller: &Caller<'_>, base: PathRef, path: &[u8], bits: u32, rdev: u64) -> Result<PathRef, Errno> {
+    let bits = if bits & mode::TYPE == 0 { bits | mode::REGULAR } else { bits };
+    match bits & mode::TYPE {
+        mode::REGULAR | mode::FIFO | mode::SOCKET => {}
+        mode::CHAR | mode::BLOCK => {
+            if !caller.creds.capable(cap::MKNOD) {
+                return Err(Errno::EPERM);
+            }
+        }
+        mode::DIRECTORY => return Err(Errno::EPERM),
+        _ => return Err(Errno::EINVAL),
+    }
+    let parent = walk_parent(caller, base, path)?;
+    let dentry = enter(caller, &parent, false, |dir, name, attr| {
+        dir.create(name, &new_node(caller, attr, bits & (mode::TYPE | mode::PERMISSIONS), rdev))
+    })?;
+    Ok(PathRef { mount: parent.dir.mount, dentry })
+}
+
+/// Makes a symbolic link.
+pub fn symlink(caller: &Caller<'_>, target: &[u8], base: PathRef, path: &[u8]) -> Result<(), Errno> {
+    if target.is_empty() {
+        return Err(Errno::ENOENT);
+    }
+    let parent = walk_parent(caller, base, path)?;
+    enter(caller, &parent, false, |dir, name, attr| {
+        let new = NewNode { mode: mode::LINK | 0o777, ..new_node(caller, attr, mode::LINK, 0) };
+        dir.symlink(name, target, &new)
+    })
+    .map(|_| ())
+}
+
+/// Gives `target` another name.
+pub fn link(caller: &Caller<'_>, target: &PathRef, base: PathRef, path: &[u8]) -> Result<(), Errno> {
+    let parent = walk_parent(caller, base, path)?;
+    let inode = target.dentry.inode();
+    enter(caller, &parent, false, |dir, name, _| {
+        if !Arc::ptr_eq(&target.mount.fs, &parent.dir.mount.fs) {
+            return Err(Errno::EXDEV);
+        }
+        if inode.kind() == FileType::Directory {
+            return Err(Errno::EPERM);
+        }
+        dir.link(name, inode)?;
+        Ok(inode.clone())
+    })
+    .map(|_| ())
+}
+
+/// Removes a name.
+pub fn unlink(caller: &Caller<'_>, base: PathRef, path: &[u8], directory: bool) -> Result<(), Errno> {
+    let parent = walk_parent(caller, base, path)?;
+    let name = match &parent.last {
+        Last::Name(n) => n,
+        Last::Dot if !directory => return Err(Errno::EISDIR),
+        Last::DotDot if !directory => return Err(Errno::EISDIR),
+        Last::Dot if path.iter().all(|b| *b == b'/') => return Err(Errno::EBUSY),
+        Last::Dot => return Err(Errno::EINVAL),
+        Last::DotDot => return Err(Errno::ENOTEMPTY),
+    };
+    let dir = &parent.dir.dentry;
+    let _modify = dir.modify.lock();
+    let victim = dir.child(caller, name)?.ok_or(Errno::ENOENT)?;
+    let is_dir = victim.inode().kind() == FileType::Directory;
+    if parent.slash && !is_dir {
+        return Err(Errno::ENOTDIR);
+    }
+    parent.dir.mount.check_writable()?;
+    access::check_delete(&caller.creds, &**dir.inode(), &**victim.inode())?;
+    match (directory, is_dir) {
+        (true, false) => return Err(Errno::ENOTDIR),
+        (false, true) => return Err(Errno::EISDIR),
+        _ => {}
+    }
+    let at = PathRef { mount: parent.dir.mount.clone(), dentry: victim };
+    if caller.fs.namespace().is_mount_point(&at) {
+        return Err(Errno::EBUSY);
+    }
+    dir.inode().unlink(name, directory)?;
+    dir.remove(name);
+    Ok(())
+}
+
+/// Held while names move between directories, so that no two moves make a loop.
+static RENAME: crate::sync::Mutex<()> = crate::sync::Mutex::new(());
+
+/// Moves a name, `renameat2(2)`.
+pub fn rename(
+    caller: &Caller<'_>,
+    (old_base, old_path): (PathRef, &[u8]),
+    (new_base, new_path): (PathRef, &[u8]),
+    how: u32,
+) -> Result<(), Errno> {
+    let exchange = how & RENAME_EXCHANGE != 0;
+    if how & !(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT) != 0
+        || (exchange && how & (RENAME_NOREPLACE | RENAME_WHITEOUT) != 0)
+        || how & RENAME_WHITEOUT != 0
+    {
+        return Err(Errno::EINVAL);
+    }
+    let from = walk_parent(caller, old_base, old_path)?;
+    let to = walk_parent(caller, new_base, new_path)?;
+    if !Arc::ptr_eq(&from.dir.mount, &to.dir.mount) {
+        return Err(Errno::EXDEV);
+    }
+    let Last::Name(old_name) = &from.last else { return Err(Errno::EBUSY) };
+    let Last::Name(new_name) = &to.last else {
+        return Err(if how & RENAME_NOREPLACE != 0 { Errno::EEXIST } else { Errno::EBUSY });
+    };
+    let (a, b) = (&from.dir.dentry, &to.dir.dentry);
+    let _rename = RENAME.lock();
+    let same = Arc::ptr_eq(a, b);
+    // By address, so that other holders of two directories (there are none but renames) take them alike.
+    let (first, second) = if Arc::as_ptr(a).addr() < Arc::as_ptr(b).addr() { (a, b) } else { (b, a) };
+    let _first = first.modify.lock();
+    let _second = if same { None } else { Some(second.modify.lock()) };
+    from.dir.mount.check_writable()?;
+    let source = a.child(caller, old_name)?.ok_or(Errno::ENOENT)?;
+    let target = b.child(caller, new_name)?;
+    let is_dir = source.inode().kind() == FileType::Directory;
+    if how & RENAME_NOREPLACE != 0 && target.is_some() {
+        return Err(Errno::EEXIST);
+    }
+    if exchange && target.is_none() {
+        return Err(Errno::ENOENT);
+    }
+    if !is_dir && (from.slash || (!exchange && to.slash)) {
+        return Err(Errno::ENOTDIR);
+    }
+    if is_dir && b.is_below(&source) {
+        return Err(Errno::EINVAL);
+    }
+    if let Some(t) = &target {
+        if a.is_below(t) {
+            return Err(if exchange { Errno::EINVAL } else { Errno::ENOTEMPTY });
+        }
+        if Arc::ptr_eq(t, &source) || Arc::ptr_eq(t.inode(), source.inode()) {
+            return Ok(());
+        }
+    }
+    access::check_delete(&caller.creds, &**a.inode(), &**source.inode())?;
+    match &target {
+        Some(t) => {
+            access::check_delete(&caller.creds, &**b.inode(), &**t.inode())?;
+            let t_dir = t.inode().kind() == FileType::Directory;
+            match (is_dir, t_dir) {
+                (true, false) if !exchange => return Err(Errno::ENOTDIR),
+                (false, true) if !exchange => return Err(Errno::EISDIR),
+                _ => {}
+            }
+            let at = PathRef { mount: to.dir.mount.clone(), dentry: t.clone() };
+            if caller.fs.namespace().is_mount_point(&at) {
+                return Err(Errno::EBUSY);
+            }
+        }
+        None => {
+            check_enter(caller, &to.dir)?;
+        }
+    }
+    // A directory that gets another parent is written itself (its `..`).
+    if is_dir && !same {
+        access::check(&caller.creds, &**source.inode(), WRITE)?;
+    }
+    let at = PathRef { mount: from.dir.mount.clone(), dentry: source };
+    if caller.fs.namespace().is_mount_point(&at) {
+        return Err(Errno::EBUSY);
+    }
+    a.inode().rename(old_name, b.inode(), new_name, how)?;
+    a.moved(old_name, b, new_name, exchange);
+    Ok(())
+}
+
+/// `chmod(2)`.
+pub fn chmod(caller: &Caller<'_>, at: &PathRef, bits: u32) -> Result<(), Errno> {
+    at.mount.check_writable()?;
+    let inode = at.dentry.inode();
+    if inode.kind() == FileType::Link {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let attr = inode.attr()?;
+    if !access::is_owner(&caller.creds, &attr) {
+        return Err(Errno::EPERM);
+    }
+    let mut m = bits & mode::PERMISSIONS;
+    if !caller.creds.in_group(attr.gid) && !caller.creds.capable(cap::FSETID) {
+        m &= !mode::SETGID;
+    }
+    inode.set_attr(&SetAttr { mode: Some(m), ..SetAttr::default() })
+}
+
+/// `chown(2)`; `None` leaves the user or group as it is.
+pub fn chown(caller: &Caller<'_>, at: &PathRef, uid: Option<u32>, gid: Option<u32>) -> Result<(), Errno> {
+    at.mount.check_writable()?;
+    let inode = at.dentry.inode();
+    let attr = inode.attr()?;
+    let creds = &caller.creds;
+    let owner = attr.uid == creds.fsuid;
+    let may_user = uid.is_none_or(|u| owner && u == attr.uid);
+    let may_group = gid.is_none_or(|g| owner && (g == attr.gid || creds.in_group(g)));
+    if !creds.capable(cap::CHOWN) && !(may_user && may_group) {
+        return Err(Errno::EPERM);
+    }
+    let mut set = SetAttr { uid, gid, ..SetAttr::default() };
+    if attr.kind() != FileType::Directory && (uid.is_some() || gid.is_some()) {
+        let m = access::drop_privileges(attr.mode & mode::PERMISSIONS);
+        set.mode = (m != attr.mode & mode::PERMISSIONS).then_some(m);
+    }
+    inode.set_attr(&set)
+}
+
+/// `truncate(2)`.
+pub fn truncate(caller: &Caller<'_>, at: &PathRef, size: u64) -> Result<(), Errno> {
+    let inode = at.dentry.inode();
+    match inode.kind() {
+        FileType::Directory => return Err(Errno::EISDIR),
+        FileType::Regular => {}
+        _ => return Err(Errno::EINVAL),
+    }
+    access::check(&caller.creds, &**inode, WRITE)?;
+    at.mount.check_writable()?;
+    inode.common().begin_write()?;
+    let done = inode.set_attr(&SetAttr { size: Some(size), mtime: Some(file_time()), ..SetAttr::default() });
+    inode.common().end_write();
+    done?;
+    strip_privileges(caller, inode)
+}
+
+/// Takes setuid and setgid away after a write by someone without CAP_FSETID.
+pub fn strip_privileges(caller: &Caller<'_>, inode: &InodeRef) -> Result<(), Errno> {
+    if caller.creds.capable(cap::FSETID) {
+        return Ok(());
+    }
+    let m = inode.attr()?.mode & mode::PERMISSIONS;
+    let less = access::drop_privileges(m);
+    if less == m { Ok(()) } else { inode.set_attr(&SetAttr { mode: Some(less), ..SetAttr::default() }) }
+}
+
+/// A time to set: `None` leaves it, `Some(None)` is now.
+pub type NewTime = Option<Option<i64>>;
+
+/// `utimensat(2)`.
+pub fn set_times(caller: &Caller<'_>, at: &PathRef, atime: NewTime, mtime: NewTime) -> Result<(), Errno> {
+    if atime.is_none() && mtime.is_none() {
+        return Ok(());
+    }
+    at.mount.check_writable()?;
+    let inode = at.dentry.inode();
+    let attr = inode.attr()?;
+    if !access::is_owner(&caller.creds, &attr) {
+        if atime == Some(None) && mtime == Some(None) {
+            access::check_attr(&caller.creds, &attr, WRITE)?;
+        } else {
+            return Err(Errno::EPERM);
+        }
+    }
+    let now = file_time();
+    let time = |t: NewTime| t.map(|t| t.unwrap_or(now));
+    inode.set_attr(&SetAttr { atime: time(atime), mtime: time(mtime), ..SetAttr::default() })
+}
