@@ -2,6 +2,7 @@
 
 pub mod futex;
 pub mod pipe;
+pub mod tty;
 
 /// `FIONREAD`: bytes that can be read.
 pub const FIONREAD: u32 = 0x541b;
