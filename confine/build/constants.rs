@@ -4,7 +4,12 @@ macro_rules! constants {
     ($($name:ident)*) => {
         /// Name and value of every constant a policy may name. Negative values keep their 64 bits.
         #[allow(clippy::unnecessary_cast)]
-        pub const CONSTANTS: &[(&str, u64)] = &[$((stringify!($name), libc::$name as u64),)*];
+        pub const CONSTANTS: &[(&str, u64)] = &[
+            $((stringify!($name), libc::$name as u64),)*
+            // linux/seccomp.h, which libc does not have.
+            ("SECCOMP_IOCTL_NOTIF_RECV", 0xc050_2100),
+            ("SECCOMP_IOCTL_NOTIF_SEND", 0xc018_2101),
+        ];
     };
 }
 

@@ -25,7 +25,7 @@ pub use descriptors::inherited_channel;
 pub use error::ConfineError;
 pub use landlocked::Landlock;
 pub use policy::{POLICIES, Policy};
-pub use walls::{Raised, Walls, narrow_this_thread};
+pub use walls::{Raised, Walls, exit_now, narrow_this_thread, raise_filter};
 
 /// Capabilities by name, for [`Walls::capabilities`].
 pub use ::caps;

@@ -37,7 +37,16 @@ impl Walls<'_> {
     /// Raises them all on this process, which must have one thread still. After an error the process must end: some
     /// walls may be up and others not.
     pub fn raise(self) -> Result<Raised, ConfineError> {
-        let policy = policy::named(self.policy).ok_or_else(|| ConfineError::NoPolicy(self.policy.to_owned()))?;
+        let policy = self.policy;
+        let raised = self.raise_all_but_filter()?;
+        raise_filter(policy)?;
+        Ok(raised)
+    }
+
+    /// Raises all but the filter: for services that start their threads behind the other walls and then call
+    /// [`raise_filter`], so that their policy need not allow the making of threads.
+    pub fn raise_all_but_filter(self) -> Result<Raised, ConfineError> {
+        policy::named(self.policy).ok_or_else(|| ConfineError::NoPolicy(self.policy.to_owned()))?;
         // SAFETY: with one thread this changes nothing, with more it answers EINVAL (unshare(2)).
         if unsafe { libc::unshare(libc::CLONE_THREAD) } != 0 {
             return Err(ConfineError::Threads);
@@ -62,9 +71,20 @@ impl Walls<'_> {
             Some(landlock) => landlocked::raise(landlock)?,
             None => 0,
         };
-        install(policy.program, libc::SECCOMP_FILTER_FLAG_TSYNC)?;
         Ok(Raised { landlock, empty_root })
     }
+}
+
+/// Puts every thread of this process under a policy: what [`Walls::raise`] does last.
+pub fn raise_filter(name: &str) -> Result<(), ConfineError> {
+    let policy = policy::named(name).ok_or_else(|| ConfineError::NoPolicy(name.to_owned()))?;
+    install(policy.program, libc::SECCOMP_FILTER_FLAG_TSYNC)
+}
+
+/// Ends the process at once (exit_group(2)): without the runtime's farewell, whose calls no policy needs otherwise.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit takes a scalar and does not return.
+    unsafe { libc::_exit(code) }
 }
 
 /// Puts this thread under a second policy besides the process's: what both allow is allowed. For threads that do less

@@ -17,7 +17,7 @@ mod reactor;
 pub use channel::{Channel, ControlError, MAX_DESCRIPTORS, MAX_MESSAGE, Received};
 #[cfg(feature = "tokio")]
 pub use reactor::AsyncChannel;
-pub use settings::{LogFormat, LogLevel, LogLine, LogSettings};
+pub use settings::{LogFormat, LogLevel, LogLine, LogSettings, rfc3339};
 
 /// The descriptor every service is born with: its channel to the supervisor.
 pub const BIRTH_DESCRIPTOR: i32 = 3;

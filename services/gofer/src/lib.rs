@@ -5,6 +5,7 @@
 //! make a socket, a process or a mount. Its peer, the Sentry, is hostile. Callers: `main`, tests.
 
 pub mod host;
+mod log;
 pub mod orders;
 pub mod service;
 pub mod stdio;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use clap::Parser;
 use cofferdam_gofer::host::{Export, ExportKind, Host};
-use cofferdam_gofer::orders::Control;
-use cofferdam_gofer::service;
+use cofferdam_gofer::orders::{Control, FromGofer};
+use cofferdam_gofer::service::{self, Confinement};
 use cofferdam_ninep::server::Session;
 use cofferdam_transport::{Address, Channel};
 use rustix::fs::{Mode, OFlags};
@@ -56,9 +56,15 @@ fn log(filter: &str) {
 type Failure = Box<dyn std::error::Error>;
 
 fn ordered() -> Result<(), Failure> {
-    let channel = Channel::new(cofferdam_transport::inherited(3)?)?;
-    // The walls are `cofferdam_confine`'s and come with it.
-    Ok(service::run(Control::new(channel), |_| Ok(()))?)
+    let control = Arc::new(Control::new(cofferdam_confine::inherited_channel()?));
+    match service::run(control.clone(), Confinement::Whole) {
+        Ok(()) => cofferdam_confine::exit_now(0),
+        Err(e) => {
+            // Descriptor 2 may be behind walls already; the supervisor hears it on the channel.
+            let _ = control.send(&FromGofer::Failed { message: e.to_string() }, &[]);
+            cofferdam_confine::exit_now(1)
+        }
+    }
 }
 
 /// Splits `NAME=DIR[:ro]`.

@@ -3,10 +3,12 @@
 //! Owns the order of starting: take the orders, start every thread, raise the walls (over all threads), report ready.
 //! After that no thread is made and no descriptor comes but stdio's, over the control channel. Caller: `main`, tests.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
+use caps::Capability;
+use cofferdam_confine::{ConfineError, Landlock, Walls};
 use cofferdam_ninep::Errno;
 use cofferdam_ninep::server::{Limits, Session};
 use cofferdam_transport::{Channel, TransportError};
@@ -14,7 +16,7 @@ use tokio::io::Interest;
 use tokio::task::LocalSet;
 
 use crate::host::{CacheWindow, Export, ExportKind, Host};
-use crate::orders::{self, Control, FromGofer, GoferOrders, OrderError, ToGofer};
+use crate::orders::{self, Control, ControlError, FromGofer, GoferOrders, ToGofer};
 use crate::stdio::{self, Stdios};
 
 /// Threads that answer file requests: a request that waits for a disk shall not keep others waiting.
@@ -29,7 +31,7 @@ const RESERVED: u64 = 512;
 pub enum ServiceError {
     /// No order, or none that makes sense.
     #[error(transparent)]
-    Order(#[from] OrderError),
+    Order(#[from] ControlError),
     /// The orders came with other descriptors than they need.
     #[error("orders for {exports} exports came with {fds} descriptors")]
     Descriptors {
@@ -53,8 +55,8 @@ pub enum ServiceError {
         source: std::io::Error,
     },
     /// The walls could not be raised.
-    #[error("confinement: {0}")]
-    Confine(String),
+    #[error(transparent)]
+    Confine(#[from] ConfineError),
 }
 
 fn host(what: &'static str) -> impl Fn(std::io::Error) -> ServiceError {
@@ -86,47 +88,96 @@ pub fn start_workers(session: Arc<Session<Host>>, channel: Channel, workers: usi
     Ok(())
 }
 
-/// Takes the orders from `control` and carries them out until told to stop. `confine` raises the walls; it is called
-/// once, when every thread runs and before anything is served to the client.
-pub fn run(control: Control, confine: impl FnOnce(&GoferOrders) -> Result<(), String>) -> Result<(), ServiceError> {
-    let (orders, fds): (GoferOrders, _) = control.receive()?;
-    let mut fds = fds.into_iter();
-    let wrong = || ServiceError::Descriptors { exports: orders.exports.len(), fds: orders.exports.len() };
+/// How much of the walls is raised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confinement {
+    /// None: tests inside a test's process.
+    None,
+    /// The system-call filter alone: tests of the policy.
+    Filter,
+    /// All: what a supervisor gets.
+    Whole,
+}
+
+/// Name of the policy.
+pub const POLICY: &str = "gofer";
+
+/// Capabilities for exports that may be changed, where the process has them: a container's users are not ours.
+const READ_WRITE: [Capability; 5] = [
+    Capability::CAP_CHOWN,
+    Capability::CAP_DAC_OVERRIDE,
+    Capability::CAP_DAC_READ_SEARCH,
+    Capability::CAP_FOWNER,
+    Capability::CAP_FSETID,
+];
+/// Capabilities for exports that may only be read.
+const READ_ONLY: [Capability; 1] = [Capability::CAP_DAC_READ_SEARCH];
+
+/// Takes the orders from `control` and carries them out until told to stop. The walls stand before anything is served.
+pub fn run(control: Arc<Control>, confinement: Confinement) -> Result<(), ServiceError> {
+    let Some((orders, fds)) = control.receive::<GoferOrders>()? else { return Ok(()) };
     if fds.len() != orders.exports.len() + 3 {
         return Err(ServiceError::Descriptors { exports: orders.exports.len(), fds: fds.len() });
     }
-    let files = Channel::new(fds.next().ok_or_else(wrong)?)?;
-    let stdio_channel = Channel::new(fds.next().ok_or_else(wrong)?)?;
-    let window = CacheWindow::new(fds.next().ok_or_else(wrong)?).map_err(ServiceError::Export)?;
-    let exports = orders.exports.iter().zip(fds).map(export).collect();
+    if confinement != Confinement::None {
+        crate::log::to_supervisor(&control, orders.log);
+    }
     rustix::process::umask(rustix::fs::Mode::empty());
+    let landlock = if confinement == Confinement::Whole { raise_walls(&control, &orders, &fds)? } else { 0 };
 
+    let mut fds = fds.into_iter();
+    let mut next = || fds.next().ok_or(ServiceError::Descriptors { exports: orders.exports.len(), fds: 0 });
+    let files = Arc::new(Channel::new(next()?)?);
+    let stdio_channel = Channel::new(next()?)?;
+    let window = CacheWindow::new(next()?).map_err(ServiceError::Export)?;
+    let exports = orders.exports.iter().zip(fds).map(export).collect();
     let budget = descriptor_budget();
     let backend = Host::new(exports, Some(window), budget).map_err(ServiceError::Export)?;
     let session = Arc::new(Session::new(backend, limits(budget)));
-    // Bound to the session, but started after the walls stand: see below.
+    // The workers are made before the filter, which lets nobody make a thread, and serve after it.
     let gate = Arc::new(Barrier::new(WORKERS + 1));
-    let files = Arc::new(files);
     for _ in 0..WORKERS {
         let (session, files, gate) = (session.clone(), files.clone(), gate.clone());
-        std::thread::Builder::new()
-            .name("files".to_owned())
-            .spawn(move || {
-                gate.wait();
-                session.work(&files);
-            })
-            .map_err(host("thread"))?;
+        let work = move || {
+            gate.wait();
+            session.work(&files);
+            drop((session, files));
+            // A thread that ends makes calls that the policy has no other need for.
+            while confinement != Confinement::None {
+                std::thread::park();
+            }
+        };
+        std::thread::Builder::new().name("files".to_owned()).spawn(work).map_err(host("thread"))?;
     }
     let runtime = runtime()?;
-    confine(&orders).map_err(ServiceError::Confine)?;
+    if confinement != Confinement::None {
+        cofferdam_confine::raise_filter(POLICY)?;
+    }
     gate.wait();
-    control.send(&FromGofer::Ready {}, &[])?;
+    control.send(&FromGofer::Ready { landlock }, &[])?;
     tracing::info!(sandbox = orders.sandbox, exports = orders.exports.len(), "serving");
     let outcome = LocalSet::new().block_on(&runtime, attend(&control, stdio_channel));
     files.shutdown();
     // Threads that hang in a terminal's write end with the process.
     runtime.shutdown_background();
     outcome
+}
+
+/// All walls but the filter.
+fn raise_walls(control: &Control, orders: &GoferOrders, fds: &[OwnedFd]) -> Result<u32, ServiceError> {
+    let keep: Vec<_> = fds.iter().map(|fd| fd.as_raw_fd()).chain([control.as_fd().as_raw_fd()]).collect();
+    let roots = |read_only| -> Vec<_> {
+        let roots = orders.exports.iter().zip(fds.iter().skip(3));
+        roots.filter(|(export, _)| export.read_only == read_only).map(|(_, fd)| fd.as_fd()).collect()
+    };
+    let (read_write, read_only) = (roots(false), roots(true));
+    let wanted: &[Capability] = if read_write.is_empty() { &READ_ONLY } else { &READ_WRITE };
+    let held = caps::read(None, caps::CapSet::Permitted).unwrap_or_default();
+    let capabilities: Vec<_> = wanted.iter().copied().filter(|c| held.contains(c)).collect();
+    let landlock = Landlock { read_write: &read_write, read_only: &read_only };
+    let (capabilities, landlock) = (capabilities.as_slice(), Some(landlock));
+    let walls = Walls { policy: POLICY, keep: &keep, capabilities, landlock, dumpable: false };
+    Ok(walls.raise_all_but_filter()?.landlock)
 }
 
 fn export((export, fd): (&orders::Export, OwnedFd)) -> Export {
@@ -168,21 +219,17 @@ async fn attend(control: &Control, stdio_channel: Channel) -> Result<(), Service
             }
         })
     };
-    let waiter = crate::watch::watch(control.channel().as_fd(), Interest::READABLE).map_err(host("epoll"))?;
+    let waiter = crate::watch::watch(control.as_fd(), Interest::READABLE).map_err(host("epoll"))?;
     loop {
         let mut ready = waiter.readable().await.map_err(host("epoll"))?;
         if !readable(control).map_err(|e| ServiceError::Host { what: "poll", source: e.into() })? {
             ready.clear_ready();
             continue;
         }
-        let (order, fds): (ToGofer, _) = match control.receive() {
-            // Without a supervisor there is nothing more to do for anybody.
-            Err(OrderError::Transport(TransportError::Closed)) => return Ok(()),
-            other => other?,
-        };
+        // Without a supervisor there is nothing more to do for anybody.
+        let Some((order, fds)) = control.receive::<ToGofer>()? else { return Ok(()) };
         let result = match order {
             ToGofer::Stop => {
-                control.send(&FromGofer::Done, &[])?;
                 session.abort();
                 return Ok(());
             }
@@ -199,6 +246,6 @@ async fn attend(control: &Control, stdio_channel: Channel) -> Result<(), Service
 
 fn readable(control: &Control) -> rustix::io::Result<bool> {
     use rustix::event::{PollFd, PollFlags, Timespec};
-    let mut fds = [PollFd::new(control.channel(), PollFlags::IN)];
+    let mut fds = [PollFd::new(control, PollFlags::IN)];
     Ok(rustix::event::poll(&mut fds, Some(&Timespec::default()))? > 0)
 }

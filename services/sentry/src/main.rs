@@ -1,7 +1,8 @@
 //! `cofferdam-sentry`: the application kernel of one sandbox.
 //!
 //! It answers the system calls of a container. It holds no host file and no host socket but the channels it was born
-//! with; files come from the Gofer over 9P. Started by the supervisor only.
+//! with; files come from the Gofer over 9P. Started by the supervisor only: takes its orders from descriptor 3, starts
+//! its stubs, raises its walls, reports ready, and only then makes a container.
 
 mod abi;
 mod errno;
@@ -9,7 +10,9 @@ mod filesystems;
 mod ipc;
 mod kernel;
 mod loader;
+mod log;
 mod memory;
+mod sandbox;
 mod signal;
 mod sync;
 mod syscalls;
@@ -19,4 +22,141 @@ mod uio;
 mod vfs;
 mod wait;
 
-fn main() {}
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use cofferdam_confine::Walls;
+use cofferdam_control::Channel;
+use cofferdam_control::sentry::{FromSentry, PlatformChoice, SentryOrders};
+use cofferdam_ninep::client::Client;
+use cofferdam_platform::{Platform, Setup, notify};
+use cofferdam_shm::Window;
+use cofferdam_transport::Channel as Wire;
+
+use crate::filesystems::stdio::StdioHub;
+use crate::kernel::Kernel;
+use crate::sandbox::Sandbox;
+
+/// Sizes tried for the Sentry's own memory window, bytes: as much as the host lets us reserve.
+const MEMORY_SIZES: [u64; 3] = [1 << 44, 1 << 40, 1 << 36];
+
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("--compatibility") {
+        print!("{}", syscalls::compatibility::page());
+        return ExitCode::SUCCESS;
+    }
+    let channel = match cofferdam_confine::inherited_channel() {
+        Ok(fd) => Arc::new(Channel::new(fd)),
+        Err(e) => {
+            eprintln!("cofferdam-sentry: started by the supervisor only ({e})");
+            return ExitCode::from(64);
+        }
+    };
+    match run(&channel) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            let failed = FromSentry::Failed {
+                id: None,
+                kind: cofferdam_control::sentry::FailureKind::Host,
+                message: format!("the Sentry could not start: {e}"),
+            };
+            let _ = channel.send(&failed, &[]);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Which platform, and why.
+fn choose(wanted: PlatformChoice) -> Result<(&'static str, String), Failure> {
+    match wanted {
+        PlatformChoice::Notify => notify::probe().map(|()| ("notify", "asked for".into())).map_err(Into::into),
+        PlatformChoice::Ptrace => Err("platform ptrace is not built yet".into()),
+        PlatformChoice::Auto => match notify::probe() {
+            Ok(()) => Ok(("notify", "the host has seccomp user notification".into())),
+            Err(why) => Err(why.into()),
+        },
+    }
+}
+
+fn run(channel: &Arc<Channel>) -> Result<(), Failure> {
+    let begun = Instant::now();
+    let mut phases: Vec<(String, u64)> = Vec::new();
+    let mut phase = |name: &str| {
+        phases.push((name.into(), u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX)));
+    };
+    let received = channel.receive::<SentryOrders>()?;
+    let orders = received.message;
+    let fds: [OwnedFd; 3] =
+        received.descriptors.try_into().map_err(|_| "orders need files socket, stdio socket and cache memfd")?;
+    let [files_socket, stdio_socket, cache_fd] = fds;
+    log::start(channel.clone(), &orders.log);
+    phase("orders taken");
+
+    let (platform_name, why) = choose(orders.platform)?;
+    let cache = Window::from_peer(cache_fd, orders.cache_size)?;
+    let memory = MEMORY_SIZES.iter().find_map(|s| Window::create("cofferdam-memory", *s).ok());
+    let memory = memory.ok_or("no memory window could be reserved")?;
+    let windows = vec![cache.fd().try_clone_to_owned()?, memory.fd().try_clone_to_owned()?];
+    phase("memory windows");
+
+    let starter_filter = cofferdam_confine::policy::named("stub").map(words).unwrap_or_default();
+    let setup = Setup { windows, starter_filter, after: wait::run_woken };
+    let platform: Arc<dyn Platform> = Arc::new(notify::Notify::start(setup)?);
+    phase("stub starter and template");
+
+    let kernel = Kernel::new(cache, memory);
+    let _ = kernel.platform.set(platform.clone());
+    kernel.names.write().0 = orders.hostname.clone().into_bytes();
+    kernel.log(format!("Linux version {} ({})", syscalls::system::RELEASE, syscalls::system::VERSION));
+    kernel.log(format!("Cofferdam {}: platform {platform_name}, {why}", env!("CARGO_PKG_VERSION")));
+
+    let mut keep = vec![channel_fd(channel), files_socket.as_raw_fd(), stdio_socket.as_raw_fd()];
+    keep.extend(platform.descriptors());
+    keep.extend([kernel.cache.window().fd().as_raw_fd(), kernel.memory.window().fd().as_raw_fd()]);
+    let policy = format!("sentry-{platform_name}");
+    // Stubs are made readable by the Sentry's being their like: same uid, no capability; it is itself not dumpable.
+    let walls = Walls { policy: &policy, keep: &keep, capabilities: &[], landlock: None, dumpable: false };
+    let raised = walls.raise()?;
+    phase("walls");
+    tracing::info!(?raised, platform_name, "walls are up");
+
+    let cache_window = kernel.cache.window().clone();
+    let files = Client::connect(Wire::new(files_socket)?, Some(cache_window))?;
+    let stdio = StdioHub::new(Client::connect(Wire::new(stdio_socket)?, None)?)?;
+    let timers = kernel.timers.clone();
+    std::thread::Builder::new().name("timers".into()).stack_size(128 << 10).spawn(move || timers.run())?;
+    let serving = platform.clone();
+    std::thread::Builder::new().name("platform".into()).stack_size(256 << 10).spawn(move || serving.run())?;
+    phase("threads");
+
+    let sandbox = Sandbox::new(kernel.clone(), files, stdio, channel.clone());
+    let told = Arc::downgrade(&sandbox);
+    let _ = kernel.init_exit.set(Box::new(move |status| {
+        if let Some(sandbox) = told.upgrade() {
+            sandbox.ended(status);
+        }
+    }));
+    let pid = i32::try_from(std::process::id()).unwrap_or(0);
+    channel.send(&FromSentry::Ready { platform: platform_name.into(), why, pid }, &[])?;
+    if orders.trace_startup {
+        channel.send(&FromSentry::Trace(phases), &[])?;
+    }
+    sandbox.run();
+    std::process::exit(0)
+}
+
+fn channel_fd(channel: &Channel) -> i32 {
+    std::os::fd::AsFd::as_fd(channel).as_raw_fd()
+}
+
+/// A compiled policy as the starter takes it: one instruction a word.
+fn words(policy: &cofferdam_confine::Policy) -> Vec<u64> {
+    let word = |i: &libc::sock_filter| {
+        u64::from(i.code) | u64::from(i.jt) << 16 | u64::from(i.jf) << 24 | u64::from(i.k) << 32
+    };
+    policy.program.iter().map(word).collect()
+}

@@ -33,27 +33,33 @@ impl Gofer {
         let dir = Scratch::new();
         std::fs::write(dir.join("f"), "file").unwrap();
         let (near, far) = Channel::pair().unwrap();
-        let thread = std::thread::spawn(move || service::run(Control::new(far), |_| Ok(())).unwrap());
-        let control = Control::new(near);
+        let far = Arc::new(Control::new(far.into_fd()));
+        let thread = std::thread::spawn(move || service::run(far, service::Confinement::None).unwrap());
+        let control = Control::new(near.into_fd());
         let window = Arc::new(Window::create("t", 1 << 30).unwrap());
         let (files, files_far) = Channel::pair().unwrap();
         let (stdio, stdio_far) = Channel::pair().unwrap();
         let root = files::open_path(dir.path());
         let export = Export { name: "root".into(), read_only: false, kind: ExportKind::Directory };
-        let orders = GoferOrders { sandbox: "t".into(), exports: vec![export], log: LogSettings::default() };
+        let orders = GoferOrders { sandbox: "t".into(), exports: vec![export], log: LogSettings::default(), cache_size: 1 << 30 };
         control.send(&orders, &[files_far.as_fd(), stdio_far.as_fd(), window.fd(), root.as_fd()]).unwrap();
         drop((files_far, stdio_far));
-        assert!(matches!(control.receive().unwrap().0, FromGofer::Ready {}));
+        let (ready, _) = control.receive::<FromGofer>().unwrap().unwrap();
+        assert!(matches!(ready, FromGofer::Ready { .. }));
         let files = Client::connect(files, Some(window)).unwrap();
         let stdio = Client::connect(stdio, None).unwrap();
         stdio.start_reader("stdio").unwrap();
         Self { control, files, stdio, thread: Some(thread), _dir: dir }
     }
 
+    fn answer(&self) -> FromGofer {
+        self.control.receive().unwrap().unwrap().0
+    }
+
     fn add(&self, container: &str, tty: bool, fds: &[OwnedFd]) -> FromGofer {
         let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
         self.control.send(&ToGofer::AddStdio { container: container.into(), tty }, &fds).unwrap();
-        self.control.receive().unwrap().0
+        self.answer()
     }
 
     fn fid(&self, name: &str) -> Fid {
@@ -77,7 +83,7 @@ impl Gofer {
 impl Drop for Gofer {
     fn drop(&mut self) {
         self.control.send(&ToGofer::Stop, &[]).unwrap();
-        assert!(matches!(self.control.receive().unwrap().0, FromGofer::Done));
+        assert!(self.control.receive::<FromGofer>().unwrap().is_none());
         self.thread.take().unwrap().join().unwrap();
     }
 }
@@ -250,7 +256,7 @@ fn orders_that_make_no_sense_are_refused_and_unknown_names_are_not_found() {
     assert_eq!(g.files.attach(b"stdio/c/0", b"", NONUNAME).unwrap_err(), Errno::NOENT);
     let held = g.fid("c/1");
     g.control.send(&ToGofer::RemoveStdio { container: "c".into() }, &[]).unwrap();
-    assert!(matches!(g.control.receive().unwrap().0, FromGofer::Done));
+    assert!(matches!(g.answer(), FromGofer::Done));
     assert_eq!(g.stdio.attach(b"stdio/c/1", b"", NONUNAME).unwrap_err(), Errno::NOENT);
     assert_eq!(g.write(&held, b"x").unwrap(), 1);
 }

@@ -106,7 +106,8 @@ impl<N> Fids<N> {
     }
 
     pub fn clear(&self) {
-        let all = std::mem::take(&mut *self.lock());
+        // Drained, not replaced: a new table would ask the host for randomness.
+        let all: Vec<_> = self.lock().drain().collect();
         // Closing descriptors may take time: not under the lock.
         drop(all);
     }

@@ -1,6 +1,7 @@
 //! Content: reading, writing, the shared window, directories.
 
 use std::cell::RefCell;
+use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::sync::PoisonError;
@@ -8,6 +9,7 @@ use std::sync::PoisonError;
 use cofferdam_ninep::Errno;
 use cofferdam_ninep::codec::{DirEntry, DirWriter, Qid};
 use rustix::fs::{FileType, RawDir, SeekFrom};
+use rustix::io::ReadWriteFlags;
 
 use super::attr::qid_kind;
 use super::inode::statx_of;
@@ -29,6 +31,16 @@ fn offset_ok(offset: u64, count: usize) -> Result<(), Errno> {
     }
 }
 
+/// pread(2) by the call that the policy has anyway for stdio; never with offset -1, which [`offset_ok`] refuses.
+fn read_at(fd: impl AsFd, to: &mut [u8], offset: u64) -> rustix::io::Result<usize> {
+    rustix::io::preadv2(fd, &mut [IoSliceMut::new(to)], offset, ReadWriteFlags::empty())
+}
+
+/// pwrite(2), likewise.
+fn write_at(fd: impl AsFd, from: &[u8], offset: u64) -> rustix::io::Result<usize> {
+    rustix::io::pwritev2(fd, &[IoSlice::new(from)], offset, ReadWriteFlags::empty())
+}
+
 fn again<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> Result<T, Errno> {
     loop {
         match call() {
@@ -47,7 +59,7 @@ fn copy(from: impl AsFd, mut at: u64, to: impl AsFd, mut put: u64, count: u32) -
         while done < count {
             let want = buffer.len().min((count - done) as usize);
             let room = buffer.get_mut(..want).unwrap_or_default();
-            let got = match again(|| rustix::io::pread(&from, &mut *room, at)) {
+            let got = match again(|| read_at(&from, room, at)) {
                 Ok(0) => break,
                 Ok(got) => got,
                 Err(e) if done == 0 => return Err(e),
@@ -55,7 +67,7 @@ fn copy(from: impl AsFd, mut at: u64, to: impl AsFd, mut put: u64, count: u32) -
             };
             let mut rest = room.get(..got).unwrap_or_default();
             while !rest.is_empty() {
-                match again(|| rustix::io::pwrite(&to, rest, put)) {
+                match again(|| write_at(&to, rest, put)) {
                     Ok(n) if n > 0 => {
                         rest = rest.get(n..).unwrap_or_default();
                         put += n as u64;
@@ -85,7 +97,7 @@ impl Host {
         offset_ok(offset, count as usize)?;
         let start = to.len();
         to.resize(start.saturating_add(count as usize), 0);
-        let got = again(|| rustix::io::pread(&open.fd, to.get_mut(start..).unwrap_or_default(), offset));
+        let got = again(|| read_at(&open.fd, to.get_mut(start..).unwrap_or_default(), offset));
         to.truncate(start + got.unwrap_or(0));
         got.map(|_| ())
     }
@@ -96,7 +108,7 @@ impl Host {
             return Err(Errno::BADF);
         }
         offset_ok(offset, data.len())?;
-        let n = again(|| rustix::io::pwrite(&open.fd, data, offset))?;
+        let n = again(|| write_at(&open.fd, data, offset))?;
         u32::try_from(n).map_err(|_| Errno::FBIG)
     }
 

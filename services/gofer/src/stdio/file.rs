@@ -63,11 +63,16 @@ fn poll_now(fd: BorrowedFd<'_>, events: PollFlags) -> Result<bool, Errno> {
     }
 }
 
+/// read(2) and pread(2) in one call (preadv2(2): offset -1 is the description's own position).
+fn read(fd: BorrowedFd<'_>, to: &mut [u8], offset: u64, flags: ReadWriteFlags) -> rustix::io::Result<usize> {
+    rustix::io::preadv2(fd, &mut [IoSliceMut::new(to)], offset, flags)
+}
+
 impl StdioFile {
     /// Takes a descriptor. Inside the runtime only.
     pub fn new(fd: OwnedFd) -> Result<Self, Errno> {
-        let stat = rustix::fs::fstat(&fd)?;
-        let kind = match FileType::from_raw_mode(stat.st_mode) {
+        let stat = rustix::fs::statx(&fd, "", AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE)?;
+        let kind = match FileType::from_raw_mode(u32::from(stat.stx_mode)) {
             FileType::RegularFile => Kind::Regular,
             FileType::Fifo => Kind::Pipe,
             FileType::Socket => Kind::Socket,
@@ -95,7 +100,7 @@ impl StdioFile {
 
     /// Attributes.
     pub fn attr(&self) -> Result<Attr, Errno> {
-        let s = rustix::fs::statx(&self.fd, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
+        let s = rustix::fs::statx(&self.fd, "", AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)?;
         let time = |t: rustix::fs::StatxTimestamp| Time { sec: t.tv_sec.cast_unsigned(), nsec: u64::from(t.tv_nsec) };
         Ok(Attr {
             valid: AttrMask::BASIC,
@@ -145,12 +150,12 @@ impl StdioFile {
             if !self.nonblocking && self.waiter.is_some() && !poll_now(fd, PollFlags::IN)? {
                 return Err(Errno::AGAIN);
             }
-            Ok(rustix::io::read(fd, to)?)
+            Ok(read(fd, to, CURRENT, ReadWriteFlags::empty())?)
         };
         let result = match self.kind {
-            Kind::Regular if offset != CURRENT => rustix::io::pread(fd, to, offset),
+            Kind::Regular if offset != CURRENT => read(fd, to, offset, ReadWriteFlags::empty()),
             Kind::Pipe if !self.nonblocking => {
-                match rustix::io::preadv2(fd, &mut [IoSliceMut::new(to)], CURRENT, ReadWriteFlags::NOWAIT) {
+                match read(fd, to, CURRENT, ReadWriteFlags::NOWAIT) {
                     // Named pipes, and any pipe before Linux 6.4.
                     Err(Host::OPNOTSUPP) => return polled(to),
                     other => other,
@@ -198,7 +203,7 @@ impl StdioFile {
             Ok(rustix::io::write(fd, data)? as u32)
         };
         let result = match self.kind {
-            Kind::Regular if offset != CURRENT => rustix::io::pwrite(fd, data, offset),
+            Kind::Regular if offset != CURRENT => rustix::io::pwritev2(fd, &[IoSlice::new(data)], offset, ReadWriteFlags::empty()),
             Kind::Pipe if !self.nonblocking => {
                 match rustix::io::pwritev2(fd, &[IoSlice::new(data)], CURRENT, ReadWriteFlags::NOWAIT) {
                     Err(Host::OPNOTSUPP) => return polled(data.get(..PIPE_BUF).unwrap_or(data)),

@@ -272,6 +272,8 @@ pub trait Platform: Send + Sync {
     fn vdso(&self) -> (u64, u64);
     /// Serves stops until the process ends; called on a thread of its own after the Sentry has confined itself.
     fn run(&self) -> !;
+    /// Descriptors it needs from now on.
+    fn descriptors(&self) -> Vec<i32>;
     /// Its name, as `--platform` takes it.
     fn name(&self) -> &'static str;
 }

@@ -4,6 +4,7 @@
 //! offsets cost nothing) and gives pages back to the host when a range is freed. Called by file caches and shared memory.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use cofferdam_shm::Window;
 
@@ -28,13 +29,14 @@ pub fn page_down(n: u64) -> u64 {
 
 /// An allocator over a window.
 pub struct Store {
-    window: Window,
+    window: Arc<Window>,
     free: Mutex<Vec<BTreeSet<u64>>>,
 }
 
 impl Store {
     /// All of `window`, free.
-    pub fn new(window: Window) -> Self {
+    pub fn new(window: impl Into<Arc<Window>>) -> Self {
+        let window = window.into();
         let mut free = vec![BTreeSet::new(); MAX_ORDER + 1];
         let pages = window.size() / PAGE;
         let mut at = 0;
@@ -52,7 +54,7 @@ impl Store {
     }
 
     /// The window.
-    pub fn window(&self) -> &Window {
+    pub fn window(&self) -> &Arc<Window> {
         &self.window
     }
 

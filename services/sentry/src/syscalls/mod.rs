@@ -13,6 +13,7 @@ use crate::wait::Wait;
 pub mod args;
 pub mod attr;
 pub mod blocking;
+pub mod compatibility;
 pub mod dir;
 pub mod epoll;
 pub mod fd;
@@ -179,13 +180,13 @@ pub fn dispatch(task: &Arc<Task>, number: u32, args: &[u64; 6]) -> SysResult {
             Err(e) => format!("= {e}"),
         };
         let [a, b, c, d, e, f] = args;
-        tracing::debug!("{} {}({a:#x}, {b:#x}, {c:#x}, {d:#x}, {e:#x}, {f:#x}) {said}", task.tid(), entry.name);
+        tracing::trace!("{} {}({a:#x}, {b:#x}, {c:#x}, {d:#x}, {e:#x}, {f:#x}) {said}", task.tid(), entry.name);
         return result;
     }
     (entry.handler)(task, args)
 }
 
-/// Whether calls are logged one by one (`--debug` with `COFFERDAM_STRACE`).
+/// Whether calls are logged one by one (log level trace).
 fn strace() -> bool {
     STRACE.load(std::sync::atomic::Ordering::Relaxed)
 }

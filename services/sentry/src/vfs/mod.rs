@@ -39,3 +39,16 @@ pub fn open_exec(task: &Arc<Task>, dirfd: Fd, path: &[u8], at_flags: i32) -> Res
     let place = task_files::resolve(task, &caller, dirfd, path, at_flags)?;
     ops::open_program(&caller, place)
 }
+
+/// Makes a directory the working directory of a task (the first program's `cwd`).
+pub fn chdir(task: &Arc<Task>, path: &[u8]) -> Result<(), Errno> {
+    let caller = Caller::of(task);
+    let at = walk::walk(&caller, task.fs().cwd(), path, true)?;
+    let inode = at.dentry.inode();
+    if inode.kind() != inode::FileType::Directory {
+        return Err(Errno::ENOTDIR);
+    }
+    access::check_search(&caller.creds, &**inode)?;
+    task.fs().set_cwd(at);
+    Ok(())
+}

@@ -220,6 +220,14 @@ impl Platform for Notify {
         self.shared.clone().work()
     }
 
+    fn descriptors(&self) -> Vec<i32> {
+        let pipe = lock(&self.shared.pipe).as_ref().map(AsRawFd::as_raw_fd);
+        [Some(self.shared.listener.as_raw_fd()), Some(self.shared.slots.window.fd().as_raw_fd()), pipe]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
     fn name(&self) -> &'static str {
         "notify"
     }

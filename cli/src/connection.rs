@@ -1,0 +1,151 @@
+//! The connection to the supervisor, and starting one.
+
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use cofferdam_control::client::{Request, Response};
+use cofferdam_control::{Channel, ControlError};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use crate::arguments::Globals;
+use crate::failure::Failure;
+
+/// A connection on which requests are asked one at a time.
+#[derive(Debug)]
+pub struct Connection {
+    channel: Channel,
+}
+
+/// The root directory: as asked, or the default of this user.
+pub fn root(globals: &Globals) -> Result<PathBuf, Failure> {
+    let root = match &globals.root {
+        Some(root) => root.clone(),
+        None if rustix::process::geteuid().is_root() => PathBuf::from("/run/cofferdam"),
+        None => match std::env::var_os("XDG_RUNTIME_DIR") {
+            Some(dir) if !dir.is_empty() => PathBuf::from(dir).join("cofferdam"),
+            _ => PathBuf::from(format!("/tmp/cofferdam-{}", rustix::process::geteuid().as_raw())),
+        },
+    };
+    std::path::absolute(&root).map_err(Failure::host(root.display().to_string()))
+}
+
+impl Connection {
+    /// Connects, starting a supervisor if none runs.
+    pub fn open(root: &Path) -> Result<Self, Failure> {
+        for attempt in 0..50u32 {
+            if let Some(connection) = Self::existing(root)? {
+                return Ok(connection);
+            }
+            start_supervisor(root)?;
+            if attempt > 0 {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        Err(Failure::Supervisor(format!("cannot be reached at {}", root.display())))
+    }
+
+    /// Connects if a supervisor runs. One that is about to leave counts as none.
+    pub fn existing(root: &Path) -> Result<Option<Self>, Failure> {
+        use rustix::io::Errno;
+        let path = root.join("supervisor.sock");
+        let at = |e: Errno| Failure::Host { what: path.display().to_string(), source: e.into() };
+        let address = SocketAddrUnix::new(&path).map_err(at)?;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .map_err(at)?;
+        match rustix::net::connect(&socket, &address) {
+            Ok(()) => {}
+            Err(Errno::NOENT | Errno::CONNREFUSED) => return Ok(None),
+            Err(e) => return Err(at(e)),
+        }
+        let connection = Self { channel: Channel::new(socket) };
+        match connection.next() {
+            Ok(Response::Done) => Ok(Some(connection)),
+            Ok(_) => Err(Failure::Supervisor("greets strangely".into())),
+            Err(ControlError::Closed) => Ok(None),
+            Err(e) => Err(Failure::Supervisor(e.to_string())),
+        }
+    }
+
+    /// Sends a request without waiting for its answer.
+    pub fn send(&self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<(), Failure> {
+        self.channel.send(request, descriptors).map_err(|e| Failure::Supervisor(e.to_string()))
+    }
+
+    /// The next answer.
+    pub fn next(&self) -> Result<Response, ControlError> {
+        self.channel.receive::<Response>().map(|got| got.message)
+    }
+
+    /// The next answer if it is here already.
+    pub fn try_next(&self) -> Result<Option<Response>, Failure> {
+        match self.channel.try_receive::<Response>() {
+            Ok(got) => Ok(got.map(|got| got.message)),
+            Err(e) => Err(Failure::Supervisor(e.to_string())),
+        }
+    }
+
+    /// Asks and waits for the answer; a refusal is a failure. Phases of a start that come first go to `trace`.
+    pub fn ask_traced(
+        &self,
+        request: &Request,
+        descriptors: &[BorrowedFd<'_>],
+        trace: &mut Vec<(String, u64)>,
+    ) -> Result<Response, Failure> {
+        self.send(request, descriptors)?;
+        loop {
+            match self.next() {
+                Ok(Response::Failed { kind, message }) => return Err(Failure::Refused { kind, message }),
+                Ok(Response::Trace(phases)) => *trace = phases,
+                Ok(answer) => return Ok(answer),
+                Err(e) => return Err(Failure::Supervisor(e.to_string())),
+            }
+        }
+    }
+
+    /// Asks and waits for the answer; a refusal is a failure.
+    pub fn ask(&self, request: &Request) -> Result<Response, Failure> {
+        self.ask_traced(request, &[], &mut Vec::new())
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+}
+
+/// Starts a supervisor and waits until it listens, or has found that another one does.
+fn start_supervisor(root: &Path) -> Result<(), Failure> {
+    let program = beside("cofferdam-supervisor")?;
+    let (mut hear, voice) = std::io::pipe().map_err(Failure::host("pipe"))?;
+    let errors = voice.try_clone().map_err(Failure::host("dup"))?;
+    let mut child = Command::new(&program)
+        .arg("--root")
+        .arg(root)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(voice)
+        .stderr(errors)
+        .spawn()
+        .map_err(Failure::host(program.display().to_string()))?;
+    let mut text = String::new();
+    let _ = (&mut hear).take(4096).read_to_string(&mut text);
+    match child.try_wait() {
+        Ok(Some(status)) if !status.success() => Err(Failure::Supervisor(text.trim().to_owned())),
+        _ if !text.trim().is_empty() => Err(Failure::Supervisor(text.trim().to_owned())),
+        _ => Ok(()),
+    }
+}
+
+/// A program of Cofferdam: beside this one, or installed.
+fn beside(name: &str) -> Result<PathBuf, Failure> {
+    let exe = std::fs::read_link("/proc/self/exe").map_err(Failure::host("/proc/self/exe"))?;
+    let near = exe.parent().map(|d| d.join(name));
+    let installed = Path::new("/usr/libexec/cofferdam").join(name);
+    near.into_iter().chain([installed]).find(|p| p.exists()).ok_or_else(|| {
+        Failure::Usage(format!("{name} lies neither beside {} nor in /usr/libexec/cofferdam", exe.display()))
+    })
+}

@@ -1,0 +1,213 @@
+//! OCI documents that this program writes: the one behind `do`, and the template of `spec`.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::arguments::Do;
+use crate::failure::Failure;
+
+/// What `spec` and Docker give a container by default.
+const FEW: [&str; 3] = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
+/// What `do` gives root inside: what Docker gives, and what the Sentry confines by itself.
+const DEFAULT: [&str; 15] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FSETID",
+    "CAP_FOWNER",
+    "CAP_MKNOD",
+    "CAP_NET_RAW",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETFCAP",
+    "CAP_SETPCAP",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SYS_CHROOT",
+    "CAP_KILL",
+    "CAP_AUDIT_WRITE",
+    "CAP_SYS_PTRACE",
+];
+
+fn system_mounts() -> Vec<Value> {
+    vec![
+        json!({"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]}),
+        json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs",
+               "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]}),
+        json!({"destination": "/dev/pts", "type": "devpts", "source": "devpts",
+               "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]}),
+        json!({"destination": "/dev/shm", "type": "tmpfs", "source": "shm",
+               "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]}),
+        json!({"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue",
+               "options": ["nosuid", "noexec", "nodev"]}),
+        json!({"destination": "/sys", "type": "sysfs", "source": "sysfs",
+               "options": ["nosuid", "noexec", "nodev", "ro"]}),
+    ]
+}
+
+/// The template of `spec`.
+pub fn template() -> Value {
+    json!({
+        "ociVersion": "1.0.2",
+        "process": {
+            "terminal": true,
+            "user": {"uid": 0, "gid": 0},
+            "args": ["sh"],
+            "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm"],
+            "cwd": "/",
+            "capabilities": {"bounding": FEW, "effective": FEW, "permitted": FEW, "ambient": FEW},
+            "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024}],
+            "noNewPrivileges": true
+        },
+        "root": {"path": "rootfs", "readonly": true},
+        "hostname": "cofferdam",
+        "mounts": system_mounts(),
+        "linux": {
+            "namespaces": [{"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}],
+            "maskedPaths": ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"],
+            "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+        }
+    })
+}
+
+/// The document of a `do`.
+pub fn of_do(asked: &Do, terminal: bool) -> Result<Value, Failure> {
+    let rootfs = match &asked.rootfs {
+        Some(dir) => absolute(dir)?,
+        None => PathBuf::from("/"),
+    };
+    let (uid, gid, groups) = user(asked, &rootfs)?;
+    let mut mounts = system_mounts();
+    for bind in &asked.bind {
+        mounts.push(one_bind(bind)?);
+    }
+    let mut env: Vec<String> = Vec::new();
+    for (key, value) in std::env::vars_os() {
+        // Names and values that are not UTF-8 cannot be said in JSON.
+        if let (Ok(key), Ok(value)) = (key.into_string(), value.into_string()) {
+            set(&mut env, &key, &value);
+        }
+    }
+    if !env.iter().any(|e| e.starts_with("PATH=")) {
+        env.push("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into());
+    }
+    for pair in &asked.env {
+        let (key, value) = pair
+            .split_once('=')
+            .filter(|(k, _)| !k.is_empty())
+            .ok_or_else(|| Failure::Usage(format!("--env {pair}: want K=V")))?;
+        set(&mut env, key, value);
+    }
+    let cwd = match (&asked.cwd, &asked.rootfs) {
+        (Some(cwd), _) if cwd.is_absolute() => cwd.clone(),
+        (Some(cwd), _) => return Err(Failure::Usage(format!("--cwd {}: want an absolute path", cwd.display()))),
+        (None, None) => std::env::current_dir().map_err(Failure::host("the working directory"))?,
+        (None, Some(_)) => PathBuf::from("/"),
+    };
+    let args: Vec<&str> = asked
+        .command
+        .iter()
+        .map(|a| a.to_str().ok_or_else(|| Failure::Usage(format!("{a:?}: arguments must be UTF-8"))))
+        .collect::<Result<_, _>>()?;
+    let caps: &[&str] = if uid == 0 { &DEFAULT } else { &[] };
+    Ok(json!({
+        "ociVersion": "1.0.2",
+        "process": {
+            "terminal": terminal,
+            "user": {"uid": uid, "gid": gid, "additionalGids": groups},
+            "args": args,
+            "env": env,
+            "cwd": text(&cwd)?,
+            "capabilities": {"bounding": DEFAULT, "effective": caps, "permitted": caps},
+        },
+        "root": {"path": text(&rootfs)?, "readonly": asked.readonly},
+        "hostname": "cofferdam",
+        "mounts": mounts
+    }))
+}
+
+fn set(env: &mut Vec<String>, key: &str, value: &str) {
+    let start = format!("{key}=");
+    env.retain(|e| !e.starts_with(&start));
+    env.push(format!("{start}{value}"));
+}
+
+fn text(path: &Path) -> Result<&str, Failure> {
+    path.to_str().ok_or_else(|| Failure::Usage(format!("{}: paths must be UTF-8", path.display())))
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(Failure::host(path.display().to_string()))
+}
+
+/// `SRC:DST[:ro|:rw]`.
+fn one_bind(bind: &str) -> Result<Value, Failure> {
+    let bad = || Failure::Usage(format!("--bind {bind}: want SRC:DST[:ro]"));
+    let mut parts = bind.split(':');
+    let (source, destination, mode) = (parts.next(), parts.next(), parts.next());
+    let (Some(source), Some(destination), None) = (source, destination, parts.next()) else { return Err(bad()) };
+    if source.is_empty() || !destination.starts_with('/') {
+        return Err(bad());
+    }
+    let mode = match mode {
+        None | Some("rw") => "rw",
+        Some("ro") => "ro",
+        Some(_) => return Err(bad()),
+    };
+    let source = absolute(Path::new(source))?;
+    Ok(json!({"destination": destination, "type": "bind", "source": text(&source)?, "options": ["rbind", mode]}))
+}
+
+/// Who the command runs as: the caller, or `--user`, whose names are those of the rootfs.
+fn user(asked: &Do, rootfs: &Path) -> Result<(u32, u32, Vec<u32>), Failure> {
+    let Some(user) = &asked.user else {
+        let groups = rustix::process::getgroups().unwrap_or_default().into_iter().map(|g| g.as_raw()).collect();
+        return Ok((rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw(), groups));
+    };
+    let (name, group) = match user.split_once(':') {
+        Some((name, group)) => (name, Some(group)),
+        None => (user.as_str(), None),
+    };
+    let account = lookup(&rootfs.join("etc/passwd"), name);
+    let uid = match (name.parse().ok(), field(account.as_deref(), 2)) {
+        (Some(uid), _) | (None, Some(uid)) => uid,
+        (None, None) => return Err(Failure::Usage(format!("--user {user}: no user {name:?} in {}", rootfs.display()))),
+    };
+    let gid = match group {
+        None => field(account.as_deref(), 3).unwrap_or(0),
+        Some(group) => match (group.parse().ok(), field(lookup(&rootfs.join("etc/group"), group).as_deref(), 2)) {
+            (Some(gid), _) | (None, Some(gid)) => gid,
+            (None, None) => {
+                return Err(Failure::Usage(format!("--user {user}: no group {group:?} in {}", rootfs.display())));
+            }
+        },
+    };
+    Ok((uid, gid, Vec::new()))
+}
+
+/// The line of a colon-separated table that starts with `name`, of a file of at most a mebibyte.
+fn lookup(table: &Path, name: &str) -> Option<String> {
+    use std::io::Read;
+    let mut content = Vec::new();
+    std::fs::File::open(table).ok()?.take(1 << 20).read_to_end(&mut content).ok()?;
+    let line = content.split(|b| *b == b'\n').find(|l| l.split(|b| *b == b':').next() == Some(name.as_bytes()))?;
+    Some(std::ffi::OsStr::from_bytes(line).to_string_lossy().into_owned())
+}
+
+fn field(line: Option<&str>, n: usize) -> Option<u32> {
+    line?.split(':').nth(n)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn binds_are_parsed_and_nonsense_is_refused() {
+        assert_eq!(one_bind("/a:/b:ro").unwrap()["options"][1], "ro");
+        assert_eq!(one_bind("/a:/b").unwrap()["options"][1], "rw");
+        for bad in ["", "/a", ":/b", "/a:b", "/a:/b:rx", "/a:/b:ro:x"] {
+            assert!(one_bind(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! The stand-in: the process that a client knows as the container's init.
+//!
+//! `create` starts it; it re-parents to the client when `create` ends, passes signals on and ends as the container's
+//! init ends. It holds its connection to the supervisor and nothing else: its stdio is /dev/null.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+
+use cofferdam_confine::signals::{self, Signals};
+use cofferdam_control::client::{Request, Response};
+use cofferdam_control::sentry::ExitStatus;
+
+use crate::connection::Connection;
+use crate::failure::Failure;
+use crate::foreground;
+
+/// Starts the stand-in of `id` and waits until the supervisor knows it. Returns its pid.
+pub fn start(root: &Path, id: &str) -> Result<u32, Failure> {
+    let (mut hear, voice) = std::io::pipe().map_err(Failure::host("pipe"))?;
+    let child = Command::new("/proc/self/exe")
+        .arg("--root")
+        .arg(root)
+        .args(["stand-in", id])
+        .current_dir("/")
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(voice)
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(Failure::host("the container's stand-in"))?;
+    let mut text = String::new();
+    let _ = (&mut hear).take(4096).read_to_string(&mut text);
+    match text.as_str() {
+        "ready\n" => Ok(child.id()),
+        why => Err(Failure::Supervisor(format!("the container's stand-in: {}", why.trim()))),
+    }
+}
+
+/// Is it.
+pub fn run(root: &Path, id: &str) -> Result<ExitCode, Failure> {
+    let _ = rustix::process::setsid();
+    let mut signals = Signals::take(&signals::forwardable())
+        .map_err(|e| Failure::Host { what: "signals".into(), source: std::io::Error::other(e) })?;
+    cofferdam_confine::spawn::set_name(c"cofferdam-init");
+    let asked = Connection::existing(root).and_then(|c| match c {
+        Some(c) => match c.ask(&Request::StandIn { id: id.into() })? {
+            Response::Done => Ok(c),
+            _ => Err(Failure::Supervisor("answered something else".into())),
+        },
+        None => Err(Failure::Supervisor("is gone".into())),
+    });
+    match &asked {
+        Ok(_) => println!("ready"),
+        Err(e) => println!("{e}"),
+    }
+    let connection = asked?;
+    let null = std::fs::File::options().write(true).open("/dev/null").map_err(Failure::host("/dev/null"))?;
+    rustix::stdio::dup2_stdout(&null).map_err(|e| Failure::Host { what: "stdout".into(), source: e.into() })?;
+    let status = match foreground::stay(&connection, id, &mut signals, None, &mut Vec::new()) {
+        Ok(ended) => ended.status,
+        // No supervisor, no container: as if killed.
+        Err(_) => ExitStatus::Signal(9, false),
+    };
+    Ok(end_as(status))
+}
+
+/// Ends this process as the container's ended: by its signal if that can be, else by code.
+pub fn end_as(status: ExitStatus) -> ExitCode {
+    match status {
+        ExitStatus::Code(code) => ExitCode::from(code),
+        ExitStatus::Signal(signal, _) => {
+            signals::die_of(signal);
+            ExitCode::from(u8::try_from(signal & 0x7f).unwrap_or(0) | 0x80)
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The launcher: the half of the supervisor that makes processes.
+//!
+//! Forked before the supervisor confines itself, so that services do not inherit the supervisor's filter (a stub under
+//! it would be killed for a call that the Sentry answers) and so that the supervisor itself needs no clone, exec or
+//! mount. It holds one channel, to the supervisor, starts the two programs that lie beside its own and tells how they
+//! end. It must never read a document, a path or anything else that came from outside. Called by `main`.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use cofferdam_confine::ConfineError;
+use cofferdam_confine::signals::Signals;
+use cofferdam_confine::spawn::{Identity, Spawn, Spawned};
+use cofferdam_control::{Channel, ControlError};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::process::{Pid, WaitOptions, WaitStatus};
+use serde::{Deserialize, Serialize};
+
+/// The services it can start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Service {
+    /// cofferdam-sentry.
+    Sentry,
+    /// cofferdam-gofer.
+    Gofer,
+}
+
+impl Service {
+    /// What people call it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Service::Sentry => "Sentry",
+            Service::Gofer => "Gofer",
+        }
+    }
+
+    fn program(self) -> (&'static str, &'static std::ffi::CStr) {
+        match self {
+            Service::Sentry => ("cofferdam-sentry", c"cofferdam-sentry"),
+            Service::Gofer => ("cofferdam-gofer", c"cofferdam-gofer"),
+        }
+    }
+}
+
+/// What the supervisor orders. `key` names the process from then on.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum ToLauncher {
+    /// Start a service. Descriptors: its control channel, the pipe for its last words.
+    Launch {
+        /// Chosen by the supervisor, never used twice.
+        key: u64,
+        /// Which service.
+        service: Service,
+        /// The host id of an unprivileged service.
+        id: u32,
+    },
+    /// Kill it.
+    Kill {
+        /// Which.
+        key: u64,
+    },
+}
+
+/// What the launcher answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum FromLauncher {
+    /// It runs.
+    Launched {
+        /// Which.
+        key: u64,
+        /// Its pid on the host.
+        pid: i32,
+    },
+    /// It ended, or never came to run.
+    Ended {
+        /// Which.
+        key: u64,
+        /// How, for a person: "was killed by signal 9".
+        how: String,
+    },
+}
+
+struct Launcher {
+    channel: Channel,
+    folder: PathBuf,
+    children: HashMap<i32, (u64, Spawned)>,
+}
+
+/// Serves the supervisor until its channel ends; then ends, and every service with it. Returns why.
+pub fn serve(channel: Channel) -> Result<(), String> {
+    cofferdam_confine::spawn::set_name(c"cofferdam-launc");
+    let folder = own_folder()?;
+    let mut signals = Signals::take(&[libc::SIGCHLD]).map_err(|e| e.to_string())?;
+    let mut launcher = Launcher { channel, folder, children: HashMap::new() };
+    loop {
+        let mut fds =
+            [PollFd::new(&launcher.channel, PollFlags::IN), PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(format!("poll: {e}")),
+        }
+        let asked = fds.first().is_some_and(|f| !f.revents().is_empty());
+        while signals.next().is_some() {}
+        launcher.reap().map_err(|e| e.to_string())?;
+        if asked {
+            match launcher.channel.receive::<ToLauncher>() {
+                Ok(order) => launcher.carry_out(order.message, order.descriptors).map_err(|e| e.to_string())?,
+                Err(ControlError::Closed) => return Ok(()),
+                Err(e) => return Err(e.to_string()),
+            }
+        }
+    }
+}
+
+/// The folder of this program, where its services lie too.
+fn own_folder() -> Result<PathBuf, String> {
+    let exe = std::fs::read_link("/proc/self/exe").map_err(|e| format!("/proc/self/exe: {e}"))?;
+    exe.parent().map(PathBuf::from).ok_or_else(|| "the program lies in no folder".into())
+}
+
+impl Launcher {
+    fn carry_out(&mut self, order: ToLauncher, descriptors: Vec<OwnedFd>) -> Result<(), ControlError> {
+        match order {
+            ToLauncher::Launch { key, service, id } => {
+                let answer = match self.launch(service, id, &descriptors) {
+                    Ok(spawned) => {
+                        let pid = spawned.pid;
+                        self.children.insert(pid, (key, spawned));
+                        FromLauncher::Launched { key, pid }
+                    }
+                    Err(e) => FromLauncher::Ended { key, how: format!("could not be started: {e}") },
+                };
+                self.channel.send(&answer, &[])
+            }
+            ToLauncher::Kill { key } => {
+                for (pid, (k, _)) in &self.children {
+                    // Ours and not reaped yet, so the pid is still its own.
+                    if let (true, Some(pid)) = (*k == key, Pid::from_raw(*pid)) {
+                        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn launch(&self, service: Service, id: u32, descriptors: &[OwnedFd]) -> Result<Spawned, String> {
+        let [channel, voice] = descriptors else {
+            return Err("a launch takes two descriptors".into());
+        };
+        let (file, name) = service.program();
+        let path = [self.folder.join(file), PathBuf::from("/usr/libexec/cofferdam").join(file)];
+        let program = path
+            .iter()
+            .find_map(|p| rustix::fs::openat(CWD, p, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok())
+            .ok_or_else(|| format!("{file} lies neither in {} nor in /usr/libexec/cofferdam", self.folder.display()))?;
+        let identity = match service {
+            Service::Sentry => Identity::Id(id),
+            Service::Gofer => Identity::All,
+        };
+        let spawn = Spawn { program: program.as_fd(), name, channel: channel.as_fd(), voice: voice.as_fd(), identity };
+        spawn.start().map_err(|e: ConfineError| e.to_string())
+    }
+
+    fn reap(&mut self) -> Result<(), ControlError> {
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+            if let Some((key, _)) = self.children.remove(&pid.as_raw_nonzero().get()) {
+                self.channel.send(&FromLauncher::Ended { key, how: describe(status) }, &[])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn describe(status: WaitStatus) -> String {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => format!("exited with status {code}"),
+        (None, Some(libc::SIGSYS)) => "was killed by SIGSYS: it made a system call that its policy forbids".into(),
+        (None, Some(signal)) => format!("was killed by signal {signal}"),
+        (None, None) => "ended".into(),
+    }
+}
