@@ -3,8 +3,8 @@
 pub mod anon;
 pub mod content;
 pub mod dev;
-pub mod gofer;
 pub mod devpts;
+pub mod gofer;
 pub mod proc;
 pub mod pseudo;
 pub mod ranges;

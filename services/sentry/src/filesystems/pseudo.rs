@@ -197,9 +197,8 @@ impl Inode for PseudoNode {
 
     fn entries(&self, caller: &Caller<'_>) -> Result<Vec<DirEntry>, Errno> {
         let fixed = |names: &[(Vec<u8>, InodeRef)]| -> Result<Vec<DirEntry>, Errno> {
-            let entry = |n: &(Vec<u8>, InodeRef)| {
-                Ok(DirEntry { name: n.0.clone(), ino: n.1.attr()?.ino, kind: n.1.kind() })
-            };
+            let entry =
+                |n: &(Vec<u8>, InodeRef)| Ok(DirEntry { name: n.0.clone(), ino: n.1.attr()?.ino, kind: n.1.kind() });
             names.iter().map(entry).collect()
         };
         match &*self.body {

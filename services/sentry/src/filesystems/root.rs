@@ -60,14 +60,9 @@ pub fn devtmpfs(kernel: &Arc<Kernel>) -> Result<(Arc<Tree>, Arc<Dentry>), Errno>
     let (fs, root) = Tree::tmpfs(kernel.memory.clone(), 64 << 20, 0o755);
     let dir = root.inode();
     let node = |bits: u32, rdev: u64| NewNode { mode: bits, uid: 0, gid: 0, rdev };
-    for (name, major, minor) in [
-        ("null", 1, 3),
-        ("zero", 1, 5),
-        ("full", 1, 7),
-        ("random", 1, 8),
-        ("urandom", 1, 9),
-        ("tty", 5, 0),
-    ] {
+    for (name, major, minor) in
+        [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)]
+    {
         dir.create(name.as_bytes(), &node(mode::CHAR | 0o666, makedev(major, minor)))?;
     }
     for (name, target) in [
@@ -157,10 +152,8 @@ pub fn build_root(kernel: &Arc<Kernel>, files: &Client, container: &Container) -
     let fs = Arc::new(FsContext::new_root(root.clone()));
     let caller = Caller::kernel(fs.clone(), Creds::root(ALL_CAPABILITIES));
     for m in &container.mounts {
-        let failed = |error| RootError::Mount {
-            destination: String::from_utf8_lossy(&m.destination).into_owned(),
-            error,
-        };
+        let failed =
+            |error| RootError::Mount { destination: String::from_utf8_lossy(&m.destination).into_owned(), error };
         let (made, dentry) = make(kernel, files, &m.source).map_err(failed)?;
         let kind = dentry.inode().kind();
         let at = mount_point(&caller, &m.destination, kind).map_err(failed)?;

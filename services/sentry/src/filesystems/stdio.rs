@@ -321,4 +321,3 @@ pub fn stdio_files(hub: &Arc<StdioHub>, container: &str, uid: u32, gid: u32) -> 
     };
     Ok([open("0", flags::RDONLY)?, open("1", flags::WRONLY)?, open("2", flags::WRONLY)?])
 }
-

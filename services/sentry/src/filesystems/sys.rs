@@ -49,7 +49,10 @@ pub fn mount() -> (Arc<dyn FileSystem>, Arc<Dentry>) {
     let node0 = directory(f, vec![("cpulist", list()), ("distance", fixed(f, "10\n"))]);
     let node = directory(f, vec![("node0", node0), ("online", fixed(f, "0\n")), ("possible", fixed(f, "0\n"))]);
     let system = directory(f, vec![("cpu", directory(f, cpu)), ("node", node)]);
-    let thp = directory(f, vec![("enabled", fixed(f, "always [madvise] never\n")), ("hpage_pmd_size", fixed(f, "2097152\n"))]);
+    let thp = directory(
+        f,
+        vec![("enabled", fixed(f, "always [madvise] never\n")), ("hpage_pmd_size", fixed(f, "2097152\n"))],
+    );
     let mm = directory(f, vec![("transparent_hugepage", thp), ("hugepages", empty())]);
     let root = directory(
         f,

@@ -147,7 +147,9 @@ impl Futexes {
             }
             let woken = Self::take(&mut table, from, count, u32::MAX);
             let mut moving = Vec::new();
-            if from != to && let Some(list) = table.get_mut(&from) {
+            if from != to
+                && let Some(list) = table.get_mut(&from)
+            {
                 let n = list.len().min(limit);
                 moving = list.drain(..n).collect();
                 if list.is_empty() {

@@ -1,7 +1,11 @@
 //! Inter-process communication that is used through descriptors (pipes, eventfd, epoll, Unix sockets, terminals), and futexes.
 
+pub mod epoll;
+pub mod eventfd;
 pub mod futex;
 pub mod pipe;
+pub mod tty;
+pub mod unix;
 
 /// `FIONREAD`: bytes that can be read.
 pub const FIONREAD: u32 = 0x541b;

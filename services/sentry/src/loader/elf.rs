@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use cofferdam_platform::{GUEST_TOP, Order};
-use object::elf::{EM_X86_64, ET_DYN, ET_EXEC, FileHeader64, PF_R, PF_W, PF_X, PT_GNU_STACK, PT_INTERP, PT_LOAD, ProgramHeader64};
+use object::elf::{
+    EM_X86_64, ET_DYN, ET_EXEC, FileHeader64, PF_R, PF_W, PF_X, PT_GNU_STACK, PT_INTERP, PT_LOAD, ProgramHeader64,
+};
 use object::{LittleEndian as LE, pod};
 
 use crate::errno::Errno;
@@ -232,9 +234,8 @@ pub fn load(task: &Arc<Task>, file: &Arc<File>) -> Result<Image, Errno> {
                 let path = super::read_at(file, s.p_offset.get(LE), len.ok_or(Errno::ENOEXEC)?)?;
                 let path = path.strip_suffix(&[0]).ok_or(Errno::ENOEXEC)?.to_vec();
                 let f = vfs::open_exec(task, AT_FDCWD, &path, 0)?;
-                let h = parse(|at, len| super::read_at(&f, at, len)).map_err(|e| {
-                    if e == Errno::ENOEXEC { Errno::from_host(80) } else { e }
-                })?;
+                let h = parse(|at, len| super::read_at(&f, at, len))
+                    .map_err(|e| if e == Errno::ENOEXEC { Errno::from_host(80) } else { e })?;
                 interpreter = Some((f, h));
             }
             PT_GNU_STACK => exec_stack = if s.p_flags.get(LE).0 & PF_X.0 != 0 { EXEC } else { 0 },
@@ -271,7 +272,11 @@ pub fn load(task: &Arc<Task>, file: &Arc<File>) -> Result<Image, Errno> {
         return Err(Errno::ENOEXEC);
     }
     let start = page_up(program.end).ok_or(Errno::ENOMEM)?;
-    let brk = if headers.relocatable && interpreter.is_none() { PIE_BASE + random(28)? * PAGE } else { start + random(13)? * PAGE };
+    let brk = if headers.relocatable && interpreter.is_none() {
+        PIE_BASE + random(28)? * PAGE
+    } else {
+        start + random(13)? * PAGE
+    };
     mm.set_break(brk);
     mm.set_layout(Layout { code: program.code, data: program.data, start_stack: stack_top, ..Layout::default() });
     Ok(Image {

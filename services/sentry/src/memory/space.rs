@@ -321,7 +321,11 @@ impl AddressSpace {
             Some((object, offset)) => {
                 offset.checked_add(len).ok_or(Errno::EOVERFLOW)?;
                 let want = if r.populate { len } else { len.min(EAGER) };
-                if r.prot == 0 { Vec::new() } else { object.populate(*offset, want, r.shared && r.prot & WRITE != 0)? }
+                if r.prot == 0 {
+                    Vec::new()
+                } else {
+                    object.populate(*offset, want, r.shared && r.prot & WRITE != 0)?
+                }
             }
             None => Vec::new(),
         };
@@ -351,7 +355,8 @@ impl AddressSpace {
             r.address
         } else {
             let hint = page_down(r.address);
-            let fits = hint >= GUEST_BOTTOM && hint.checked_add(len).is_some_and(|e| e <= GUEST_TOP && inner.free(hint, e));
+            let fits =
+                hint >= GUEST_BOTTOM && hint.checked_add(len).is_some_and(|e| e <= GUEST_TOP && inner.free(hint, e));
             if fits && !r.low {
                 hint
             } else {
@@ -420,7 +425,8 @@ impl AddressSpace {
 
     /// `mprotect(2)`. `None`: let it pass through as it was made; else these orders do it.
     pub fn protect(&self, tid: i32, address: u64, len: u64, prot: i32) -> Result<Option<Vec<Order>>, Errno> {
-        let end = Self::range(address, len).map_err(|e| if address.is_multiple_of(PAGE) { Errno::ENOMEM } else { e })?;
+        let end =
+            Self::range(address, len).map_err(|e| if address.is_multiple_of(PAGE) { Errno::ENOMEM } else { e })?;
         if address == end {
             return Ok(Some(Vec::new()));
         }
@@ -514,7 +520,8 @@ impl AddressSpace {
             return Err(Errno::EINVAL);
         }
         if let Some(to) = fixed {
-            let to_end = to.checked_add(new_len).filter(|e| *e <= GUEST_TOP && to.is_multiple_of(PAGE)).ok_or(Errno::EINVAL)?;
+            let to_end =
+                to.checked_add(new_len).filter(|e| *e <= GUEST_TOP && to.is_multiple_of(PAGE)).ok_or(Errno::EINVAL)?;
             if !may_move || to < GUEST_BOTTOM || (to < end && address < to_end) {
                 return Err(Errno::EINVAL);
             }
@@ -595,7 +602,13 @@ impl AddressSpace {
                 Backing::Object { mapped, .. } => {
                     for (a, b) in mapped.iter_mut() {
                         let new = to + (*a - from);
-                        orders.push(Order::Remap { from: *a, old_len: *b - *a, new_len: *b - *a, to: new, keep: false });
+                        orders.push(Order::Remap {
+                            from: *a,
+                            old_len: *b - *a,
+                            new_len: *b - *a,
+                            to: new,
+                            keep: false,
+                        });
                         (*a, *b) = (new, new + (*b - *a));
                     }
                 }
@@ -621,7 +634,8 @@ impl AddressSpace {
             }
         }
         hole |= at < end;
-        let anonymous = starts.iter().filter_map(|s| inner.areas.get(s)).all(|v| matches!(v.backing, Backing::Anonymous));
+        let anonymous =
+            starts.iter().filter_map(|s| inner.areas.get(s)).all(|v| matches!(v.backing, Backing::Anonymous));
         let pass = match advice {
             // DONTNEED: on objects the host drops private copies too.
             4 => true,
@@ -664,7 +678,8 @@ impl AddressSpace {
 
     /// Whether all of a range is mapped (`mlock`, `mincore`, `msync`).
     pub fn covered(&self, address: u64, len: u64) -> Result<(), Errno> {
-        let end = Self::range(address, len).map_err(|e| if address.is_multiple_of(PAGE) { Errno::ENOMEM } else { e })?;
+        let end =
+            Self::range(address, len).map_err(|e| if address.is_multiple_of(PAGE) { Errno::ENOMEM } else { e })?;
         let inner = self.inner.lock();
         let mut at = address;
         while at < end {
@@ -827,10 +842,10 @@ mod tests {
         assert_eq!(b + 0x1000, a);
         assert_eq!(s.areas().len(), 1);
         s.unmap(1, a + 0x1000, 0x1000).unwrap();
-        assert_eq!(s.areas().iter().map(|v| (v.start, v.end)).collect::<Vec<_>>(), [
-            (b, a + 0x1000),
-            (a + 0x2000, a + 0x3000)
-        ]);
+        assert_eq!(
+            s.areas().iter().map(|v| (v.start, v.end)).collect::<Vec<_>>(),
+            [(b, a + 0x1000), (a + 0x2000, a + 0x3000)]
+        );
     }
 
     #[test]

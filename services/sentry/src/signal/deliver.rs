@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering;
 use cofferdam_platform::{Answer, Frame, Registers};
 
 use super::frame::{self, FRAME_LEN, MAX_XSTATE, SignalFrame};
-use super::{Action, Default_, SIG_DFL, SIG_IGN, SS_AUTODISARM, SS_ONSTACK, SigInfo, SigSet, code, default_of, sa, sig};
+use super::{
+    Action, Default_, SIG_DFL, SIG_IGN, SS_AUTODISARM, SS_ONSTACK, SigInfo, SigSet, code, default_of, sa, sig,
+};
 use crate::errno::Errno;
 use crate::task::{Task, exit};
 

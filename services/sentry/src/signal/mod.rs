@@ -181,7 +181,15 @@ pub fn default_of(signal: i32) -> Default_ {
         sig::CHLD | sig::URG | sig::WINCH => Default_::Ignore,
         sig::CONT => Default_::Continue,
         sig::STOP | sig::TSTP | sig::TTIN | sig::TTOU => Default_::Stop,
-        sig::QUIT | sig::ILL | sig::TRAP | sig::ABRT | sig::BUS | sig::FPE | sig::SEGV | sig::XCPU | sig::XFSZ
+        sig::QUIT
+        | sig::ILL
+        | sig::TRAP
+        | sig::ABRT
+        | sig::BUS
+        | sig::FPE
+        | sig::SEGV
+        | sig::XCPU
+        | sig::XFSZ
         | sig::SYS => Default_::Core,
         _ => Default_::Terminate,
     }

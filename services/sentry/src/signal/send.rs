@@ -24,7 +24,9 @@ fn ignored(group: &Group, task: &Task, signo: i32) -> bool {
         SIG_IGN => true,
         SIG_DFL => {
             default_of(signo) == Default_::Ignore
-                || (group.pid == 1 && !matches!(signo, sig::KILL | sig::STOP) && !SigSet::SYNCHRONOUS.has(signo)
+                || (group.pid == 1
+                    && !matches!(signo, sig::KILL | sig::STOP)
+                    && !SigSet::SYNCHRONOUS.has(signo)
                     && !matches!(default_of(signo), Default_::Continue))
         }
         _ => false,

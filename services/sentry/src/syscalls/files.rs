@@ -1,6 +1,6 @@
 //! The families of calls about files.
 
-use super::{Entry, attr, dir, fd, lock, open, pipe, poll, read_write, stat};
+use super::{Entry, attr, dir, epoll, fd, lock, open, pipe, poll, read_write, socket, stat};
 
 /// Their tables.
 pub fn families() -> Vec<(&'static str, &'static [Entry])> {
@@ -14,5 +14,7 @@ pub fn families() -> Vec<(&'static str, &'static [Entry])> {
         ("locks", lock::TABLE),
         ("pipes", pipe::TABLE),
         ("waiting for files", poll::TABLE),
+        ("epoll and eventfd", epoll::TABLE),
+        ("sockets", socket::TABLE),
     ]
 }

@@ -164,7 +164,13 @@ fn get_robust_list(task: &Arc<Task>, pid: i32, head: UserPtr<u64>, len: UserPtr<
 
 /// The futex calls.
 pub const TABLE: &[Entry] = &[
-    entry!(202, "futex", Partial, "no priority inheritance; WAKE_OP changes the word without a lock against the container's own threads", futex(u64, i32, u32, u64, u64, u32)),
+    entry!(
+        202,
+        "futex",
+        Partial,
+        "no priority inheritance; WAKE_OP changes the word without a lock against the container's own threads",
+        futex(u64, i32, u32, u64, u64, u32)
+    ),
     entry!(273, "set_robust_list", Full, "", set_robust_list(u64, usize)),
     entry!(274, "get_robust_list", Full, "", get_robust_list(i32, UserPtr<u64>, UserPtr<u64>)),
 ];

@@ -296,16 +296,16 @@ fn capset(task: &Arc<Task>, header: UserPtr<CapHeader>, data: UserPtr<CapData>) 
         return Err(Errno::EPERM);
     }
     let d = data.read_array(task, count, 2)?;
-    let join = |f: fn(&CapData) -> u32| {
-        d.iter().enumerate().fold(0u64, |all, (i, part)| all | u64::from(f(part)) << (32 * i))
-    };
+    let join =
+        |f: fn(&CapData) -> u32| d.iter().enumerate().fold(0u64, |all, (i, part)| all | u64::from(f(part)) << (32 * i));
     let (e, p, i) = (join(|d| d.effective), join(|d| d.permitted), join(|d| d.inheritable));
     let old = task.creds();
     let mut new = Creds::clone(&old);
     if p & !old.permitted != 0 || e & !p != 0 {
         return Err(Errno::EPERM);
     }
-    let allowed = if old.capable(cap::SETPCAP) { old.inheritable | old.bounding } else { old.inheritable | old.permitted };
+    let allowed =
+        if old.capable(cap::SETPCAP) { old.inheritable | old.bounding } else { old.inheritable | old.permitted };
     if i & !allowed != 0 || i & !(old.inheritable | old.bounding) != 0 {
         return Err(Errno::EPERM);
     }

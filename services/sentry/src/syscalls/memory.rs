@@ -28,15 +28,7 @@ const MAP_HUGETLB: i32 = 0x4_0000;
 const MAP_SYNC: i32 = 0x8_0000;
 const MAP_FIXED_NOREPLACE: i32 = 0x10_0000;
 
-fn mmap(
-    task: &Arc<Task>,
-    address: UserPtr<u8>,
-    len: u64,
-    prot: i32,
-    flags: i32,
-    fd: Fd,
-    offset: u64,
-) -> SysResult {
+fn mmap(task: &Arc<Task>, address: UserPtr<u8>, len: u64, prot: i32, flags: i32, fd: Fd, offset: u64) -> SysResult {
     if len == 0 || offset % PAGE != 0 {
         return Err(Errno::EINVAL);
     }
@@ -242,14 +234,32 @@ fn membarrier(_: &Arc<Task>, command: i32, flags: u32, _cpu: i32) -> SysResult {
 
 /// The memory calls.
 pub const TABLE: &[Entry] = &[
-    entry!(9, "mmap", Partial, "no MAP_HUGETLB (ENOMEM, as with none reserved)", mmap(UserPtr<u8>, u64, i32, i32, Fd, u64)),
+    entry!(
+        9,
+        "mmap",
+        Partial,
+        "no MAP_HUGETLB (ENOMEM, as with none reserved)",
+        mmap(UserPtr<u8>, u64, i32, i32, Fd, u64)
+    ),
     entry!(10, "mprotect", Full, "", mprotect(UserPtr<u8>, u64, i32)),
     entry!(11, "munmap", Full, "", munmap(UserPtr<u8>, u64)),
     entry!(12, "brk", Full, "", brk(u64)),
-    entry!(25, "mremap", Partial, "duplicating a shared mapping (old length 0) is refused", mremap(UserPtr<u8>, u64, u64, u64, UserPtr<u8>)),
+    entry!(
+        25,
+        "mremap",
+        Partial,
+        "duplicating a shared mapping (old length 0) is refused",
+        mremap(UserPtr<u8>, u64, u64, u64, UserPtr<u8>)
+    ),
     entry!(26, "msync", Full, "", msync(UserPtr<u8>, u64, i32)),
     entry!(27, "mincore", Partial, "mapped pages all count as resident", mincore(UserPtr<u8>, u64, UserPtr<u8>)),
-    entry!(28, "madvise", Partial, "advice without a visible effect is accepted and not carried out", madvise(UserPtr<u8>, u64, i32)),
+    entry!(
+        28,
+        "madvise",
+        Partial,
+        "advice without a visible effect is accepted and not carried out",
+        madvise(UserPtr<u8>, u64, i32)
+    ),
     entry!(149, "mlock", Partial, "checked; the sandbox does not swap by itself", mlock(UserPtr<u8>, u64)),
     entry!(150, "munlock", Partial, "as mlock", mlock(UserPtr<u8>, u64)),
     entry!(151, "mlockall", Partial, "as mlock", mlockall(i32)),

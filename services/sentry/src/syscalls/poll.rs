@@ -9,8 +9,8 @@ use crate::errno::Errno;
 use crate::syscalls::{Entry, Outcome, SysResult, UserPtr};
 use crate::task::Task;
 use crate::time::{Deadline, Timespec, Timeval};
-use crate::vfs::control::{ProcessControl, RLIMIT_NOFILE};
 use crate::vfs::File;
+use crate::vfs::control::{ProcessControl, RLIMIT_NOFILE};
 use crate::wait::{Cause, PollMask, Wait};
 
 /// This family's part of the table.
@@ -18,7 +18,13 @@ pub const TABLE: &[Entry] = &[
     entry!(7, "poll", Full, "", poll(UserPtr<PollFd>, u32, i32)),
     entry!(271, "ppoll", Full, "", ppoll(UserPtr<PollFd>, u32, UserPtr<Timespec>, UserPtr<u64>, usize)),
     entry!(23, "select", Full, "", select(i32, UserPtr<u64>, UserPtr<u64>, UserPtr<u64>, UserPtr<Timeval>)),
-    entry!(270, "pselect6", Full, "", pselect6(i32, UserPtr<u64>, UserPtr<u64>, UserPtr<u64>, UserPtr<Timespec>, UserPtr<[u64; 2]>)),
+    entry!(
+        270,
+        "pselect6",
+        Full,
+        "",
+        pselect6(i32, UserPtr<u64>, UserPtr<u64>, UserPtr<u64>, UserPtr<Timespec>, UserPtr<[u64; 2]>)
+    ),
 ];
 
 /// `struct pollfd`.
@@ -189,9 +195,8 @@ fn do_select(task: &Arc<Task>, count: i32, sets: [UserPtr<u64>; 3], how: How) ->
     for s in sets {
         wanted.push(if s.is_null() { vec![0; words] } else { s.read_array(task, words, 1 << 20)? });
     }
-    let has = |set: usize, fd: usize| {
-        wanted.get(set).and_then(|w| w.get(fd / 64)).is_some_and(|w| w & (1 << (fd % 64)) != 0)
-    };
+    let has =
+        |set: usize, fd: usize| wanted.get(set).and_then(|w| w.get(fd / 64)).is_some_and(|w| w & (1 << (fd % 64)) != 0);
     let mut watched = Vec::new();
     let mut marks: Vec<(usize, [bool; 3])> = Vec::new();
     for fd in 0..count {

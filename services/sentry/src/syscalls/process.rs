@@ -559,7 +559,13 @@ pub const TABLE: &[Entry] = &[
     entry!(58, "vfork", Full, "", vfork()),
     entry!(59, "execve", Full, "", execve(UserStr, UserPtr<u64>, UserPtr<u64>)),
     entry!(60, "exit", Full, "", exit_call(i32)),
-    entry!(61, "wait4", Partial, "of the times used only the sum is known", wait4(i32, UserPtr<i32>, i32, UserPtr<Rusage>)),
+    entry!(
+        61,
+        "wait4",
+        Partial,
+        "of the times used only the sum is known",
+        wait4(i32, UserPtr<i32>, i32, UserPtr<Rusage>)
+    ),
     entry!(97, "getrlimit", Full, "", getrlimit(u32, UserPtr<RLimit>)),
     entry!(98, "getrusage", Partial, "CPU time only", getrusage(i32, UserPtr<Rusage>)),
     entry!(109, "setpgid", Full, "", setpgid(i32, i32)),

@@ -162,7 +162,13 @@ pub const TABLE: &[Entry] = &[
     entry!(141, "setpriority", Partial, "kept, not enforced", setpriority(i32, i32, i32)),
     entry!(142, "sched_setparam", Partial, "only priority 0", sched_setparam(i32, UserPtr<i32>)),
     entry!(143, "sched_getparam", Partial, "always 0", sched_getparam(i32, UserPtr<i32>)),
-    entry!(144, "sched_setscheduler", Partial, "real-time policies are EPERM", sched_setscheduler(i32, i32, UserPtr<i32>)),
+    entry!(
+        144,
+        "sched_setscheduler",
+        Partial,
+        "real-time policies are EPERM",
+        sched_setscheduler(i32, i32, UserPtr<i32>)
+    ),
     entry!(145, "sched_getscheduler", Partial, "always SCHED_OTHER", sched_getscheduler(i32)),
     entry!(146, "sched_get_priority_max", Full, "", sched_get_priority_max(i32)),
     entry!(147, "sched_get_priority_min", Full, "", sched_get_priority_min(i32)),

@@ -7,8 +7,8 @@ use super::{Entry, Outcome, SysResult, UserPtr, done, value};
 use crate::entry;
 use crate::errno::Errno;
 use crate::signal::{
-    Action, AltStack, RT_MIN, SIG_DFL, SIG_IGN, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK, SigInfo, SigSet, code, default_of,
-    send, valid,
+    Action, AltStack, RT_MIN, SIG_DFL, SIG_IGN, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK, SigInfo, SigSet, code,
+    default_of, send, valid,
 };
 use crate::task::{Special, Task};
 use crate::time::{Deadline, Timespec};
@@ -169,7 +169,9 @@ fn kill(task: &Arc<Task>, pid: i32, signo: i32) -> SysResult {
                 let group = tree.group(p).or_else(|| tree.task(p).map(|t| t.group().clone()));
                 vec![group.ok_or(Errno::ESRCH)?]
             }
-            -1 => tree.pids().into_iter().filter(|p| *p > 1 && *p != task.pid()).filter_map(|p| tree.group(p)).collect(),
+            -1 => {
+                tree.pids().into_iter().filter(|p| *p > 1 && *p != task.pid()).filter_map(|p| tree.group(p)).collect()
+            }
             p => {
                 let pgid = if p == 0 { tree.node(task.pid()).map_or(0, |n| n.pgid) } else { -p };
                 tree.members(pgid)
@@ -288,7 +290,13 @@ pub const TABLE: &[Entry] = &[
     entry!(128, "rt_sigtimedwait", Full, "", rt_sigtimedwait(UserPtr<u64>, UserPtr<u8>, UserPtr<Timespec>, usize)),
     entry!(129, "rt_sigqueueinfo", Full, "", rt_sigqueueinfo(i32, i32, UserPtr<u8>)),
     entry!(130, "rt_sigsuspend", Full, "", rt_sigsuspend(UserPtr<u64>, usize)),
-    entry!(131, "sigaltstack", Partial, "EPERM for a change while on it is not given", sigaltstack(UserPtr<AltStack>, UserPtr<AltStack>)),
+    entry!(
+        131,
+        "sigaltstack",
+        Partial,
+        "EPERM for a change while on it is not given",
+        sigaltstack(UserPtr<AltStack>, UserPtr<AltStack>)
+    ),
     entry!(200, "tkill", Full, "", tkill(i32, i32)),
     entry!(234, "tgkill", Full, "", tgkill(i32, i32, i32)),
     entry!(297, "rt_tgsigqueueinfo", Full, "", rt_tgsigqueueinfo(i32, i32, i32, UserPtr<u8>)),

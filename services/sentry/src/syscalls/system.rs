@@ -40,7 +40,11 @@ fn set_name(task: &Arc<Task>, from: UserPtr<u8>, len: usize, domain: bool) -> Sy
     let mut name = vec![0; len];
     task.read_exact(from.address(), &mut name)?;
     let mut names = task.kernel().names.write();
-    if domain { names.1 = name } else { names.0 = name }
+    if domain {
+        names.1 = name
+    } else {
+        names.0 = name
+    }
     done()
 }
 
@@ -150,7 +154,11 @@ fn syslog(task: &Arc<Task>, kind: i32, to: UserPtr<u8>, len: i32) -> SysResult {
         SIZE_BUFFER => value(1 << 18),
         // The log is the sandbox's own record: it is not cleared. Console levels have no console to act on.
         CLEAR | 0 | 1 | 6 | 7 | 8 => {
-            if task.creds().capable(cap::SYSLOG) { done() } else { Err(Errno::EPERM) }
+            if task.creds().capable(cap::SYSLOG) {
+                done()
+            } else {
+                Err(Errno::EPERM)
+            }
         }
         _ => Err(Errno::EINVAL),
     }

@@ -197,7 +197,19 @@ pub const TABLE: &[Entry] = &[
     entry!(159, "adjtimex", Refused, "the clocks are the host's", adjtimex(UserPtr<u8>)),
     entry!(201, "time", Full, "", time(UserPtr<i64>)),
     entry!(227, "clock_settime", Refused, "the clocks are the host's (EPERM)", clock_settime(i32, UserPtr<Timespec>)),
-    entry!(228, "clock_gettime", Partial, "thread CPU clocks show the process's time", clock_gettime(i32, UserPtr<Timespec>)),
+    entry!(
+        228,
+        "clock_gettime",
+        Partial,
+        "thread CPU clocks show the process's time",
+        clock_gettime(i32, UserPtr<Timespec>)
+    ),
     entry!(229, "clock_getres", Full, "", clock_getres(i32, UserPtr<Timespec>)),
-    entry!(230, "clock_nanosleep", Partial, "no CPU-time clocks", clock_nanosleep(i32, i32, UserPtr<Timespec>, UserPtr<Timespec>)),
+    entry!(
+        230,
+        "clock_nanosleep",
+        Partial,
+        "no CPU-time clocks",
+        clock_nanosleep(i32, i32, UserPtr<Timespec>, UserPtr<Timespec>)
+    ),
 ];

@@ -56,7 +56,8 @@ impl Task {
         if let Some(deadline) = wait.deadline {
             self.kernel().timers.add(deadline, &waker);
         }
-        self.poll_blocked(Box::new(Blocked { wait, number, _registrations: registrations, _waker: waker })).map(|(_, r)| r)
+        self.poll_blocked(Box::new(Blocked { wait, number, _registrations: registrations, _waker: waker }))
+            .map(|(_, r)| r)
     }
 
     /// Tries until done or nothing woke it meanwhile; then parks. The phase must be Polling.

@@ -118,12 +118,7 @@ pub fn check(r: &CloneRequest) -> Result<(), Errno> {
 }
 
 /// Makes the child and orders its host thread.
-pub(crate) fn start(
-    task: &Arc<Task>,
-    number: u32,
-    r: CloneRequest,
-    frame: &mut dyn Frame,
-) -> Result<Answer, Errno> {
+pub(crate) fn start(task: &Arc<Task>, number: u32, r: CloneRequest, frame: &mut dyn Frame) -> Result<Answer, Errno> {
     use flag::*;
     check(&r)?;
     let thread = r.flags & THREAD != 0;

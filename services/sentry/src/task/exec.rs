@@ -146,7 +146,13 @@ fn install(task: &Arc<Task>, program: loader::Program) -> Start {
 }
 
 /// Makes process 1 with a program. Called once the platform runs.
-pub fn start_init(task: &Arc<Task>, file: Arc<File>, name: Vec<u8>, argv: Vec<Vec<u8>>, envp: Vec<Vec<u8>>) -> Result<(), Errno> {
+pub fn start_init(
+    task: &Arc<Task>,
+    file: Arc<File>,
+    name: Vec<u8>,
+    argv: Vec<Vec<u8>>,
+    envp: Vec<Vec<u8>>,
+) -> Result<(), Errno> {
     let program = loader::load(task, file, name, argv, envp)?;
     let start = install(task, program);
     task.state.lock().begin = Some(Begin::Exec(Box::new(start)));

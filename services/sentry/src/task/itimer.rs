@@ -57,8 +57,7 @@ pub fn set(kernel: &Arc<Kernel>, group: &Arc<Group>, value: i64, interval: i64) 
         timer.armed = None;
     } else {
         timer.next = now(Clock::Monotonic).saturating_add(value);
-        let expiry: Arc<dyn Wake> =
-            Arc::new(Expiry { kernel: Arc::downgrade(kernel), group: Arc::downgrade(group) });
+        let expiry: Arc<dyn Wake> = Arc::new(Expiry { kernel: Arc::downgrade(kernel), group: Arc::downgrade(group) });
         kernel.timers.add(Deadline { clock: Clock::Monotonic, at: timer.next }, &expiry);
         timer.armed = Some(expiry);
     }

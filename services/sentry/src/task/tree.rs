@@ -97,8 +97,7 @@ impl Tree {
 
     /// Adds a process.
     pub fn add_process(&mut self, group: &Arc<Group>, parent: i32, pgid: i32, sid: i32, exit_signal: i32) {
-        let node =
-            Node { group: group.clone(), parent, children: Vec::new(), pgid, sid, executed: false, exit_signal };
+        let node = Node { group: group.clone(), parent, children: Vec::new(), pgid, sid, executed: false, exit_signal };
         self.nodes.insert(group.pid, node);
         if let Some(p) = self.nodes.get_mut(&parent) {
             p.children.push(group.pid);

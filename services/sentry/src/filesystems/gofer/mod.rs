@@ -298,12 +298,14 @@ impl Inode for GoferInode {
 
     fn set_attr(&self, set: &SetAttr) -> Result<(), Errno> {
         use codec::SetAttrMask as M;
-        let time = |t: i64| codec::Time {
-            sec: t.div_euclid(NS).cast_unsigned(),
-            nsec: t.rem_euclid(NS).cast_unsigned(),
-        };
+        let time =
+            |t: i64| codec::Time { sec: t.div_euclid(NS).cast_unsigned(), nsec: t.rem_euclid(NS).cast_unsigned() };
         let mut s = codec::SetAttr::default();
-        let mut put = |on: bool, bits: u32| if on { s.valid |= bits };
+        let mut put = |on: bool, bits: u32| {
+            if on {
+                s.valid |= bits
+            }
+        };
         put(set.mode.is_some(), M::MODE);
         put(set.uid.is_some(), M::UID);
         put(set.gid.is_some(), M::GID);

@@ -1,0 +1,609 @@
+//! `/proc/PID` and `/proc/PID/task/TID`.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::errno::Errno;
+use crate::filesystems::proc::{entry, number};
+use crate::filesystems::pseudo::{Body, PseudoFs, PseudoNode, Take, fixed};
+use crate::filesystems::sys::processors;
+use crate::kernel::Kernel;
+use crate::memory::store::PAGE;
+use crate::memory::vma::{Backing, Vma};
+use crate::task::creds::cap;
+use crate::task::group::Life;
+use crate::task::{Group, Task};
+use crate::time::NS;
+use crate::vfs::caller::Caller;
+use crate::vfs::inode::{FileSystem, FileType, InodeRef, Link, split_dev};
+use crate::vfs::mount::{Mount, MountFlags, PathRef};
+
+/// A process, or one of its threads.
+#[derive(Clone)]
+struct Subject {
+    kernel: Arc<Kernel>,
+    group: Arc<Group>,
+    /// The thread; `None` for the process.
+    tid: Option<i32>,
+}
+
+impl Subject {
+    /// The thread, or the process's first. ESRCH for a zombie.
+    fn task(&self) -> Result<Arc<Task>, Errno> {
+        match self.tid {
+            Some(tid) => self.kernel.tree.lock().task(tid),
+            None => self.group.leader().or_else(|| self.group.tasks().into_iter().next()),
+        }
+        .ok_or(Errno::ESRCH)
+    }
+
+    fn id(&self) -> i32 {
+        self.tid.unwrap_or(self.group.pid)
+    }
+
+    fn state(&self) -> (char, &'static str) {
+        if matches!(*self.group.life.lock(), Life::Zombie(_)) {
+            return ('Z', "zombie");
+        }
+        if self.group.stopped.load(Ordering::Relaxed) {
+            return ('T', "stopped");
+        }
+        match self.task() {
+            Ok(t) if t.is_blocked() => ('S', "sleeping"),
+            Ok(_) => ('R', "running"),
+            Err(_) => ('Z', "zombie"),
+        }
+    }
+
+    /// EACCES unless the caller may look into the process.
+    fn check(&self, caller: &Caller<'_>) -> Result<Arc<Task>, Errno> {
+        let task = self.task()?;
+        let (me, it) = (&caller.creds, task.creds());
+        let same = me.fsuid == it.euid && me.fsuid == it.ruid && me.fsuid == it.suid;
+        let own = caller.task.is_some_and(|t| t.pid() == task.pid());
+        if own || same || me.capable(cap::SYS_PTRACE) { Ok(task) } else { Err(Errno::EACCES) }
+    }
+}
+
+fn text(s: String) -> Result<Vec<u8>, Errno> {
+    Ok(s.into_bytes())
+}
+
+fn sizes(task: &Task) -> (u64, u64) {
+    let areas = task.mm().areas();
+    let total: u64 = areas.iter().map(Vma::len).sum();
+    let touched: u64 = areas.iter().flat_map(|a| a.mapped_parts(a.start, a.end)).map(|(a, b)| b - a).sum();
+    (total, touched)
+}
+
+fn stat(s: &Subject, _: &Caller<'_>) -> Result<Vec<u8>, Errno> {
+    let (parent, pgid, sid) = {
+        let tree = s.kernel.tree.lock();
+        tree.node(s.group.pid).map_or((0, 0, 0), |n| (n.parent, n.pgid, n.sid))
+    };
+    let task = s.task().ok();
+    let comm = task.as_ref().map(|t| t.comm.read().clone()).unwrap_or_default();
+    let (vsize, rss) = task.as_deref().map_or((0, 0), sizes);
+    let layout = task.as_ref().map(|t| t.mm().layout());
+    let l = |f: &dyn Fn(&crate::memory::space::Layout) -> u64| layout.as_ref().map_or(0, f);
+    let nice = s.group.nice.load(Ordering::Relaxed);
+    let tty = crate::ipc::tty::number_of_session(sid);
+    let mut out = format!("{} (", s.id()).into_bytes();
+    out.extend_from_slice(&comm);
+    let fg = crate::ipc::tty::foreground_of_session(sid);
+    let start = s.group.start_time.saturating_sub(s.kernel.booted) / (NS / 100);
+    let cpu = s.group.final_usage.lock().cpu / (NS / 100);
+    let rest = format!(
+        ") {} {parent} {pgid} {sid} {tty} {fg} 4194560 0 0 0 0 {cpu} 0 0 0 {} {nice} {} 0 {start} {vsize} {} \
+         18446744073709551615 {} {} {} 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 {} {} {} {} {} {} {} 0\n",
+        s.state().0,
+        20 + nice,
+        s.group.tasks().len().max(1),
+        rss / PAGE,
+        l(&|l| l.code.0),
+        l(&|l| l.code.1),
+        l(&|l| l.start_stack),
+        l(&|l| l.data.0),
+        l(&|l| l.data.1),
+        l(&|l| l.brk.0),
+        l(&|l| l.args.0),
+        l(&|l| l.args.1),
+        l(&|l| l.env.0),
+        l(&|l| l.env.1),
+    );
+    out.extend_from_slice(rest.as_bytes());
+    Ok(out)
+}
+
+fn statm(s: &Subject, _: &Caller<'_>) -> Result<Vec<u8>, Errno> {
+    let (total, rss) = s.task().as_deref().map_or((0, 0), sizes);
+    text(format!("{} {} 0 0 0 {} 0\n", total / PAGE, rss / PAGE, rss / PAGE))
+}
+
+fn status(s: &Subject, _: &Caller<'_>) -> Result<Vec<u8>, Errno> {
+    let task = s.task()?;
+    let c = task.creds();
+    let parent = s.kernel.tree.lock().node(s.group.pid).map_or(0, |n| n.parent);
+    let (total, rss) = sizes(&task);
+    let state = s.state();
+    let groups: String = c.groups.iter().map(|g| format!("{g} ")).collect();
+    let (ignored, caught) = task.actions().lock().sets();
+    let cpus = processors();
+    let mut out = b"Name:\t".to_vec();
+    out.extend_from_slice(&task.comm.read());
+    let mut t = String::new();
+    writeln!(t, "\nUmask:\t{:04o}\nState:\t{} ({})", task.fs().umask(), state.0, state.1).ok();
+    writeln!(t, "Tgid:\t{}\nNgid:\t0\nPid:\t{}\nPPid:\t{parent}\nTracerPid:\t0", s.group.pid, s.id()).ok();
+    writeln!(t, "Uid:\t{}\t{}\t{}\t{}", c.ruid, c.euid, c.suid, c.fsuid).ok();
+    writeln!(t, "Gid:\t{}\t{}\t{}\t{}", c.rgid, c.egid, c.sgid, c.fsgid).ok();
+    writeln!(t, "FDSize:\t{}\nGroups:\t{groups}\nNStgid:\t{}\nNSpid:\t{}", task.files().size(), s.group.pid, s.id())
+        .ok();
+    for (name, v) in [("VmPeak", total), ("VmSize", total), ("VmLck", 0), ("VmPin", 0), ("VmHWM", rss), ("VmRSS", rss)]
+    {
+        writeln!(t, "{name}:\t{:>8} kB", v / 1024).ok();
+    }
+    writeln!(t, "RssAnon:\t{:>8} kB\nVmSwap:\t       0 kB\nThreads:\t{}", rss / 1024, s.group.tasks().len()).ok();
+    writeln!(
+        t,
+        "SigQ:\t0/65536\nSigPnd:\t{:016x}\nShdPnd:\t{:016x}",
+        task.pending.lock().set().0,
+        s.group.pending.lock().set().0
+    )
+    .ok();
+    writeln!(t, "SigBlk:\t{:016x}\nSigIgn:\t{:016x}\nSigCgt:\t{:016x}", task.mask().0, ignored.0, caught.0).ok();
+    for (name, v) in [
+        ("CapInh", c.inheritable),
+        ("CapPrm", c.permitted),
+        ("CapEff", c.effective),
+        ("CapBnd", c.bounding),
+        ("CapAmb", c.ambient),
+    ] {
+        writeln!(t, "{name}:\t{v:016x}").ok();
+    }
+    writeln!(t, "NoNewPrivs:\t{}\nSeccomp:\t0\nSeccomp_filters:\t0", i32::from(c.no_new_privileges)).ok();
+    writeln!(t, "Cpus_allowed:\t{:x}\nCpus_allowed_list:\t0-{}", (1u128 << cpus.min(127)) - 1, cpus - 1).ok();
+    writeln!(t, "Mems_allowed:\t1\nMems_allowed_list:\t0\nvoluntary_ctxt_switches:\t0\nnonvoluntary_ctxt_switches:\t0")
+        .ok();
+    out.extend_from_slice(t.as_bytes());
+    Ok(out)
+}
+
+/// Bytes of the process's memory between two addresses, as far as they can be read.
+fn memory(task: &Task, (from, to): (u64, u64)) -> Vec<u8> {
+    let len = usize::try_from(to.saturating_sub(from)).unwrap_or(0).min(1 << 21);
+    let mut v = vec![0; len];
+    let n = task.read_memory(from, &mut v).unwrap_or(0);
+    v.truncate(n);
+    v
+}
+
+fn cmdline(s: &Subject, _: &Caller<'_>) -> Result<Vec<u8>, Errno> {
+    let Ok(task) = s.task() else { return Ok(Vec::new()) };
+    let range = task.mm().layout().args;
+    Ok(memory(&task, range))
+}
+
+fn environ(s: &Subject, caller: &Caller<'_>) -> Result<Vec<u8>, Errno> {
+    let task = s.check(caller)?;
+    let range = task.mm().layout().env;
+    Ok(memory(&task, range))
+}
+
+fn auxv(s: &Subject, caller: &Caller<'_>) -> Result<Vec<u8>, Errno> {
+    Ok(s.check(caller)?.mm().layout().auxv)
+}
+
+fn comm(s: &Subject, _: &Caller<'_>) -> Result<Vec<u8>, Errno> {
+    let mut c = s.task()?.comm.read().clone();
+    c.push(b'\n');
+    Ok(c)
+}
+
+fn maps(s: &Subject, caller: &Caller<'_>) -> Result<Vec<u8>, Errno> {
+    areas(s, caller, false)
+}
+
+fn smaps(s: &Subject, caller: &Caller<'_>) -> Result<Vec<u8>, Errno> {
+    areas(s, caller, true)
+}
+
+fn areas(s: &Subject, caller: &Caller<'_>, long: bool) -> Result<Vec<u8>, Errno> {
+    let task = s.check(caller)?;
+    let mut out = Vec::new();
+    for a in task.mm().areas() {
+        let (offset, (dev, ino), path) = match &a.backing {
+            Backing::Object { object, offset, .. } => (*offset, object.identity(), object.path()),
+            _ => (0, (0, 0), a.name.as_bytes().to_vec()),
+        };
+        let bit = |m: i32, c: char| if a.prot & m != 0 { c } else { '-' };
+        let (major, minor) = split_dev(dev);
+        let line = format!(
+            "{:x}-{:x} {}{}{}{} {offset:08x} {major:02x}:{minor:02x} {ino} ",
+            a.start,
+            a.end,
+            bit(1, 'r'),
+            bit(2, 'w'),
+            bit(4, 'x'),
+            if a.shared { 's' } else { 'p' },
+        );
+        let start = out.len();
+        out.extend_from_slice(line.as_bytes());
+        if !path.is_empty() {
+            out.resize(out.len().max(start + 73), b' ');
+            for b in path {
+                // As Linux shows it: a newline in a name must not look like another line.
+                if b == b'\n' { out.extend_from_slice(b"\\012") } else { out.push(b) }
+            }
+        }
+        out.push(b'\n');
+        if long {
+            let rss: u64 = a.mapped_parts(a.start, a.end).iter().map(|(x, y)| (y - x) / 1024).sum();
+            let mut t = String::new();
+            for (name, kb) in [
+                ("Size", a.len() / 1024),
+                ("KernelPageSize", 4),
+                ("MMUPageSize", 4),
+                ("Rss", rss),
+                ("Pss", rss),
+                ("Shared_Clean", 0),
+                ("Shared_Dirty", 0),
+                ("Private_Clean", 0),
+                ("Private_Dirty", rss),
+                ("Referenced", rss),
+                ("Anonymous", rss),
+                ("Swap", 0),
+                ("Locked", 0),
+            ] {
+                writeln!(t, "{:<16}{kb:>8} kB", format!("{name}:")).ok();
+            }
+            writeln!(
+                t,
+                "VmFlags: {}{}",
+                if a.prot & 1 != 0 { "rd " } else { "" },
+                if a.prot & 2 != 0 { "wr" } else { "" }
+            )
+            .ok();
+            out.extend_from_slice(t.as_bytes());
+        }
+    }
+    Ok(out)
+}
+
+const LIMIT_NAMES: [(&str, &str); 16] = [
+    ("Max cpu time", "seconds"),
+    ("Max file size", "bytes"),
+    ("Max data size", "bytes"),
+    ("Max stack size", "bytes"),
+    ("Max core file size", "bytes"),
+    ("Max resident set", "bytes"),
+    ("Max processes", "processes"),
+    ("Max open files", "files"),
+    ("Max locked memory", "bytes"),
+    ("Max address space", "bytes"),
+    ("Max file locks", "locks"),
+    ("Max pending signals", "signals"),
+    ("Max msgqueue size", "bytes"),
+    ("Max nice priority", ""),
+    ("Max realtime priority", ""),
+    ("Max realtime timeout", "us"),
+];
+
+fn limits(s: &Subject, _: &Caller<'_>) -> Result<Vec<u8>, Errno> {
+    let mut t = format!("{:<25} {:<20} {:<20} {:<10}\n", "Limit", "Soft Limit", "Hard Limit", "Units");
+    let show = |n: u64| if n == u64::MAX { String::from("unlimited") } else { n.to_string() };
+    for (i, (name, unit)) in LIMIT_NAMES.iter().enumerate() {
+        let l = s.group.limit(i);
+        writeln!(t, "{name:<25} {:<20} {:<20} {unit:<10}", show(l.soft), show(l.hard)).ok();
+    }
+    text(t)
+}
+
+fn oom_score(_: &Subject, _: &Caller<'_>) -> Result<Vec<u8>, Errno> {
+    text(String::from("666\n"))
+}
+
+fn oom_score_adj(s: &Subject, _: &Caller<'_>) -> Result<Vec<u8>, Errno> {
+    text(format!("{}\n", s.group.oom_score_adj.load(Ordering::Relaxed)))
+}
+
+fn cgroup(_: &Subject, _: &Caller<'_>) -> Result<Vec<u8>, Errno> {
+    text(String::from("0::/\n"))
+}
+
+fn id_map(_: &Subject, _: &Caller<'_>) -> Result<Vec<u8>, Errno> {
+    text(String::from("         0          0 4294967295\n"))
+}
+
+fn setgroups(_: &Subject, _: &Caller<'_>) -> Result<Vec<u8>, Errno> {
+    text(String::from("allow\n"))
+}
+
+fn wchan(_: &Subject, _: &Caller<'_>) -> Result<Vec<u8>, Errno> {
+    text(String::from("0"))
+}
+
+fn io(s: &Subject, caller: &Caller<'_>) -> Result<Vec<u8>, Errno> {
+    s.check(caller)?;
+    text(String::from(
+        "rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n",
+    ))
+}
+
+fn escape(path: &[u8]) -> String {
+    let mut s = String::new();
+    for b in path {
+        match b {
+            b' ' | b'\t' | b'\n' | b'\\' => {
+                write!(s, "\\{b:03o}").ok();
+            }
+            _ => s.push(char::from(*b)),
+        }
+    }
+    s
+}
+
+fn options(m: &Mount) -> String {
+    let f = m.flags();
+    let mut o = String::from(if f.contains(MountFlags::READ_ONLY) { "ro" } else { "rw" });
+    for (flag, name) in [
+        (MountFlags::NO_SUID, ",nosuid"),
+        (MountFlags::NO_DEV, ",nodev"),
+        (MountFlags::NO_EXEC, ",noexec"),
+        (MountFlags::NO_ATIME, ",noatime"),
+        (MountFlags::RELATIME, ",relatime"),
+    ] {
+        if f.contains(flag) {
+            o.push_str(name);
+        }
+    }
+    o
+}
+
+fn super_options(fs: &dyn FileSystem) -> String {
+    let o = fs.options();
+    if o.is_empty() { o } else { format!(",{o}") }
+}
+
+/// Each mount that can be seen from the process's root, with its path from there.
+fn seen(s: &Subject) -> Result<Vec<(Arc<Mount>, String)>, Errno> {
+    let fs = s.task()?.fs();
+    let root = fs.root();
+    let path = |m: Arc<Mount>| {
+        let (p, reached) = PathRef::root_of(&m).path_from(&root);
+        reached.then(|| (m, escape(&p)))
+    };
+    Ok(fs.namespace().mounts().into_iter().filter_map(path).collect())
+}
+
+fn mounts(s: &Subject, _: &Caller<'_>) -> Result<Vec<u8>, Errno> {
+    let mut t = String::new();
+    for (m, path) in seen(s)? {
+        let more = super_options(&*m.fs);
+        writeln!(t, "{} {path} {} {}{more} 0 0", escape(&m.source), m.fs.name(), options(&m)).ok();
+    }
+    text(t)
+}
+
+fn mountinfo(s: &Subject, _: &Caller<'_>) -> Result<Vec<u8>, Errno> {
+    let mut t = String::new();
+    for (m, path) in seen(s)? {
+        let (major, minor) = split_dev(m.fs.dev());
+        let parent = m.parent().map_or(m.id, |p| p.mount.id);
+        let source = escape(&m.source);
+        let (opts, kind, more) = (options(&m), m.fs.name(), super_options(&*m.fs));
+        let way = if m.flags().contains(MountFlags::READ_ONLY) { "ro" } else { "rw" };
+        writeln!(t, "{} {parent} {major}:{minor} / {path} {opts} - {kind} {source} {way}{more}", m.id).ok();
+    }
+    text(t)
+}
+
+type Maker = fn(&Subject, &Caller<'_>) -> Result<Vec<u8>, Errno>;
+
+const FILES: &[(&str, u32, Maker)] = &[
+    ("stat", 0o444, stat),
+    ("statm", 0o444, statm),
+    ("status", 0o444, status),
+    ("cmdline", 0o444, cmdline),
+    ("environ", 0o400, environ),
+    ("auxv", 0o400, auxv),
+    ("comm", 0o644, comm),
+    ("maps", 0o444, maps),
+    ("smaps", 0o444, smaps),
+    ("limits", 0o644, limits),
+    ("oom_score", 0o444, oom_score),
+    ("oom_score_adj", 0o644, oom_score_adj),
+    ("cgroup", 0o444, cgroup),
+    ("uid_map", 0o644, id_map),
+    ("gid_map", 0o644, id_map),
+    ("setgroups", 0o644, setgroups),
+    ("wchan", 0o444, wchan),
+    ("io", 0o400, io),
+    ("mounts", 0o444, mounts),
+    ("mountinfo", 0o444, mountinfo),
+];
+
+const LINKS: &[&str] = &["exe", "cwd", "root"];
+const DIRS: &[&str] = &["fd", "fdinfo", "task", "ns", "net"];
+
+/// What becomes of writes to a file that takes them.
+fn taker(s: &Subject, name: &str) -> Option<Take> {
+    let s = s.clone();
+    match name {
+        "comm" => Some(Box::new(move |_, data| {
+            let task = s.task()?;
+            let line = data.split(|b| *b == b'\n').next().unwrap_or_default();
+            *task.comm.write() = line.get(..line.len().min(15)).unwrap_or_default().to_vec();
+            Ok(())
+        })),
+        "oom_score_adj" => Some(Box::new(move |caller, data| {
+            let n: i32 =
+                std::str::from_utf8(data.trim_ascii()).ok().and_then(|t| t.parse().ok()).ok_or(Errno::EINVAL)?;
+            if !(-1000..=1000).contains(&n) {
+                return Err(Errno::EINVAL);
+            }
+            if n < s.group.oom_score_adj.load(Ordering::Relaxed) && !caller.creds.capable(cap::SYS_RESOURCE) {
+                return Err(Errno::EACCES);
+            }
+            s.group.oom_score_adj.store(n, Ordering::Relaxed);
+            Ok(())
+        })),
+        _ => None,
+    }
+}
+
+fn node(fs: &Arc<PseudoFs>, s: &Subject, permissions: u32, body: Body) -> InodeRef {
+    let (alive, owner) = (s.clone(), s.clone());
+    PseudoNode::of_task(
+        fs,
+        permissions,
+        body,
+        move || {
+            let tree = alive.kernel.tree.lock();
+            let there = tree.group(alive.group.pid).is_some_and(|g| Arc::ptr_eq(&g, &alive.group));
+            there && alive.tid.is_none_or(|t| tree.task(t).is_some())
+        },
+        move || owner.task().map_or((0, 0), |t| (t.creds().euid, t.creds().egid)),
+    )
+}
+
+fn link(fs: &Arc<PseudoFs>, s: &Subject, which: &'static str) -> InodeRef {
+    let place = move |s: &Subject, caller: &Caller<'_>| -> Result<Option<PathRef>, Errno> {
+        let task = s.check(caller)?;
+        Ok(match which {
+            "cwd" => Some(task.fs().cwd()),
+            "root" => Some(task.fs().root()),
+            _ => None,
+        })
+    };
+    let (a, b) = (s.clone(), s.clone());
+    let text = move |caller: &Caller<'_>| {
+        if let Some(p) = place(&a, caller)? {
+            return Ok(p.display(&caller.fs.root()));
+        }
+        let exe = a.group.exe.read().clone();
+        if exe.is_empty() { Err(Errno::ENOENT) } else { Ok(exe) }
+    };
+    let lead = move |caller: &Caller<'_>| match place(&b, caller)? {
+        Some(p) => Ok(Link::Jump(p)),
+        None => Ok(Link::Text(b.group.exe.read().clone())),
+    };
+    node(fs, s, 0o777, Body::Link(Box::new(text), Some(Box::new(lead))))
+}
+
+fn descriptors(fs: &Arc<PseudoFs>, s: &Subject, info: bool) -> InodeRef {
+    let (a, b, f) = (s.clone(), s.clone(), fs.clone());
+    let kind = if info { FileType::Regular } else { FileType::Link };
+    let list = move |caller: &Caller<'_>| {
+        let task = a.check(caller)?;
+        Ok(task.files().all().into_iter().map(|(n, file)| entry(n.to_string(), file.id, kind)).collect())
+    };
+    let find = move |caller: &Caller<'_>, name: &[u8]| {
+        let task = b.check(caller)?;
+        let fd = if name == b"0" { Some(0) } else { number(name) };
+        let Some(fd) = fd else { return Ok(None) };
+        let Ok(file) = task.files().get_any(fd) else { return Ok(None) };
+        let of = b.clone();
+        let get = move || of.task()?.files().get_any(fd).map_err(|_| Errno::ENOENT);
+        if info {
+            let make = move |_: &Caller<'_>| {
+                let f = get()?;
+                let t = format!(
+                    "pos:\t{}\nflags:\t0{:o}\nmnt_id:\t{}\nino:\t{}\n{}",
+                    f.position(),
+                    f.flags() | 0o100_000,
+                    f.mount().id,
+                    f.inode().attr()?.ino,
+                    f.ops().fdinfo()
+                );
+                Ok(t.into_bytes())
+            };
+            return Ok(Some(node(&f, &b, 0o444, Body::Text(Box::new(make), None))));
+        }
+        let again = get.clone();
+        let text = move |caller: &Caller<'_>| Ok(get()?.path_ref().display(&caller.fs.root()));
+        let lead = move |_: &Caller<'_>| Ok(Link::Jump(again()?.path_ref().clone()));
+        let bits = if file.readable() { 0o500 } else { 0 } | if file.writable() { 0o300 } else { 0 };
+        Ok(Some(node(&f, &b, bits, Body::Link(Box::new(text), Some(Box::new(lead))))))
+    };
+    node(fs, s, 0o500, Body::Dynamic(Vec::new(), Box::new(list), Box::new(find)))
+}
+
+fn threads(fs: &Arc<PseudoFs>, s: &Subject) -> InodeRef {
+    let (a, b, f) = (s.clone(), s.clone(), fs.clone());
+    let list = move |_: &Caller<'_>| {
+        let tasks = a.group.tasks();
+        Ok(tasks.iter().map(|t| entry(t.tid().to_string(), t.tid() as u64, FileType::Directory)).collect())
+    };
+    let find = move |_: &Caller<'_>, name: &[u8]| {
+        let Some(tid) = number(name) else { return Ok(None) };
+        if !b.group.tasks().iter().any(|t| t.tid() == tid) {
+            return Ok(None);
+        }
+        Ok(directory(&f, &b.kernel, b.group.pid, Some(tid)))
+    };
+    node(fs, s, 0o555, Body::Dynamic(Vec::new(), Box::new(list), Box::new(find)))
+}
+
+fn namespaces(fs: &Arc<PseudoFs>, s: &Subject) -> InodeRef {
+    let mut names = Vec::new();
+    for (i, name) in ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"].iter().enumerate() {
+        let of = s.clone();
+        let text = move |_: &Caller<'_>| {
+            let id = match *name {
+                "mnt" => of.task()?.fs().namespace().id,
+                _ => 4_026_531_835 + i as u64,
+            };
+            Ok(format!("{name}:[{id}]").into_bytes())
+        };
+        names.push((name.as_bytes().to_vec(), node(fs, s, 0o777, Body::Link(Box::new(text), None))));
+    }
+    node(fs, s, 0o511, Body::Directory(names))
+}
+
+fn net(fs: &Arc<PseudoFs>, s: &Subject) -> InodeRef {
+    let dev = "Inter-|   Receive                                                |  Transmit\n face |bytes    packets errs drop \
+               fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n";
+    let unix = "Num       RefCount Protocol Flags    Type St Inode Path\n";
+    let names = vec![(b"dev".to_vec(), fixed(fs, dev)), (b"unix".to_vec(), fixed(fs, unix))];
+    node(fs, s, 0o555, Body::Directory(names))
+}
+
+/// The directory of a process, or of one of its threads; `None` if it is gone.
+pub fn directory(fs: &Arc<PseudoFs>, kernel: &Arc<Kernel>, pid: i32, tid: Option<i32>) -> Option<InodeRef> {
+    let group = {
+        let tree = kernel.tree.lock();
+        match tree.group(pid) {
+            Some(g) => g,
+            // A thread's id works too, though it is not listed.
+            None => tree.task(pid)?.group().clone(),
+        }
+    };
+    let s = Subject { kernel: kernel.clone(), group, tid };
+    let list = move |_: &Caller<'_>| {
+        let files = FILES.iter().map(|f| entry(f.0, 1, FileType::Regular));
+        let links = LINKS.iter().map(|l| entry(*l, 1, FileType::Link));
+        let dirs = DIRS.iter().filter(|d| tid.is_none() || **d != "task").map(|d| entry(*d, 1, FileType::Directory));
+        Ok(files.chain(links).chain(dirs).collect())
+    };
+    let (a, f) = (s.clone(), fs.clone());
+    let find = move |_: &Caller<'_>, name: &[u8]| -> Result<Option<InodeRef>, Errno> {
+        if let Some((name, bits, make)) = FILES.iter().find(|e| e.0.as_bytes() == name) {
+            let of = a.clone();
+            let text = move |caller: &Caller<'_>| make(&of, caller);
+            return Ok(Some(node(&f, &a, *bits, Body::Text(Box::new(text), taker(&a, name)))));
+        }
+        if let Some(which) = LINKS.iter().find(|l| l.as_bytes() == name) {
+            return Ok(Some(link(&f, &a, which)));
+        }
+        Ok(match name {
+            b"fd" => Some(descriptors(&f, &a, false)),
+            b"fdinfo" => Some(descriptors(&f, &a, true)),
+            b"task" if tid.is_none() => Some(threads(&f, &a)),
+            b"ns" => Some(namespaces(&f, &a)),
+            b"net" => Some(net(&f, &a)),
+            _ => None,
+        })
+    };
+    Some(node(fs, &s, 0o555, Body::Dynamic(Vec::new(), Box::new(list), Box::new(find))))
+}
