@@ -57,7 +57,7 @@ pub fn start(channel: Arc<Channel>, settings: &LogSettings) {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    if settings.level == LogLevel::Trace {
+    if settings.level >= LogLevel::Debug {
         crate::syscalls::STRACE.store(true, std::sync::atomic::Ordering::Relaxed);
     }
     let subscriber = tracing_subscriber::registry().with(ToSupervisor(channel).with_filter(filter));

@@ -200,9 +200,9 @@ impl Mapper<'_> {
             let whole = page_up(file_end).ok_or(Errno::ENOMEM)?;
             let mapped_to = if file_len > 0 { whole } else { page_down(start) };
             if end > file_end && prot & WRITE != 0 && file_len > 0 {
-                let to = whole.min(end);
-                if to > file_end {
-                    self.zero.push((file_end, usize::try_from(to - file_end).map_err(|_| Errno::ENOMEM)?));
+                // To the end of the page, as Linux does: the dynamic linker allocates from what is left of it.
+                if whole > file_end {
+                    self.zero.push((file_end, usize::try_from(whole - file_end).map_err(|_| Errno::ENOMEM)?));
                 }
             }
             if end > mapped_to {

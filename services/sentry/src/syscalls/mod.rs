@@ -180,14 +180,14 @@ pub fn dispatch(task: &Arc<Task>, number: u32, args: &[u64; 6]) -> SysResult {
             Err(e) => format!("= {e}"),
         };
         let [a, b, c, d, e, f] = args;
-        tracing::trace!("{} {}({a:#x}, {b:#x}, {c:#x}, {d:#x}, {e:#x}, {f:#x}) {said}", task.tid(), entry.name);
+        tracing::debug!("{} {}({a:#x}, {b:#x}, {c:#x}, {d:#x}, {e:#x}, {f:#x}) {said}", task.tid(), entry.name);
         return result;
     }
     (entry.handler)(task, args)
 }
 
 /// Whether calls are logged one by one (log level trace).
-fn strace() -> bool {
+pub fn strace() -> bool {
     STRACE.load(std::sync::atomic::Ordering::Relaxed)
 }
 
