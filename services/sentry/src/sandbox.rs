@@ -196,7 +196,10 @@ impl Sandbox {
         let shown = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
         if let Err(e) = vfs::chdir(&task, &spec.cwd) {
             let kind = if e == Errno::EACCES { FailureKind::Permission } else { FailureKind::Invalid };
-            return Err(Failure::new(kind, format!("chdir to cwd ({:?}) set in config.json failed: {e}", shown(&spec.cwd))));
+            return Err(Failure::new(
+                kind,
+                format!("chdir to cwd ({:?}) set in config.json failed: {e}", shown(&spec.cwd)),
+            ));
         }
         let name = spec.args.first().cloned().unwrap_or_default();
         let (path, file) = find_program(&task, &name, &spec.env).map_err(|e| {
@@ -205,9 +208,10 @@ impl Sandbox {
                 Errno::ENOENT | Errno::ENOTDIR if !name.contains(&b'/') => {
                     Failure::new(FailureKind::NotFound, format!("exec: {shown:?}: executable file not found in $PATH"))
                 }
-                Errno::ENOENT | Errno::ENOTDIR => {
-                    Failure::new(FailureKind::NotFound, format!("exec: {shown:?}: stat {shown}: no such file or directory"))
-                }
+                Errno::ENOENT | Errno::ENOTDIR => Failure::new(
+                    FailureKind::NotFound,
+                    format!("exec: {shown:?}: stat {shown}: no such file or directory"),
+                ),
                 Errno::EACCES => Failure::new(FailureKind::Permission, format!("exec: {shown:?}: permission denied")),
                 e => Failure::new(FailureKind::Invalid, format!("exec: {shown:?}: {e}")),
             }

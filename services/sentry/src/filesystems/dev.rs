@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use crate::errno::Errno;
 use crate::filesystems::content::{Content, Mapped, Quota};
+use crate::ipc::tty::PTS_MAJOR;
+use crate::ipc::tty_file::TtyFile;
 use crate::memory::object::Object;
 use crate::memory::store::Store;
 use crate::uio::{Sink, Source};
@@ -25,7 +27,7 @@ enum Memory {
 
 /// Opens a character device.
 pub fn open_char(
-    _caller: &Caller<'_>,
+    caller: &Caller<'_>,
     _inode: &InodeRef,
     major: u32,
     minor: u32,
@@ -36,6 +38,12 @@ pub fn open_char(
         (MEM_MAJOR, 5) => Memory::Zero,
         (MEM_MAJOR, 7) => Memory::Full,
         (MEM_MAJOR, 8 | 9) => Memory::Random,
+        (5, 0) => {
+            let sid = caller.task.map_or(0, |t| crate::ipc::tty::place_of(t).0);
+            return TtyFile::open(crate::ipc::tty::of_session(sid).ok_or(Errno::ENXIO)?, false);
+        }
+        (5, 2) => return crate::filesystems::devpts::open_master(caller),
+        (PTS_MAJOR, n) => return TtyFile::open(crate::ipc::tty::by_number(n).ok_or(Errno::EIO)?, false),
         _ => return Err(Errno::ENXIO),
     };
     Ok(Box::new(device))

@@ -80,7 +80,8 @@ pub fn devtmpfs(kernel: &Arc<Kernel>) -> Result<(Arc<Tree>, Arc<Dentry>), Errno>
     Ok((fs, root))
 }
 
-type Made = (Arc<dyn FileSystem>, Arc<Dentry>);
+/// A file system that was made, and its root.
+pub type Made = (Arc<dyn FileSystem>, Arc<Dentry>);
 
 fn make(kernel: &Arc<Kernel>, files: &Client, source: &MountSource) -> Result<Made, Errno> {
     Ok(match source {

@@ -92,7 +92,7 @@ impl Drop for PipeEnd {
 pub fn pipe(creds: &Creds, open_flags: i32) -> (Arc<File>, Arc<File>) {
     let pipe = Pipe::new();
     let again = Arc::downgrade(&pipe);
-    let reopen = Box::new(move |how: OpenHow| -> Result<Box<dyn FileOps>, Errno> {
+    let reopen = Box::new(move |_: &crate::vfs::Caller<'_>, how: OpenHow| -> Result<Box<dyn FileOps>, Errno> {
         Ok(again.upgrade().ok_or(Errno::ENXIO)?.end(how, false))
     });
     let inode = AnonInode::new(Family::Pipe.dev(), mode::FIFO | 0o600, creds.fsuid, creds.fsgid, Some(reopen));

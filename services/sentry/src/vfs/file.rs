@@ -98,6 +98,11 @@ pub trait FileOps: Send + Sync + 'static {
         None
     }
 
+    /// How long a read waits before it answers 0, nanoseconds (terminals with `VTIME`).
+    fn read_timeout(&self) -> Option<i64> {
+        None
+    }
+
     /// Names in a directory; ENOTDIR for others.
     fn entries(&self, caller: &Caller<'_>, file: &File) -> Result<Vec<DirEntry>, Errno> {
         Err(Errno::ENOTDIR)
