@@ -134,7 +134,7 @@ fn start_supervisor(root: &Path) -> Result<(), Failure> {
     let mut text = String::new();
     let _ = (&mut hear).take(4096).read_to_string(&mut text);
     match child.try_wait() {
-        Ok(Some(status)) if !status.success() => Err(Failure::Supervisor(text.trim().to_owned())),
+        Ok(Some(status)) if !status.success() => Err(Failure::Supervisor(format!("{status} {}", text.trim()))),
         _ if !text.trim().is_empty() => Err(Failure::Supervisor(text.trim().to_owned())),
         _ => Ok(()),
     }

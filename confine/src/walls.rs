@@ -51,6 +51,9 @@ impl Walls<'_> {
         if unsafe { libc::unshare(libc::CLONE_THREAD) } != 0 {
             return Err(ConfineError::Threads);
         }
+        // rustix asks the kernel for the auxiliary vector and the vDSO the first time it needs them: now, not behind the
+        // filter.
+        let _ = (rustix::param::page_size(), rustix::time::clock_gettime(rustix::time::ClockId::Monotonic));
         let empty_root = spawn::born_in_namespaces();
         if empty_root {
             root::empty()?;

@@ -9,5 +9,7 @@ pub mod client;
 pub mod codec;
 mod errno;
 pub mod server;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use errno::Errno;

@@ -30,3 +30,22 @@ pub fn inherited(fd: RawFd) -> Result<OwnedFd, InheritError> {
     rustix::net::sockopt::socket_type(&owned).map_err(|e| wrong(e.into()))?;
     Ok(owned)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn a_socket_is_taken_and_anything_else_refused() {
+        let (a, b) = crate::Channel::pair().unwrap();
+        let taken = crate::Channel::new(inherited(a.as_raw_fd()).unwrap()).unwrap();
+        taken.send(b"x").unwrap();
+        let mut m = Vec::new();
+        b.recv(&mut m, 8).unwrap();
+        assert_eq!(m, b"x");
+        let (pipe, _w) = std::io::pipe().unwrap();
+        assert!(inherited(pipe.as_raw_fd()).is_err());
+        assert!(inherited(1_000_000).is_err());
+    }
+}

@@ -5,7 +5,6 @@
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Barrier};
-use std::time::Duration;
 
 use caps::Capability;
 use cofferdam_confine::{ConfineError, Landlock, Walls};
@@ -17,7 +16,7 @@ use tokio::task::LocalSet;
 
 use crate::host::{CacheWindow, Export, ExportKind, Host};
 use crate::orders::{self, Control, ControlError, FromGofer, GoferOrders, ToGofer};
-use crate::stdio::{self, Stdios};
+use crate::stdio::{self, Stdios, Writers};
 
 /// Threads that answer file requests: a request that waits for a disk shall not keep others waiting.
 pub const WORKERS: usize = 4;
@@ -139,27 +138,31 @@ pub fn run(control: Arc<Control>, confinement: Confinement) -> Result<(), Servic
     for _ in 0..WORKERS {
         let (session, files, gate) = (session.clone(), files.clone(), gate.clone());
         let work = move || {
+            // Once to say that this thread has made all the calls that a thread starts with, once to begin.
+            gate.wait();
             gate.wait();
             session.work(&files);
             drop((session, files));
             // A thread that ends makes calls that the policy has no other need for.
-            while confinement != Confinement::None {
-                std::thread::park();
+            if confinement != Confinement::None {
+                loop {
+                    std::thread::park();
+                }
             }
         };
         std::thread::Builder::new().name("files".to_owned()).spawn(work).map_err(host("thread"))?;
     }
-    let runtime = runtime()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(host("tokio"))?;
+    let writers = Writers::start(TERMINAL_WRITERS).map_err(host("thread"))?;
+    gate.wait();
     if confinement != Confinement::None {
         cofferdam_confine::raise_filter(POLICY)?;
     }
     gate.wait();
     control.send(&FromGofer::Ready { landlock }, &[])?;
     tracing::info!(sandbox = orders.sandbox, exports = orders.exports.len(), "serving");
-    let outcome = LocalSet::new().block_on(&runtime, attend(&control, stdio_channel));
+    let outcome = LocalSet::new().block_on(&runtime, attend(&control, stdio_channel, writers));
     files.shutdown();
-    // Threads that hang in a terminal's write end with the process.
-    runtime.shutdown_background();
     outcome
 }
 
@@ -188,28 +191,9 @@ fn export((export, fd): (&orders::Export, OwnedFd)) -> Export {
     Export { name: export.name.clone(), read_only: export.read_only, kind, root: fd }
 }
 
-/// The runtime, with its blocking threads already there: none can be made behind the walls.
-fn runtime() -> Result<tokio::runtime::Runtime, ServiceError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .max_blocking_threads(TERMINAL_WRITERS)
-        .thread_keep_alive(Duration::from_secs(u64::from(u32::MAX)))
-        .build()
-        .map_err(host("tokio"))?;
-    let all_there = Arc::new(Barrier::new(TERMINAL_WRITERS + 1));
-    for _ in 0..TERMINAL_WRITERS {
-        let all_there = all_there.clone();
-        runtime.spawn_blocking(move || {
-            all_there.wait();
-        });
-    }
-    all_there.wait();
-    Ok(runtime)
-}
-
 /// Serves stdio and orders.
-async fn attend(control: &Control, stdio_channel: Channel) -> Result<(), ServiceError> {
-    let stdios = Stdios::default();
+async fn attend(control: &Control, stdio_channel: Channel, writers: Writers) -> Result<(), ServiceError> {
+    let stdios = Stdios::new(writers);
     let session = {
         let stdios = stdios.clone();
         tokio::task::spawn_local(async move {

@@ -67,10 +67,11 @@ fn run(root: &Path) -> Result<(), String> {
     let listener = listen(&socket_path)?;
     // Whoever started us waits for this end of file.
     silence()?;
+    let uid = rustix::process::geteuid().as_raw();
     confine(&[ours.as_fd().as_raw_fd(), lock.as_raw_fd(), listener.as_raw_fd()]).map_err(|e| e.to_string())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     let local = tokio::task::LocalSet::new();
-    let outcome = local.block_on(&runtime, serve(root, ours, listener));
+    let outcome = local.block_on(&runtime, serve(root, ours, listener, uid));
     let _ = std::fs::remove_file(&socket_path);
     drop(lock);
     outcome
@@ -147,7 +148,8 @@ fn confine(keep: &[i32]) -> Result<(), ConfineError> {
     Ok(())
 }
 
-async fn serve(root: &Path, launcher: Channel, listener: OwnedFd) -> Result<(), String> {
+/// Serves command lines of `ours` (and of root) until there is nothing to stay for.
+async fn serve(root: &Path, launcher: Channel, listener: OwnedFd, ours: u32) -> Result<(), String> {
     let house = House::new(root.to_owned(), launcher).map_err(|e| e.to_string())?;
     let launcher_ends = house.hear_launcher();
     tokio::pin!(launcher_ends);
@@ -160,7 +162,7 @@ async fn serve(root: &Path, launcher: Channel, listener: OwnedFd) -> Result<(), 
             socket = accept(&ready) => {
                 let socket = socket?;
                 let credentials = rustix::net::sockopt::socket_peercred(&socket).map_err(|e| e.to_string())?;
-                let (uid, ours) = (credentials.uid.as_raw(), rustix::process::geteuid().as_raw());
+                let uid = credentials.uid.as_raw();
                 if uid == ours || uid == 0 {
                     let pid = credentials.pid.as_raw_nonzero().get();
                     let channel = AsyncChannel::new(Channel::new(socket)).map_err(|e| e.to_string())?;

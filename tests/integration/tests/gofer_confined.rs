@@ -1,4 +1,5 @@
 //! The executable behind all its walls: everything it serves still works, and it never dies of its own policy.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 #![allow(unsafe_code)] // handing down descriptor 3
 
 mod files;
@@ -119,7 +120,8 @@ fn everything_it_serves_works_behind_the_walls() {
     c.lopen(&other, 2).unwrap();
     assert!(!c.lock(&other, LockKind::WRITE, range, b"").unwrap());
     assert_eq!(c.getlock(&other, LockKind::WRITE, range, b"").unwrap().0, LockKind::WRITE);
-    let valid = SetAttrMask::MODE | SetAttrMask::SIZE | SetAttrMask::MTIME | SetAttrMask::MTIME_SET | SetAttrMask::ATIME;
+    let valid =
+        SetAttrMask::MODE | SetAttrMask::SIZE | SetAttrMask::MTIME | SetAttrMask::MTIME_SET | SetAttrMask::ATIME;
     let mtime = Time { sec: 5, nsec: 6 };
     c.setattr(&f, &SetAttr { valid, mode: 0o600, size: 7, mtime, ..SetAttr::default() }).unwrap();
     if rustix::process::geteuid().is_root() {
@@ -179,11 +181,13 @@ fn everything_it_serves_works_behind_the_walls() {
     // stdio: pipes, a terminal, a regular file.
     let (r0, mut w0) = std::io::pipe().unwrap();
     let (mut r1, w1) = std::io::pipe().unwrap();
-    let regular: OwnedFd = std::fs::File::options().read(true).write(true).open(rw.join("p2")).or_else(|_| {
-        std::fs::File::options().read(true).write(true).create(true).truncate(false).open(rw.join("p2"))
-    })
-    .unwrap()
-    .into();
+    let regular: OwnedFd = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(rw.join("p2"))
+        .or_else(|_| std::fs::File::options().read(true).write(true).create(true).truncate(false).open(rw.join("p2")))
+        .unwrap()
+        .into();
     let add = |container: &str, tty, fds: &[&OwnedFd]| {
         let fds: Vec<_> = fds.iter().map(|f| f.as_fd()).collect();
         g.control.send(&ToGofer::AddStdio { container: container.into(), tty }, &fds).unwrap();
@@ -260,7 +264,10 @@ fn its_walls_are_seen_from_outside() {
     let dac_read_search = 1u64 << 2;
     for set in ["CapPrm:", "CapEff:", "CapBnd:", "CapInh:", "CapAmb:"] {
         let bits = u64::from_str_radix(&field(set), 16).unwrap();
-        assert!(set == "CapBnd:" && !rustix::process::geteuid().is_root() || bits & !dac_read_search == 0, "{set} {bits:x}");
+        assert!(
+            set == "CapBnd:" && !rustix::process::geteuid().is_root() || bits & !dac_read_search == 0,
+            "{set} {bits:x}"
+        );
     }
     let tasks = std::fs::read_dir(format!("/proc/{}/task", g.child.id())).unwrap();
     for task in tasks {

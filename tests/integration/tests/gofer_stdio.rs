@@ -1,4 +1,5 @@
 //! Stdio over 9P, through the whole service: orders on a control channel, files and stdio sockets.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod files;
 
@@ -41,7 +42,12 @@ impl Gofer {
         let (stdio, stdio_far) = Channel::pair().unwrap();
         let root = files::open_path(dir.path());
         let export = Export { name: "root".into(), read_only: false, kind: ExportKind::Directory };
-        let orders = GoferOrders { sandbox: "t".into(), exports: vec![export], log: LogSettings::default(), cache_size: 1 << 30 };
+        let orders = GoferOrders {
+            sandbox: "t".into(),
+            exports: vec![export],
+            log: LogSettings::default(),
+            cache_size: 1 << 30,
+        };
         control.send(&orders, &[files_far.as_fd(), stdio_far.as_fd(), window.fd(), root.as_fd()]).unwrap();
         drop((files_far, stdio_far));
         let (ready, _) = control.receive::<FromGofer>().unwrap().unwrap();

@@ -123,7 +123,7 @@ mod tests {
             let mut pushed = 0u64;
             let attr = Attr { size: 77, ..Attr::default() };
             loop {
-                let attr = if pushed % 2 == 0 { Some(attr) } else { None };
+                let attr = if pushed.is_multiple_of(2) { Some(attr) } else { None };
                 let qid = Qid { path: pushed, ..Qid::default() };
                 if !w.push(&DirEntry { qid, offset: pushed, kind: 4, name: b"\xff\n", attr }) {
                     break;

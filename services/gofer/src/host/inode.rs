@@ -134,6 +134,7 @@ impl Host {
             Some(p) if p.dir.key.0 != key.0 => is_barred(&handle)?,
             _ => false,
         };
+        let seen_at = place.clone();
         let inode = Arc::new(Inode {
             handle,
             key,
@@ -148,6 +149,9 @@ impl Host {
         match table.get(&key).and_then(Weak::upgrade) {
             Some(other) => {
                 drop(table);
+                if let Some(place) = seen_at {
+                    other.set_place(place);
+                }
                 Ok((other, attr))
             }
             None => {

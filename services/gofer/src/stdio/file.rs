@@ -2,7 +2,7 @@
 //!
 //! Pipes take RWF_NOWAIT, sockets MSG_DONTWAIT; both are exact. Regular files never wait. A terminal knows no way to ask
 //! for "now or not at all" but O_NONBLOCK, which is not ours to set: reading goes by poll(2) first (only another reader
-//! of the same terminal could get in between), writing by poll(2) and then on one of the runtime's few blocking threads,
+//! of the same terminal could get in between), writing by poll(2) and then on one of a few threads of its own ([`Writers`]),
 //! because a terminal that says "writable" may still have less room than asked. A supervisor that opens the terminal
 //! itself should open it O_NONBLOCK: then no thread is needed.
 
@@ -19,7 +19,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::CURRENT;
+use super::{CURRENT, Writers};
 
 /// Most bytes that a pipe takes without waiting once poll(2) says it is writable (PIPE_BUF).
 const PIPE_BUF: usize = 4096;
@@ -52,6 +52,7 @@ pub struct StdioFile {
     nonblocking: bool,
     /// None where the host cannot wait for it (regular files): always ready.
     waiter: Option<AsyncFd<Shared>>,
+    writers: Writers,
 }
 
 fn poll_now(fd: BorrowedFd<'_>, events: PollFlags) -> Result<bool, Errno> {
@@ -70,7 +71,7 @@ fn read(fd: BorrowedFd<'_>, to: &mut [u8], offset: u64, flags: ReadWriteFlags) -
 
 impl StdioFile {
     /// Takes a descriptor. Inside the runtime only.
-    pub fn new(fd: OwnedFd) -> Result<Self, Errno> {
+    pub fn new(fd: OwnedFd, writers: Writers) -> Result<Self, Errno> {
         let stat = rustix::fs::statx(&fd, "", AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE)?;
         let kind = match FileType::from_raw_mode(u32::from(stat.stx_mode)) {
             FileType::RegularFile => Kind::Regular,
@@ -95,12 +96,13 @@ impl StdioFile {
                 None => return Err(Errno::IO),
             },
         };
-        Ok(Self { fd, kind, nonblocking: flags.contains(OFlags::NONBLOCK), waiter })
+        Ok(Self { fd, kind, nonblocking: flags.contains(OFlags::NONBLOCK), waiter, writers })
     }
 
     /// Attributes.
     pub fn attr(&self) -> Result<Attr, Errno> {
-        let s = rustix::fs::statx(&self.fd, "", AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)?;
+        let s =
+            rustix::fs::statx(&self.fd, "", AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)?;
         let time = |t: rustix::fs::StatxTimestamp| Time { sec: t.tv_sec.cast_unsigned(), nsec: u64::from(t.tv_nsec) };
         Ok(Attr {
             valid: AttrMask::BASIC,
@@ -178,8 +180,7 @@ impl StdioFile {
             let result = if self.kind == Kind::Terminal && !self.nonblocking {
                 if poll_now(self.fd.as_fd(), PollFlags::OUT)? {
                     let (fd, data) = (self.fd.clone(), data.to_vec());
-                    let written = tokio::task::spawn_blocking(move || rustix::io::write(&*fd, &data)).await;
-                    written.map_err(|_| Errno::IO)?.map_err(Errno::from).map(|n| n as u32)
+                    self.writers.write(fd, data).await.map(|n| n as u32)
                 } else {
                     Err(Errno::AGAIN)
                 }
@@ -203,7 +204,9 @@ impl StdioFile {
             Ok(rustix::io::write(fd, data)? as u32)
         };
         let result = match self.kind {
-            Kind::Regular if offset != CURRENT => rustix::io::pwritev2(fd, &[IoSlice::new(data)], offset, ReadWriteFlags::empty()),
+            Kind::Regular if offset != CURRENT => {
+                rustix::io::pwritev2(fd, &[IoSlice::new(data)], offset, ReadWriteFlags::empty())
+            }
             Kind::Pipe if !self.nonblocking => {
                 match rustix::io::pwritev2(fd, &[IoSlice::new(data)], CURRENT, ReadWriteFlags::NOWAIT) {
                     Err(Host::OPNOTSUPP) => return polled(data.get(..PIPE_BUF).unwrap_or(data)),

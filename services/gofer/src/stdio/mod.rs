@@ -10,6 +10,7 @@
 
 mod file;
 mod session;
+mod writers;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ use cofferdam_ninep::Errno;
 
 pub use file::StdioFile;
 pub use session::serve;
+pub use writers::Writers;
 
 /// The offset that stands for a regular file's own position.
 pub const CURRENT: u64 = u64::MAX;
@@ -27,12 +29,18 @@ pub const CURRENT: u64 = u64::MAX;
 const MAX_CONTAINERS: usize = 4096;
 
 /// All stdio of a sandbox.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Stdios {
+    writers: Writers,
     all: Rc<RefCell<HashMap<String, Vec<Rc<StdioFile>>>>>,
 }
 
 impl Stdios {
+    /// None yet.
+    pub fn new(writers: Writers) -> Self {
+        Self { writers, all: Rc::default() }
+    }
+
     /// Takes a container's stdio: three descriptors, or with `tty` the terminal's one. Inside the runtime only.
     pub fn add(&self, container: &str, tty: bool, fds: Vec<OwnedFd>) -> Result<(), Errno> {
         if fds.len() != if tty { 1 } else { 3 } {
@@ -45,7 +53,10 @@ impl Stdios {
         if all.len() >= MAX_CONTAINERS {
             return Err(Errno::NFILE);
         }
-        let files = fds.into_iter().map(|fd| StdioFile::new(fd).map(Rc::new)).collect::<Result<_, _>>()?;
+        let files = fds
+            .into_iter()
+            .map(|fd| StdioFile::new(fd, self.writers.clone()).map(Rc::new))
+            .collect::<Result<_, _>>()?;
         all.insert(container.to_owned(), files);
         Ok(())
     }
