@@ -43,7 +43,7 @@ impl Anonymous {
 
     /// Its only directory.
     pub fn root(&self) -> Arc<Dentry> {
-        Dentry::root(AnonInode::new(self.dev, mode::DIRECTORY | 0o555, 0, 0, None))
+        Dentry::root(AnonInode::make(self.dev, mode::DIRECTORY | 0o555, 0, 0, None))
     }
 }
 
@@ -57,11 +57,11 @@ pub struct AnonInode {
 
 impl AnonInode {
     /// An inode of type and permissions `mode`.
-    pub fn new(dev: u64, mode: u32, uid: u32, gid: u32, reopen: Option<Reopen>) -> InodeRef {
+    pub fn make(dev: u64, mode: u32, uid: u32, gid: u32, reopen: Option<Reopen>) -> InodeRef {
         Self::device(dev, mode, (uid, gid), 0, reopen)
     }
 
-    /// As [`new`](Self::new), for a device file that shows the number `rdev` and opens itself.
+    /// As [`make`](Self::make), for a device file that shows the number `rdev` and opens itself.
     pub fn device(dev: u64, mode: u32, (uid, gid): (u32, u32), rdev: u64, reopen: Option<Reopen>) -> InodeRef {
         let t = file_time();
         let attr = Attr {

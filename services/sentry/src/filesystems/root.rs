@@ -12,7 +12,7 @@ use crate::kernel::Kernel;
 use crate::task::Creds;
 use crate::task::creds::ALL_CAPABILITIES;
 use crate::vfs::dentry::Dentry;
-use crate::vfs::inode::{FileSystem, FileType, Inode, InodeRef, NewNode, makedev, mode};
+use crate::vfs::inode::{FileSystem, FileType, InodeRef, NewNode, makedev, mode};
 use crate::vfs::mount::{Mount, MountFlags, PathRef};
 use crate::vfs::walk::walk;
 use crate::vfs::{Caller, FsContext, ops};

@@ -337,7 +337,7 @@ pub fn stdio_files(hub: &Arc<StdioHub>, container: &str, uid: u32, gid: u32) -> 
         let reopen = Box::new(move |_: &crate::vfs::Caller<'_>, _: OpenHow| -> Result<Box<dyn FileOps>, Errno> {
             Ok(Box::new(StdioFile(again.clone())))
         });
-        let inode = AnonInode::new(Family::Pipe.dev(), bits, uid, gid, Some(reopen));
+        let inode = AnonInode::make(Family::Pipe.dev(), bits, uid, gid, Some(reopen));
         let ino = inode.attr()?.ino;
         let name = match stream.kind {
             FileType::Fifo => format!("pipe:[{ino}]"),
