@@ -114,19 +114,23 @@ fn run(channel: &Arc<Channel>) -> Result<(), Failure> {
     kernel.log(format!("Linux version {} ({})", syscalls::system::RELEASE, syscalls::system::VERSION));
     kernel.log(format!("Cofferdam {}: platform {platform_name}, {why}", env!("CARGO_PKG_VERSION")));
 
-    let mut keep = vec![channel_fd(channel), files_socket.as_raw_fd(), stdio_socket.as_raw_fd()];
+    // The sockets are looked at before the walls go up: afterwards nothing asks about sockets any more.
+    let kept = [files_socket.as_raw_fd(), stdio_socket.as_raw_fd()];
+    let (files_wire, stdio_wire) = (Wire::new(files_socket)?, Wire::new(stdio_socket)?);
+    let mut keep = vec![channel_fd(channel), kept[0], kept[1]];
     keep.extend(platform.descriptors());
     keep.extend([kernel.cache.window().fd().as_raw_fd(), kernel.memory.window().fd().as_raw_fd()]);
     let policy = format!("sentry-{platform_name}");
     // Stubs are made readable by the Sentry's being their like: same uid, no capability; it is itself not dumpable.
     let walls = Walls { policy: &policy, keep: &keep, capabilities: &[], landlock: None, dumpable: false };
+    syscalls::sched::cpus();
     let raised = walls.raise()?;
     phase("walls");
     tracing::info!(?raised, platform_name, "walls are up");
 
     let cache_window = kernel.cache.window().clone();
-    let files = Client::connect(Wire::new(files_socket)?, Some(cache_window))?;
-    let stdio = StdioHub::new(Client::connect(Wire::new(stdio_socket)?, None)?)?;
+    let files = Client::connect(files_wire, Some(cache_window))?;
+    let stdio = StdioHub::new(Client::connect(stdio_wire, None)?)?;
     let timers = kernel.timers.clone();
     std::thread::Builder::new().name("timers".into()).stack_size(128 << 10).spawn(move || timers.run())?;
     let serving = platform.clone();

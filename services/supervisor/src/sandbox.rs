@@ -450,9 +450,10 @@ impl Sandbox {
 
     /// Notes the process that stands in for its init.
     pub fn stand_in(&self, pid: i32) -> Result<(), Refused> {
-        if self.state.borrow().status == Status::Stopped || self.kept.replace(true) {
+        if self.state.borrow().status == Status::Stopped || self.state.borrow().pid != 0 {
             return Err(Refused::new(FailureKind::WrongState, "container has its stand-in or has stopped"));
         }
+        self.kept.set(true);
         self.state.borrow_mut().pid = pid;
         self.save();
         Ok(())

@@ -14,7 +14,7 @@ const CGROUP2_MAGIC: u64 = 0x6367_7270;
 
 /// Processors that tasks may run on.
 pub fn processors() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    crate::syscalls::sched::cpus()
 }
 
 fn cpu_list() -> String {

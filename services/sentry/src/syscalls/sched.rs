@@ -23,9 +23,10 @@ fn exists(task: &Task, pid: i32) -> Result<Arc<Task>, Errno> {
     found.ok_or(Errno::ESRCH)
 }
 
-/// Number of processors the container sees.
+/// Number of processors the container sees. First asked for before the walls go up (it reads the host's cgroup files).
 pub fn cpus() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    static CPUS: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    *CPUS.get_or_init(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
 }
 
 fn sched_getaffinity(task: &Arc<Task>, pid: i32, len: usize, to: UserPtr<u8>) -> SysResult {
