@@ -12,7 +12,9 @@ use cofferdam_ninep::client::Client;
 
 use crate::errno::Errno;
 use crate::filesystems::root::build_root;
-use crate::filesystems::stdio::{StdioHub, stdio_files};
+use crate::filesystems::stdio::{StdioHub, stdio_files, terminal_files};
+use crate::ipc::termios::WinSize;
+use crate::ipc::tty::{self, Tty};
 use crate::kernel::Kernel;
 use crate::memory::AddressSpace;
 use crate::signal::{Actions, SigInfo, code, send, sig};
@@ -32,15 +34,12 @@ pub struct Sandbox {
     container: Mutex<Option<Made>>,
 }
 
-/// The container's terminal.
-struct Terminal;
-
 /// A container that has been made.
 struct Made {
     id: String,
     task: Arc<Task>,
     spec: Container,
-    terminal: Option<Arc<Terminal>>,
+    terminal: Option<Arc<Tty>>,
     started: bool,
 }
 
@@ -59,6 +58,13 @@ impl Failure {
 impl Sandbox {
     /// A sandbox with no container yet.
     pub fn new(kernel: Arc<Kernel>, files: Client, stdio: Arc<StdioHub>, channel: Arc<Channel>) -> Arc<Self> {
+        let weak = Arc::downgrade(&kernel);
+        let hang_up = move |sid| {
+            if let Some(kernel) = weak.upgrade() {
+                tty::session_ended(&kernel, sid);
+            }
+        };
+        kernel.session_end.set(Box::new(hang_up)).ok();
         Arc::new(Self { kernel, files, stdio, channel, container: Mutex::new(None) })
     }
 
@@ -170,13 +176,19 @@ impl Sandbox {
         Ok(task)
     }
 
-    fn give_stdio(&self, task: &Arc<Task>, spec: &Container) -> Result<Option<Arc<Terminal>>, Failure> {
+    fn give_stdio(&self, task: &Arc<Task>, spec: &Container) -> Result<Option<Arc<Tty>>, Failure> {
         let host = |e: Errno| Failure::new(FailureKind::Host, format!("standard streams: {e}"));
-        if spec.terminal {
-            return Err(Failure::new(FailureKind::Invalid, "a terminal of its own is not built yet"));
-        }
-        let files = stdio_files(&self.stdio, &spec.id, spec.uid, spec.gid).map_err(host)?;
-        let terminal = None;
+        let (files, terminal) = if spec.terminal {
+            let owner = (spec.uid, spec.gid);
+            let (files, tty) = terminal_files(&self.kernel, &self.stdio, &spec.id, &task.fs(), owner).map_err(host)?;
+            tty.make_controlling(task, false).map_err(host)?;
+            if let Some((rows, cols)) = spec.console_size {
+                tty.set_size(WinSize { rows, cols, x: 0, y: 0 });
+            }
+            (files, Some(tty))
+        } else {
+            (stdio_files(&self.stdio, &spec.id, spec.uid, spec.gid).map_err(host)?, None)
+        };
         let table = task.files();
         for (fd, file) in files.into_iter().enumerate() {
             let fd = i32::try_from(fd).unwrap_or(0);
@@ -196,7 +208,10 @@ impl Sandbox {
         let shown = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
         if let Err(e) = vfs::chdir(&task, &spec.cwd) {
             let kind = if e == Errno::EACCES { FailureKind::Permission } else { FailureKind::Invalid };
-            return Err(Failure::new(kind, format!("chdir to cwd ({:?}) set in config.json failed: {e}", shown(&spec.cwd))));
+            return Err(Failure::new(
+                kind,
+                format!("chdir to cwd ({:?}) set in config.json failed: {e}", shown(&spec.cwd)),
+            ));
         }
         let name = spec.args.first().cloned().unwrap_or_default();
         let (path, file) = find_program(&task, &name, &spec.env).map_err(|e| {
@@ -205,9 +220,10 @@ impl Sandbox {
                 Errno::ENOENT | Errno::ENOTDIR if !name.contains(&b'/') => {
                     Failure::new(FailureKind::NotFound, format!("exec: {shown:?}: executable file not found in $PATH"))
                 }
-                Errno::ENOENT | Errno::ENOTDIR => {
-                    Failure::new(FailureKind::NotFound, format!("exec: {shown:?}: stat {shown}: no such file or directory"))
-                }
+                Errno::ENOENT | Errno::ENOTDIR => Failure::new(
+                    FailureKind::NotFound,
+                    format!("exec: {shown:?}: stat {shown}: no such file or directory"),
+                ),
                 Errno::EACCES => Failure::new(FailureKind::Permission, format!("exec: {shown:?}: permission denied")),
                 e => Failure::new(FailureKind::Invalid, format!("exec: {shown:?}: {e}")),
             }
@@ -273,7 +289,9 @@ impl Sandbox {
     fn resize(&self, id: &str, rows: u16, cols: u16) -> Result<FromSentry, Failure> {
         let mut slot = self.container.lock();
         let made = Self::find(&mut slot, id)?;
-        let _ = (&made.terminal, rows, cols);
+        if let Some(tty) = &made.terminal {
+            tty.set_size(WinSize { rows, cols, x: 0, y: 0 });
+        }
         Ok(FromSentry::Done)
     }
 

@@ -14,7 +14,7 @@ use crate::vfs::inode::{
 use crate::vfs::mount::{Mount, MountFlags, PathRef};
 
 /// Opens an anonymous object again, through `/proc/PID/fd/N`.
-pub type Reopen = Box<dyn Fn(OpenHow) -> Result<Box<dyn FileOps>, Errno> + Send + Sync>;
+pub type Reopen = Box<dyn Fn(&Caller<'_>, OpenHow) -> Result<Box<dyn FileOps>, Errno> + Send + Sync>;
 
 /// The file system that anonymous inodes belong to.
 pub struct Anonymous {
@@ -43,7 +43,7 @@ impl Anonymous {
 
     /// Its only directory.
     pub fn root(&self) -> Arc<Dentry> {
-        Dentry::root(AnonInode::new(self.dev, mode::DIRECTORY | 0o555, 0, 0, None))
+        Dentry::root(AnonInode::make(self.dev, mode::DIRECTORY | 0o555, 0, 0, None))
     }
 }
 
@@ -57,7 +57,12 @@ pub struct AnonInode {
 
 impl AnonInode {
     /// An inode of type and permissions `mode`.
-    pub fn new(dev: u64, mode: u32, uid: u32, gid: u32, reopen: Option<Reopen>) -> InodeRef {
+    pub fn make(dev: u64, mode: u32, uid: u32, gid: u32, reopen: Option<Reopen>) -> InodeRef {
+        Self::device(dev, mode, (uid, gid), 0, reopen)
+    }
+
+    /// As [`make`](Self::make), for a device file that shows the number `rdev` and opens itself.
+    pub fn device(dev: u64, mode: u32, (uid, gid): (u32, u32), rdev: u64, reopen: Option<Reopen>) -> InodeRef {
         let t = file_time();
         let attr = Attr {
             dev,
@@ -66,6 +71,7 @@ impl AnonInode {
             nlink: 1,
             uid,
             gid,
+            rdev,
             block_size: 4096,
             atime: t,
             mtime: t,
@@ -112,9 +118,9 @@ impl Inode for AnonInode {
     fn entries(&self, _caller: &Caller<'_>) -> Result<Vec<DirEntry>, Errno> {
         if self.kind == FileType::Directory { Ok(Vec::new()) } else { Err(Errno::ENOTDIR) }
     }
-    fn open(self: Arc<Self>, _caller: &Caller<'_>, how: OpenHow) -> Result<Box<dyn FileOps>, Errno> {
+    fn open(self: Arc<Self>, caller: &Caller<'_>, how: OpenHow) -> Result<Box<dyn FileOps>, Errno> {
         match &self.reopen {
-            Some(f) => f(how),
+            Some(f) => f(caller, how),
             None if self.kind == FileType::Directory => Ok(Box::new(DirectoryFile)),
             None => Err(Errno::ENXIO),
         }

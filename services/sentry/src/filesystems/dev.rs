@@ -4,7 +4,9 @@ use std::any::Any;
 use std::sync::Arc;
 
 use crate::errno::Errno;
-use crate::filesystems::content::{Content, Mapped, Quota};
+use crate::filesystems::content::{Content, FILE_MAX, Mapped, Quota};
+use crate::ipc::tty::PTS_MAJOR;
+use crate::ipc::tty_file::TtyFile;
 use crate::memory::object::Object;
 use crate::memory::store::Store;
 use crate::uio::{Sink, Source};
@@ -15,17 +17,18 @@ use crate::vfs::inode::{InodeRef, OpenHow, next_ino};
 /// Major number of the memory devices.
 pub const MEM_MAJOR: u32 = 1;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 enum Memory {
     Null,
-    Zero,
+    /// With the store that mappings of it take pages from.
+    Zero(Option<Arc<Store>>),
     Full,
     Random,
 }
 
 /// Opens a character device.
 pub fn open_char(
-    _caller: &Caller<'_>,
+    caller: &Caller<'_>,
     _inode: &InodeRef,
     major: u32,
     minor: u32,
@@ -33,9 +36,15 @@ pub fn open_char(
 ) -> Result<Box<dyn FileOps>, Errno> {
     let device = match (major, minor) {
         (MEM_MAJOR, 3) => Memory::Null,
-        (MEM_MAJOR, 5) => Memory::Zero,
+        (MEM_MAJOR, 5) => Memory::Zero(caller.task.map(|t| t.kernel().memory.clone())),
         (MEM_MAJOR, 7) => Memory::Full,
         (MEM_MAJOR, 8 | 9) => Memory::Random,
+        (5, 0) => {
+            let sid = caller.task.map_or(0, |t| crate::ipc::tty::place_of(t).0);
+            return TtyFile::open(crate::ipc::tty::of_session(sid).ok_or(Errno::ENXIO)?, false);
+        }
+        (5, 2) => return crate::filesystems::devpts::open_master(caller),
+        (PTS_MAJOR, n) => return TtyFile::open(crate::ipc::tty::by_number(n).ok_or(Errno::EIO)?, false),
         _ => return Err(Errno::ENXIO),
     };
     Ok(Box::new(device))
@@ -55,7 +64,7 @@ impl FileOps for Memory {
         while to.room() > 0 {
             match self {
                 Memory::Null => return Ok(0),
-                Memory::Zero | Memory::Full => {}
+                Memory::Zero(_) | Memory::Full => {}
                 Memory::Random => getrandom::fill(&mut chunk).map_err(|_| Errno::EIO)?,
             }
             let want = to.room().min(CHUNK);
@@ -83,11 +92,19 @@ impl FileOps for Memory {
     fn seek(&self, _file: &File, _offset: u64, _whence: Whence) -> Result<u64, Errno> {
         Ok(0)
     }
+
+    fn memory_object(&self, _file: &File, _shared: bool, _write: bool) -> Result<Object, Errno> {
+        match self {
+            Memory::Zero(Some(store)) => zero_object(store),
+            _ => Err(Errno::ENODEV),
+        }
+    }
 }
 
-/// Fresh zeroed shared memory: what a shared mapping of `/dev/zero`, or an anonymous one, shows.
-pub fn zero_object(store: &Arc<Store>, size: u64) -> Result<Object, Errno> {
+/// Fresh zeroed memory: what a mapping of `/dev/zero` shows. As large as a file may be; only touched pages cost.
+fn zero_object(store: &Arc<Store>) -> Result<Object, Errno> {
     let content = Content::new(store.clone(), Quota::new(u64::MAX >> 1));
-    content.truncate(size)?;
-    Ok(Arc::new(Mapped { content, identity: (crate::filesystems::anon::Family::Memory.dev(), next_ino()), path: None }))
+    content.truncate(FILE_MAX)?;
+    let identity = (crate::filesystems::anon::Family::Memory.dev(), next_ino());
+    Ok(Arc::new(Mapped { content, identity, path: None }))
 }

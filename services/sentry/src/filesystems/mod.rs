@@ -13,6 +13,3 @@ pub mod special;
 pub mod stdio;
 pub mod sys;
 pub mod tree;
-
-pub use root::build_root;
-pub use stdio::stdio_files;

@@ -119,11 +119,6 @@ impl Layout {
         (64 - (offset / FIRST).leading_zeros()) as usize
     }
 
-    /// The store.
-    pub fn store(&self) -> &Arc<Store> {
-        &self.store
-    }
-
     /// The piece of `[offset, offset + len)` that starts at `offset` and lies in one block: its place (`None` if the
     /// block is not there) and length.
     pub fn find(&self, offset: u64, len: u64) -> (Option<u64>, u64) {

@@ -12,7 +12,7 @@ use crate::kernel::Kernel;
 use crate::task::Creds;
 use crate::task::creds::ALL_CAPABILITIES;
 use crate::vfs::dentry::Dentry;
-use crate::vfs::inode::{FileSystem, FileType, Inode, InodeRef, NewNode, makedev, mode};
+use crate::vfs::inode::{FileSystem, FileType, InodeRef, NewNode, makedev, mode};
 use crate::vfs::mount::{Mount, MountFlags, PathRef};
 use crate::vfs::walk::walk;
 use crate::vfs::{Caller, FsContext, ops};
@@ -80,7 +80,8 @@ pub fn devtmpfs(kernel: &Arc<Kernel>) -> Result<(Arc<Tree>, Arc<Dentry>), Errno>
     Ok((fs, root))
 }
 
-type Made = (Arc<dyn FileSystem>, Arc<Dentry>);
+/// A file system that was made, and its root.
+pub type Made = (Arc<dyn FileSystem>, Arc<Dentry>);
 
 fn make(kernel: &Arc<Kernel>, files: &Client, source: &MountSource) -> Result<Made, Errno> {
     Ok(match source {

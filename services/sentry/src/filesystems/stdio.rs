@@ -6,7 +6,7 @@
 
 use std::any::Any;
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, PoisonError};
+use std::sync::{Arc, Condvar, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use cofferdam_ninep::client::{Client, Fid};
@@ -88,9 +88,13 @@ impl StdioHub {
             kind: FileType::of(attr.mode),
             state: Mutex::default(),
             queue: WaitQueue::new(),
+            feed: OnceLock::new(),
         }))
     }
 }
+
+/// Takes input as it comes, `None` at its end; answers whether it wants more.
+pub type Feed = Box<dyn Fn(Option<Vec<u8>>) -> bool + Send + Sync>;
 
 #[derive(Default)]
 struct State {
@@ -113,9 +117,29 @@ pub struct Stream {
     state: Mutex<State>,
     /// Woken when there is input or room.
     pub queue: WaitQueue,
+    feed: OnceLock<Feed>,
 }
 
 impl Stream {
+    /// Has all input given to `feed` as it comes, instead of waiting to be taken.
+    pub fn feed(self: &Arc<Self>, feed: Feed) {
+        self.feed.set(feed).ok();
+        self.ask();
+    }
+
+    fn fed(self: &Arc<Self>) -> bool {
+        let Some(feed) = self.feed.get() else { return false };
+        let data = {
+            let mut s = self.state.lock();
+            let over = s.end || s.in_error.is_some();
+            if over && s.input.is_empty() { None } else { Some(s.input.drain(..).collect()) }
+        };
+        if feed(data) {
+            self.ask();
+        }
+        true
+    }
+
     /// Asks the Gofer for input unless that was done, or there is some.
     pub fn ask(self: &Arc<Self>) {
         {
@@ -135,7 +159,9 @@ impl Stream {
                 Err(e) => s.in_error = Some(errno(e)),
             }
             drop(s);
-            me.queue.wake(PollMask::READ);
+            if !me.fed() {
+                me.queue.wake(PollMask::READ);
+            }
             run_woken();
         });
         if let Err(e) = self.hub.client.submit_read(&self.fid, CURRENT, READ_CHUNK, callback) {
@@ -308,9 +334,10 @@ pub fn stdio_files(hub: &Arc<StdioHub>, container: &str, uid: u32, gid: u32) -> 
             k => k.bits() | 0o600,
         };
         let again = stream.clone();
-        let reopen =
-            Box::new(move |_: OpenHow| -> Result<Box<dyn FileOps>, Errno> { Ok(Box::new(StdioFile(again.clone()))) });
-        let inode = AnonInode::new(Family::Pipe.dev(), bits, uid, gid, Some(reopen));
+        let reopen = Box::new(move |_: &crate::vfs::Caller<'_>, _: OpenHow| -> Result<Box<dyn FileOps>, Errno> {
+            Ok(Box::new(StdioFile(again.clone())))
+        });
+        let inode = AnonInode::make(Family::Pipe.dev(), bits, uid, gid, Some(reopen));
         let ino = inode.attr()?.ino;
         let name = match stream.kind {
             FileType::Fifo => format!("pipe:[{ino}]"),
@@ -320,4 +347,30 @@ pub fn stdio_files(hub: &Arc<StdioHub>, container: &str, uid: u32, gid: u32) -> 
         Ok(File::new(Family::Pipe.place(inode, name.as_bytes()), Box::new(StdioFile(stream)), open_flags))
     };
     Ok([open("0", flags::RDONLY)?, open("1", flags::WRONLY)?, open("2", flags::WRONLY)?])
+}
+
+/// A container's own terminal: the host's at the other end, our line discipline between. Its three files, and the
+/// terminal for window sizes. `fs`: where `/dev/pts` may be mounted.
+pub fn terminal_files(
+    kernel: &Arc<crate::kernel::Kernel>,
+    hub: &Arc<StdioHub>,
+    container: &str,
+    fs: &Arc<crate::vfs::FsContext>,
+    (uid, gid): (u32, u32),
+) -> Result<([Arc<File>; 3], Arc<crate::ipc::tty::Tty>), Errno> {
+    use crate::filesystems::devpts;
+    let stream = hub.attach(container, "tty")?;
+    let tty = crate::ipc::tty::Tty::new(kernel, Some(stream))?;
+    let node = devpts::make_node(&tty, uid, gid);
+    let path = format!("/dev/pts/{}", tty.number);
+    let caller = crate::vfs::Caller::kernel(fs.clone(), crate::task::Creds::root(crate::task::creds::ALL_CAPABILITIES));
+    let found = crate::vfs::walk::walk(&caller, fs.root(), path.as_bytes(), true).ok();
+    let place = found
+        .filter(|p| Arc::ptr_eq(p.dentry.inode(), &node))
+        .unwrap_or_else(|| Family::Inode.place(node, path.as_bytes()));
+    let open = || -> Result<Arc<File>, Errno> {
+        let ops = crate::ipc::tty_file::TtyFile::open(tty.clone(), false)?;
+        Ok(File::new(place.clone(), ops, flags::RDWR))
+    };
+    Ok(([open()?, open()?, open()?], tty))
 }

@@ -54,8 +54,11 @@ pub struct Tree {
     names: Mutex<()>,
 }
 
+/// Own names of a directory.
+type Names = BTreeMap<Box<[u8]>, Name>;
+
 enum Body {
-    Directory(Mutex<BTreeMap<Box<[u8]>, Name>>),
+    Directory(Mutex<Names>),
     /// `None` while the bytes are the lower inode's.
     Regular(Mutex<Option<Arc<Content>>>),
     Link(Vec<u8>),
@@ -281,7 +284,7 @@ impl Node {
         })
     }
 
-    fn names(&self) -> Result<&Mutex<BTreeMap<Box<[u8]>, Name>>, Errno> {
+    fn names(&self) -> Result<&Mutex<Names>, Errno> {
         match &self.body {
             Body::Directory(names) => Ok(names),
             _ => Err(Errno::ENOTDIR),

@@ -89,7 +89,7 @@ pub fn create() -> Arc<File> {
         ready: Mutex::default(),
         queue: WaitQueue::new(),
     });
-    let inode = AnonInode::new(Family::Inode.dev(), 0o600, 0, 0, None);
+    let inode = AnonInode::make(Family::Inode.dev(), 0o600, 0, 0, None);
     let place = Family::Inode.place(inode, b"anon_inode:[eventpoll]");
     File::new(place, Box::new(EpollFile(epoll)), flags::RDWR)
 }

@@ -23,7 +23,7 @@ struct EventFd {
 pub fn eventfd(initial: u32, options: i32) -> Arc<File> {
     let ops =
         EventFd { count: Mutex::new(u64::from(initial)), semaphore: options & SEMAPHORE != 0, queue: WaitQueue::new() };
-    let inode = AnonInode::new(Family::Inode.dev(), 0o600, 0, 0, None);
+    let inode = AnonInode::make(Family::Inode.dev(), 0o600, 0, 0, None);
     let open = flags::RDWR | (options & flags::NONBLOCK);
     File::new(Family::Inode.place(inode, b"anon_inode:[eventfd]"), Box::new(ops), open)
 }

@@ -4,16 +4,27 @@ pub mod epoll;
 pub mod eventfd;
 pub mod futex;
 pub mod pipe;
+pub mod termios;
 pub mod tty;
+pub mod tty_file;
 pub mod unix;
 
 /// `FIONREAD`: bytes that can be read.
 pub const FIONREAD: u32 = 0x541b;
 
-/// A file was opened without `O_NOCTTY`: a terminal may become the controlling one of a session leader without any.
+/// A file was opened: a terminal becomes the controlling one of a session leader without any, unless `O_NOCTTY`.
 pub fn terminal_opened(
-    _task: &std::sync::Arc<crate::task::Task>,
-    _file: &std::sync::Arc<crate::vfs::File>,
-    _open_flags: i32,
+    task: &std::sync::Arc<crate::task::Task>,
+    file: &std::sync::Arc<crate::vfs::File>,
+    open_flags: i32,
 ) {
+    if open_flags & crate::vfs::file::flags::NOCTTY != 0 {
+        return;
+    }
+    if let Some(t) = file.ops_as::<tty_file::TtyFile>()
+        && !t.master
+    {
+        // Whoever may not have it simply has not got it.
+        t.tty.make_controlling(task, false).ok();
+    }
 }

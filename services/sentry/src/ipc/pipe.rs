@@ -92,10 +92,10 @@ impl Drop for PipeEnd {
 pub fn pipe(creds: &Creds, open_flags: i32) -> (Arc<File>, Arc<File>) {
     let pipe = Pipe::new();
     let again = Arc::downgrade(&pipe);
-    let reopen = Box::new(move |how: OpenHow| -> Result<Box<dyn FileOps>, Errno> {
+    let reopen = Box::new(move |_: &crate::vfs::Caller<'_>, how: OpenHow| -> Result<Box<dyn FileOps>, Errno> {
         Ok(again.upgrade().ok_or(Errno::ENXIO)?.end(how, false))
     });
-    let inode = AnonInode::new(Family::Pipe.dev(), mode::FIFO | 0o600, creds.fsuid, creds.fsgid, Some(reopen));
+    let inode = AnonInode::make(Family::Pipe.dev(), mode::FIFO | 0o600, creds.fsuid, creds.fsgid, Some(reopen));
     let name = format!("pipe:[{}]", inode.attr().map(|a| a.ino).unwrap_or(0));
     let end = |write: bool| {
         let how = OpenHow { flags: open_flags, read: !write, write };

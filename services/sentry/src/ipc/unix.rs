@@ -125,7 +125,7 @@ impl Socket {
 
     /// An open file for it.
     pub fn file(self: &Arc<Self>, creds: &Creds, nonblocking: bool) -> Arc<File> {
-        let inode = AnonInode::new(Family::Socket.dev(), mode::SOCKET | 0o777, creds.fsuid, creds.fsgid, None);
+        let inode = AnonInode::make(Family::Socket.dev(), mode::SOCKET | 0o777, creds.fsuid, creds.fsgid, None);
         let name = format!("socket:[{}]", inode.attr().map(|a| a.ino).unwrap_or(0));
         let f = flags::RDWR | if nonblocking { flags::NONBLOCK } else { 0 };
         File::new(Family::Socket.place(inode, name.as_bytes()), Box::new(SocketFile(self.clone())), f)

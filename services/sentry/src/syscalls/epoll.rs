@@ -95,7 +95,7 @@ fn wait(
     let epoll = instance(task, epfd)?;
     let swapped = mask.map(|m| task.swap_signal_mask(m));
     let queue = epoll.queue().clone();
-    let mut step = move |task: &Arc<Task>, cause: Cause| -> Option<Result<i64, Errno>> {
+    let step = move |task: &Arc<Task>, cause: Cause| -> Option<Result<i64, Errno>> {
         let got = epoll.take(max);
         let result = if !got.is_empty() {
             let out: Vec<Event> =

@@ -1,6 +1,6 @@
 //! The families of calls about files.
 
-use super::{Entry, attr, dir, epoll, fd, lock, open, pipe, poll, read_write, socket, stat};
+use super::{Entry, attr, dir, epoll, fd, ioctl, lock, mount, open, pipe, poll, read_write, socket, stat, sync, xattr};
 
 /// Their tables.
 pub fn families() -> Vec<(&'static str, &'static [Entry])> {
@@ -16,5 +16,9 @@ pub fn families() -> Vec<(&'static str, &'static [Entry])> {
         ("waiting for files", poll::TABLE),
         ("epoll and eventfd", epoll::TABLE),
         ("sockets", socket::TABLE),
+        ("device requests", ioctl::TABLE),
+        ("extended attributes", xattr::TABLE),
+        ("writing back", sync::TABLE),
+        ("mounts", mount::TABLE),
     ]
 }

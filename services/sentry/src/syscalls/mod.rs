@@ -20,8 +20,10 @@ pub mod fd;
 pub mod files;
 pub mod futex;
 pub mod identity;
+pub mod ioctl;
 pub mod lock;
 pub mod memory;
+pub mod mount;
 pub mod names;
 pub mod open;
 pub mod pipe;
@@ -32,8 +34,10 @@ pub mod sched;
 pub mod signal;
 pub mod socket;
 pub mod stat;
+pub mod sync;
 pub mod system;
 pub mod time;
+pub mod xattr;
 
 pub use args::{Fd, FromArg, UserPtr, UserStr};
 

@@ -88,6 +88,15 @@ pub fn vector(task: &Arc<Task>, vecs: UserPtr<RawVec>, count: usize) -> Result<V
 }
 
 fn do_read(task: &Arc<Task>, file: &Arc<File>, vecs: Vec<IoVec>, at: Option<u64>) -> SysResult {
+    if let (Some(ns), Some(queue), false) = (file.ops().read_timeout(), file.ops().queue(), file.nonblocking()) {
+        let (queue, file) = (queue.clone(), file.clone());
+        let deadline = crate::time::Deadline::after(ns);
+        let step = move |task: &Arc<Task>| match file.read(Some(task), &mut Sink::user(task, vecs.clone())) {
+            Err(Errno::EAGAIN) if deadline.passed() => Ok(0),
+            r => r.map(|n| n as i64),
+        };
+        return crate::syscalls::blocking::until_ready(task, &queue, PollMask::READ, Some(deadline), step);
+    }
     on_file(task, file, PollMask::READ, move |task, file| {
         let mut sink = Sink::user(task, vecs.clone());
         let n = match at {

@@ -95,10 +95,13 @@ impl Children {
     }
 }
 
+/// Directory and name.
+type Place = (Option<Arc<Dentry>>, Arc<[u8]>);
+
 /// A name of an inode, in its place in the tree.
 pub struct Dentry {
     inode: InodeRef,
-    place: RwLock<(Option<Arc<Dentry>>, Arc<[u8]>)>,
+    place: RwLock<Place>,
     children: RwLock<Children>,
     /// Held while names in this directory are changed, so that file system and dentries change together.
     pub modify: Mutex<()>,
@@ -305,13 +308,5 @@ impl Dentry {
             }
         }
         place(a, to, new_name);
-    }
-
-    /// Puts a name that a directory listing reported into the tree without asking the file system again.
-    pub fn known_child(&self, name: &[u8]) -> Option<Arc<Dentry>> {
-        match self.children.read().map.get(name) {
-            Some(Child::Known(d)) => d.upgrade(),
-            _ => None,
-        }
     }
 }

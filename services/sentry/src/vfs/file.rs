@@ -32,7 +32,6 @@ pub mod flags {
     pub const TRUNC: i32 = 0o1000;
     pub const APPEND: i32 = 0o2000;
     pub const NONBLOCK: i32 = 0o4000;
-    pub const DSYNC: i32 = 0o10000;
     pub const ASYNC: i32 = 0o20000;
     pub const DIRECT: i32 = 0o40000;
     pub const LARGEFILE: i32 = 0o100000;
@@ -95,6 +94,11 @@ pub trait FileOps: Send + Sync + 'static {
 
     /// The queue that is woken when events come; `None` if they are always there.
     fn queue(&self) -> Option<&WaitQueue> {
+        None
+    }
+
+    /// How long a read waits before it answers 0, nanoseconds (terminals with `VTIME`).
+    fn read_timeout(&self) -> Option<i64> {
         None
     }
 
@@ -170,12 +174,21 @@ pub struct File {
     read: bool,
     write: bool,
     path_only: bool,
-    counted_writer: bool,
+    claim: Claim,
     flags: AtomicI32,
     position: Mutex<u64>,
     listing: Mutex<Option<Arc<Vec<DirEntry>>>>,
     /// Who gets SIGIO.
     pub owner: Mutex<Owner>,
+}
+
+/// What an open file means to others who open the same file.
+enum Claim {
+    None,
+    /// It is counted as a writer.
+    Writer,
+    /// It forbids writers.
+    Program,
 }
 
 struct PathOnly;
@@ -191,8 +204,10 @@ impl FileOps for PathOnly {
 
 impl Drop for File {
     fn drop(&mut self) {
-        if self.counted_writer {
-            self.inode().common().end_write();
+        match self.claim {
+            Claim::None => {}
+            Claim::Writer => self.inode().common().end_write(),
+            Claim::Program => self.inode().common().allow_write(),
         }
         if let Some(locks) = self.inode().common().locks.get() {
             locks.release_file(self.id);
@@ -203,15 +218,20 @@ impl Drop for File {
 impl File {
     /// An open file. `open_flags` are those of `open(2)`; creation flags are dropped.
     pub fn new(path: PathRef, ops: Box<dyn FileOps>, open_flags: i32) -> Arc<Self> {
-        Self::make(path, ops, open_flags, false)
+        Self::make(path, ops, open_flags, Claim::None)
     }
 
     /// As [`new`](Self::new), for a regular file whose writers are counted (`Common::begin_write` was called).
     pub fn counted(path: PathRef, ops: Box<dyn FileOps>, open_flags: i32) -> Arc<Self> {
-        Self::make(path, ops, open_flags, true)
+        Self::make(path, ops, open_flags, Claim::Writer)
     }
 
-    fn make(path: PathRef, ops: Box<dyn FileOps>, open_flags: i32, counted_writer: bool) -> Arc<Self> {
+    /// A program being loaded: nobody may write it (`Common::deny_write` was called) while this is open.
+    pub fn program(path: PathRef, ops: Box<dyn FileOps>) -> Arc<Self> {
+        Self::make(path, ops, flags::RDONLY, Claim::Program)
+    }
+
+    fn make(path: PathRef, ops: Box<dyn FileOps>, open_flags: i32, claim: Claim) -> Arc<Self> {
         let how = access_mode(open_flags);
         let kept = open_flags & !(flags::CREAT | flags::EXCL | flags::NOCTTY | flags::TRUNC | flags::CLOEXEC);
         Arc::new(Self {
@@ -221,7 +241,7 @@ impl File {
             read: how.read,
             write: how.write,
             path_only: open_flags & flags::PATH != 0,
-            counted_writer,
+            claim,
             flags: AtomicI32::new(kept),
             position: Mutex::new(0),
             listing: Mutex::new(None),
@@ -231,7 +251,12 @@ impl File {
 
     /// An `O_PATH` file: a place in the tree and nothing else.
     pub fn path_only(path: PathRef, open_flags: i32) -> Arc<Self> {
-        Self::make(path, Box::new(PathOnly), open_flags & (flags::PATH | flags::DIRECTORY | flags::NOFOLLOW), false)
+        Self::make(
+            path,
+            Box::new(PathOnly),
+            open_flags & (flags::PATH | flags::DIRECTORY | flags::NOFOLLOW),
+            Claim::None,
+        )
     }
 
     /// Where it was opened.

@@ -26,7 +26,6 @@ pub use caller::Caller;
 pub use context::FsContext;
 pub use fd::FdTable;
 pub use file::File;
-pub use mount::PathRef;
 
 use crate::errno::Errno;
 use crate::syscalls::Fd;

@@ -249,11 +249,6 @@ impl MountNamespace {
         (copy, map)
     }
 
-    /// The mount at the top.
-    pub fn root(&self) -> Arc<Mount> {
-        self.root.read().clone()
-    }
-
     /// What is to be seen at a place: the root of what is mounted there, or the place itself.
     pub fn cross(&self, mut at: PathRef) -> PathRef {
         while at.dentry.mounted.load(Ordering::Acquire) > 0 {

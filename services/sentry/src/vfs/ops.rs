@@ -211,9 +211,9 @@ pub fn open_program(caller: &Caller<'_>, at: PathRef) -> Result<Arc<File>, Errno
         return Err(Errno::EACCES);
     }
     access::check(&caller.creds, &**inode, EXEC)?;
-    let how = access_mode(flags::RDONLY);
-    let ops = inode.clone().open(caller, how)?;
-    Ok(File::new(at, ops, flags::RDONLY))
+    let ops = inode.clone().open(caller, access_mode(flags::RDONLY))?;
+    inode.common().deny_write()?;
+    Ok(File::program(at, ops))
 }
 
 /// Makes a directory.
@@ -426,7 +426,8 @@ pub fn chown(caller: &Caller<'_>, at: &PathRef, uid: Option<u32>, gid: Option<u3
     let owner = attr.uid == creds.fsuid;
     let may_user = uid.is_none_or(|u| owner && u == attr.uid);
     let may_group = gid.is_none_or(|g| owner && (g == attr.gid || creds.in_group(g)));
-    if !creds.capable(cap::CHOWN) && !(may_user && may_group) {
+    let allowed = may_user && may_group;
+    if !allowed && !creds.capable(cap::CHOWN) {
         return Err(Errno::EPERM);
     }
     let mut set = SetAttr { uid, gid, ..SetAttr::default() };

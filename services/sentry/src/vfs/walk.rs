@@ -230,7 +230,7 @@ impl<'c, 'p> Walk<'c, 'p> {
     }
 
     /// Walks up to, not into, the last component.
-    fn to_last(&mut self) -> Result<(Piece, bool), Errno> {
+    fn up_to_last(&mut self) -> Result<(Piece, bool), Errno> {
         loop {
             let Some((piece, last, slash)) = self.next() else { return Ok((Piece::Dot, true)) };
             self.check_directory()?;
@@ -258,7 +258,7 @@ impl<'c, 'p> Walk<'c, 'p> {
     }
 
     fn parent_step(&mut self) -> Result<Parent, Errno> {
-        let (piece, slash) = self.to_last()?;
+        let (piece, slash) = self.up_to_last()?;
         let last = match piece {
             Piece::Dot => Last::Dot,
             Piece::DotDot => Last::DotDot,
@@ -276,7 +276,7 @@ impl<'c, 'p> Walk<'c, 'p> {
     /// The object itself. A link in the last component is followed if `follow`, or if slashes come after it.
     pub fn target(mut self, follow: bool) -> Result<PathRef, Errno> {
         loop {
-            let (piece, slash) = self.to_last()?;
+            let (piece, slash) = self.up_to_last()?;
             match piece {
                 Piece::Dot => {}
                 Piece::DotDot => self.up()?,
