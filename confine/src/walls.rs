@@ -54,6 +54,9 @@ impl Walls<'_> {
         // rustix asks the kernel for the auxiliary vector and the vDSO the first time it needs them: now, not behind the
         // filter.
         let _ = (rustix::param::page_size(), rustix::time::clock_gettime(rustix::time::ClockId::Monotonic));
+        // With the ninth arena, glibc's malloc would open a file below /sys to count the processors: have it never ask.
+        // SAFETY: mallopt with scalars only, while there is one thread.
+        unsafe { libc::mallopt(libc::M_ARENA_MAX, 4) };
         let empty_root = spawn::born_in_namespaces();
         if empty_root {
             root::empty()?;
