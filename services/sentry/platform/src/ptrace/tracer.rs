@@ -105,8 +105,7 @@ impl<'a> Tracer<'a> {
         }
         let process = Arc::new(Process { id: AtomicI32::new(tid), doomed: AtomicBool::new(false) });
         let thread = Arc::new(Thread { shared: platform.shared.clone(), tid, process, guest: Mutex::new(None) });
-        let template =
-            Live { thread, stop: Stop::Trap, regs, start: None, leaving: false, fault: (0, 0, 0) };
+        let template = Live { thread, stop: Stop::Trap, regs, start: None, leaving: false, fault: (0, 0, 0) };
         Ok(Self { platform, threads: Threads::new(), pending: VecDeque::new(), syscall_at, template })
     }
 
@@ -295,7 +294,8 @@ impl<'a> Tracer<'a> {
                     let r = &live.regs;
                     // Only what changes the caller's own memory map or registers: mprotect, munmap, madvise, arch_prctl.
                     let words = [u64::from(nr), r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9];
-                    let result = if matches!(nr, 10 | 11 | 28 | 158) { self.inject(live, &words) } else { Ok((EPERM, 0)) };
+                    let result =
+                        if matches!(nr, 10 | 11 | 28 | 158) { self.inject(live, &words) } else { Ok((EPERM, 0)) };
                     let Ok((result, _)) = result else { return live.stop = Stop::Running };
                     live.regs.rax = result as u64;
                     return self.resume(live);
@@ -403,8 +403,7 @@ impl<'a> Tracer<'a> {
     fn inject(&mut self, live: &mut Live, words: &[u64; 7]) -> Result<(i64, i32), Gone> {
         let tid = live.thread.tid;
         let [rax, rdi, rsi, rdx, r10, r8, r9] = *words;
-        let regs =
-            Regs { rax, rdi, rsi, rdx, r10, r8, r9, rip: self.syscall_at, eflags: 0x202, ..live.regs };
+        let regs = Regs { rax, rdi, rsi, rdx, r10, r8, r9, rip: self.syscall_at, eflags: 0x202, ..live.regs };
         let mut child = 0;
         loop {
             tracee::set_registers(tid, &regs);
@@ -419,7 +418,10 @@ impl<'a> Tracer<'a> {
                     } else if entered {
                         break;
                     }
-                } else if matches!(status >> 16, libc::PTRACE_EVENT_CLONE | libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK) {
+                } else if matches!(
+                    status >> 16,
+                    libc::PTRACE_EVENT_CLONE | libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK
+                ) {
                     child = tracee::event_message(tid);
                 }
             }
