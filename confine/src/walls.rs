@@ -51,6 +51,10 @@ impl Walls<'_> {
         if unsafe { libc::unshare(libc::CLONE_THREAD) } != 0 {
             return Err(ConfineError::Threads);
         }
+        // glibc's allocator counts processors in /sys before it makes a third arena: give it the number instead. Fewer
+        // arenas also keep the service small.
+        // SAFETY: mallopt sets a number of the allocator's; there is one thread.
+        unsafe { libc::mallopt(libc::M_ARENA_MAX, 2) };
         // rustix asks the kernel for the auxiliary vector and the vDSO the first time it needs them: now, not behind the
         // filter.
         let _ = (rustix::param::page_size(), rustix::time::clock_gettime(rustix::time::ClockId::Monotonic));
