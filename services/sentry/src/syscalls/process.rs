@@ -522,6 +522,11 @@ fn restart_syscall(task: &Arc<Task>) -> SysResult {
     }
 }
 
+fn rseq(_: &Arc<Task>) -> SysResult {
+    // Restartable sequences belong to the kernel that preempts: the host's, which does not know the container's.
+    Err(Errno::ENOSYS)
+}
+
 fn unshare(task: &Arc<Task>, flags: u64) -> SysResult {
     if flags & flag::NAMESPACES != 0 {
         return Err(Errno::EPERM);
@@ -585,5 +590,6 @@ pub const TABLE: &[Entry] = &[
     entry!(272, "unshare", Partial, "files, fs; no namespaces (EPERM)", unshare(u64)),
     entry!(302, "prlimit64", Full, "", prlimit64(i32, u32, UserPtr<RLimit>, UserPtr<RLimit>)),
     entry!(322, "execveat", Full, "", execveat(Fd, UserStr, UserPtr<u64>, UserPtr<u64>, i32)),
+    entry!(334, "rseq", Refused, "ENOSYS; libc does without", rseq()),
     entry!(435, "clone3", Partial, "as clone; no set_tid", clone3(UserPtr<u8>, usize)),
 ];

@@ -239,8 +239,10 @@ impl Task {
                 let mut state = self.state.lock();
                 let (at, times) = state.retries;
                 state.retries = if at == address { (address, times + 1) } else { (address, 0) };
-                if state.retries.1 < 1000 {
+                if state.retries.1 < 100_000 {
                     drop(state);
+                    // The thread whose orders mend it needs a processor.
+                    std::thread::yield_now();
                     return self.to_user(frame, None);
                 }
                 drop(state);
