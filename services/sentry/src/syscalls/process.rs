@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use cofferdam_platform::Order;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{Entry, Fd, Outcome, SysResult, UserPtr, UserStr, done, value};
@@ -14,7 +13,7 @@ use crate::task::clone::{CloneRequest, flag};
 use crate::task::creds::cap;
 use crate::task::exec::ExecRequest;
 use crate::task::exit::{self, Change, WaitFor, wait_flag};
-use crate::task::group::{Group, INFINITY, LIMITS, Limit, rlimit};
+use crate::task::group::{Group, LIMITS, Limit, rlimit};
 use crate::task::{Special, Task};
 use crate::time::Timeval;
 use crate::wait::{Cause, PollMask, Wait};
@@ -547,14 +546,6 @@ fn unshare(task: &Arc<Task>, flags: u64) -> SysResult {
     }
     done()
 }
-
-/// Makes a `SetFs` order for platforms that cannot pass `arch_prctl` through.
-pub fn set_fs_order(base: u64) -> Order {
-    Order::SetFs(base)
-}
-
-/// No limit, for callers that print limits.
-pub const UNLIMITED: u64 = INFINITY;
 
 /// The process calls.
 pub const TABLE: &[Entry] = &[

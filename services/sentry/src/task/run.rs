@@ -226,7 +226,11 @@ impl Task {
         frame: &mut dyn Frame,
     ) -> Answer {
         if crate::syscalls::strace() {
-            tracing::debug!("{} fault {signal} at {address:#x} error {error} trap {number} ip {:#x}", self.tid(), frame.registers().rip);
+            tracing::debug!(
+                "{} fault {signal} at {address:#x} error {error} trap {number} ip {:#x}",
+                self.tid(),
+                frame.registers().rip
+            );
         }
         // Trap 14: a page fault; everything else is the container's own business.
         if number != 14 || !matches!(signal, sig::SEGV | sig::BUS) {
