@@ -31,7 +31,7 @@ use cofferdam_confine::Walls;
 use cofferdam_control::Channel;
 use cofferdam_control::sentry::{FromSentry, PlatformChoice, SentryOrders};
 use cofferdam_ninep::client::Client;
-use cofferdam_platform::{Platform, Setup, notify};
+use cofferdam_platform::{Platform, Setup, notify, ptrace};
 use cofferdam_shm::Window;
 use cofferdam_transport::Channel as Wire;
 
@@ -74,10 +74,13 @@ fn main() -> ExitCode {
 fn choose(wanted: PlatformChoice) -> Result<(&'static str, String), Failure> {
     match wanted {
         PlatformChoice::Notify => notify::probe().map(|()| ("notify", "asked for".into())).map_err(Into::into),
-        PlatformChoice::Ptrace => Err("platform ptrace is not built yet".into()),
+        PlatformChoice::Ptrace => ptrace::probe().map(|()| ("ptrace", "asked for".into())).map_err(Into::into),
         PlatformChoice::Auto => match notify::probe() {
             Ok(()) => Ok(("notify", "the host has seccomp user notification".into())),
-            Err(why) => Err(why.into()),
+            Err(why) => match ptrace::probe() {
+                Ok(()) => Ok(("ptrace", format!("notify cannot run here: {why}"))),
+                Err(no) => Err(format!("no platform can run here: notify: {why}; ptrace: {no}").into()),
+            },
         },
     }
 }
@@ -105,7 +108,10 @@ fn run(channel: &Arc<Channel>) -> Result<(), Failure> {
 
     let starter_filter = cofferdam_confine::policy::named("stub").map(words).unwrap_or_default();
     let setup = Setup { windows, starter_filter, after: wait::run_woken };
-    let platform: Arc<dyn Platform> = Arc::new(notify::Notify::start(setup)?);
+    let platform: Arc<dyn Platform> = match platform_name {
+        "ptrace" => Arc::new(ptrace::Ptrace::start(setup)?),
+        _ => Arc::new(notify::Notify::start(setup)?),
+    };
     phase("stub starter and template");
 
     let kernel = Kernel::new(cache, memory);

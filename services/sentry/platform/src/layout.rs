@@ -55,7 +55,7 @@ pub const BOOT_LISTENER: u64 = BOOT;
 pub const BOOT_TEMPLATE: u64 = BOOT + 8;
 /// u64: address of the vDSO.
 pub const BOOT_VDSO: u64 = BOOT + 16;
-/// u64: 1 for notify (the template installs the filter), 2 for ptrace (the template stops itself).
+/// u64: 1 for notify (the template installs the filter), 2 for ptrace (the template sleeps until it is traced).
 pub const BOOT_MODE: u64 = BOOT + 24;
 /// u64: number of instructions of the starter's own filter, 0 for none; they follow at BOOT_STARTER_FILTER + 8.
 pub const BOOT_STARTER_FILTER: u64 = BOOT + 32;

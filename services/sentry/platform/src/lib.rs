@@ -258,6 +258,7 @@ mod frame;
 mod host;
 pub mod layout;
 pub mod notify;
+pub mod ptrace;
 mod slots;
 mod starter;
 

@@ -251,7 +251,7 @@ unsafe fn starter_loop() -> ! {
     }
 }
 
-/// The template: filter, listener, first report.
+/// The template: filter, listener, first report; under ptrace it only sleeps until it is traced.
 // SAFETY: called once, in the template, by main.
 unsafe fn template_main(mode: u64) -> ! {
     // SAFETY: as in main.
@@ -279,9 +279,10 @@ unsafe fn template_main(mode: u64) -> ! {
             }
         } else {
             boot(BOOT_LISTENER).write_volatile(1);
-            // Wait to be traced: SIGSTOP to itself.
-            let me = sys(39, 0, 0, 0, 0, 0, 0);
-            sys(62, me as u64, 19, 0, 0, 0, 0);
+            // Wait to be traced: asleep in pause(2), which the tracer finds it in and takes over from there.
+            loop {
+                sys(34, 0, 0, 0, 0, 0, 0);
+            }
         }
         template_start(SLOTS)
     }

@@ -24,7 +24,7 @@ use crate::{
     Registers, Setup, Trap, host,
 };
 
-mod filter;
+pub(crate) mod filter;
 
 /// Serving threads that may exist at once.
 const MAX_WORKERS: usize = 64;
@@ -685,7 +685,7 @@ impl Thread {
 }
 
 /// The host call of an order, with a zero last word. `None` for one that would reach outside the container's memory.
-fn raw(order: &Order) -> Option<[u64; 8]> {
+pub(crate) fn raw(order: &Order) -> Option<[u64; 8]> {
     let within = |address: u64, len: u64| {
         (address >= GUEST_BOTTOM && address.checked_add(len)? <= GUEST_TOP && address.is_multiple_of(4096))
             .then_some(())

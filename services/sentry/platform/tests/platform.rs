@@ -1,4 +1,4 @@
-//! The platform alone, with a kernel of a few lines behind it: calls, orders, faults, threads and processes.
+//! Each platform alone, the same cases on all, with a kernel of a few lines behind it: calls, orders, faults, threads and processes.
 #![allow(missing_docs, unsafe_code, clippy::undocumented_unsafe_blocks)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test helpers outside #[test] functions")]
 
@@ -8,10 +8,42 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cofferdam_platform::notify::Notify;
+use cofferdam_platform::ptrace::Ptrace;
 use cofferdam_platform::*;
 use cofferdam_shm::Window;
 
 const CODE: u64 = 0x40_0000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Which {
+    Notify,
+    Ptrace,
+}
+
+/// A module a platform with a test a case.
+macro_rules! on_each_platform {
+    ($($case:ident),* $(,)?) => {
+        mod on_notify {
+            $(#[test] fn $case() { super::$case(super::Which::Notify) })*
+        }
+        mod on_ptrace {
+            $(#[test] fn $case() { super::$case(super::Which::Ptrace) })*
+        }
+    };
+}
+
+on_each_platform! {
+    a_call_is_answered_and_its_result_seen,
+    a_fault_is_reported_and_a_window_page_mapped,
+    fork_makes_a_second_process_and_calls_that_need_registers_trap,
+    a_thread_runs_on_its_own_stack,
+    an_order_that_nobody_gave_is_refused_though_the_stubs_own_text_makes_it,
+    an_interrupt_stops_a_thread_that_makes_no_call,
+    a_process_killed_from_outside_is_lost,
+    a_call_passed_through_takes_effect,
+    extended_state_can_be_read_and_set,
+    a_parked_call_is_answered_by_another_thread,
+}
 
 /// Runs `code` in one process; calls go to `on_call`.
 struct Guest {
@@ -35,6 +67,32 @@ impl GuestThread for Guest {
     fn call(self: Arc<Self>, call: Call) -> Answer {
         match call.number {
             39 => Answer::Return(4242),
+            // Interrupts the caller a little later.
+            500 => {
+                let host = self.host.lock().unwrap().clone().unwrap();
+                std::thread::spawn(move || {
+                    std::thread::sleep(Duration::from_millis(100));
+                    host.interrupt();
+                });
+                Answer::Return(0)
+            }
+            // Kills the caller as somebody else would.
+            501 => {
+                let tid = self.host.lock().unwrap().clone().unwrap().tid();
+                assert_eq!(unsafe { libc::kill(tid, libc::SIGKILL) }, 0);
+                Answer::Park
+            }
+            158 => Answer::PassThrough,
+            // Looked at in a trap.
+            502 => Answer::ReturnThenTrap(5),
+            503 => {
+                let host = self.host.lock().unwrap().clone().unwrap();
+                std::thread::spawn(move || {
+                    std::thread::sleep(Duration::from_millis(50));
+                    host.answer(Answer::Return(91));
+                });
+                Answer::Park
+            }
             // "exit": reports its argument.
             60 => {
                 self.say(format!("exit {}", call.args[0]));
@@ -102,6 +160,13 @@ impl GuestThread for Guest {
                     populate: false,
                 }])
             }
+            Trap::Interrupt if frame.registers().rax == 5 => {
+                let mut state = frame.extended_state();
+                self.say(format!("xmm0 {:?} of {}", &state[160..164], if state.len() >= 580 { "many" } else { "few" }));
+                state[160..164].copy_from_slice(&[9, 0, 0, 0]);
+                frame.set_extended_state(Some(&state));
+                Answer::Resume
+            }
             t => {
                 self.say(format!("{t:?}"));
                 Answer::Exit
@@ -118,7 +183,7 @@ fn nothing() {}
 
 /// Runs the code in a sandbox process that is process 1 of a pid namespace, as a Sentry is: its stubs die with it.
 /// The events up to `until`, and what the code left at offset 0x5001 of window 1.
-fn run(code: &[u8], until: &str) -> (Vec<String>, u8) {
+fn run(which: Which, code: &[u8], until: &str) -> (Vec<String>, u8) {
     let mut pipe = [0; 2];
     let parent = unsafe {
         assert_eq!(libc::pipe(pipe.as_mut_ptr()), 0);
@@ -128,7 +193,7 @@ fn run(code: &[u8], until: &str) -> (Vec<String>, u8) {
         libc::fork()
     };
     if parent == 0 {
-        let (seen, byte) = run_here(code, until);
+        let (seen, byte) = run_here(which, code, until);
         let mut said = seen.join("\n").into_bytes();
         said.extend([b'\n', byte]);
         unsafe {
@@ -155,11 +220,15 @@ fn run(code: &[u8], until: &str) -> (Vec<String>, u8) {
     (text.lines().map(str::to_owned).collect(), byte)
 }
 
-fn run_here(code: &[u8], until: &str) -> (Vec<String>, u8) {
+fn run_here(which: Which, code: &[u8], until: &str) -> (Vec<String>, u8) {
     let windows: Vec<Window> = (0..2).map(|_| Window::create("w", 1 << 30).unwrap()).collect();
     windows[1].write(0x5000, &[9]).unwrap();
     let fds: Vec<OwnedFd> = windows.iter().map(|w| w.fd().try_clone_to_owned().unwrap()).collect();
-    let platform = Arc::new(Notify::start(Setup { windows: fds, starter_filter: vec![], after: nothing }).unwrap());
+    let setup = Setup { windows: fds, starter_filter: vec![], after: nothing };
+    let platform: Arc<dyn Platform> = match which {
+        Which::Notify => Arc::new(Notify::start(setup).unwrap()),
+        Which::Ptrace => Arc::new(Ptrace::start(setup).unwrap()),
+    };
     assert!(platform.vdso().1 >= 4096);
     let (tx, rx) = channel();
     platform.new_process(Arc::new(Guest {
@@ -198,33 +267,29 @@ fn exit_with_eax() -> Vec<u8> {
     asm(&[&[0x89, 0xc7], &mov_eax(60), SYSCALL])
 }
 
-#[test]
-fn a_call_is_answered_and_its_result_seen() {
+fn a_call_is_answered_and_its_result_seen(which: Which) {
     let code = asm(&[&mov_eax(39), SYSCALL, &exit_with_eax()]);
-    assert_eq!(run(&code, "exit 4242").0, ["exit 4242"]);
+    assert_eq!(run(which, &code, "exit 4242").0, ["exit 4242"]);
 }
 
-#[test]
-fn a_fault_is_reported_and_a_window_page_mapped() {
+fn a_fault_is_reported_and_a_window_page_mapped(which: Which) {
     // mov rbx, 0x10000000; movzx eax, byte [rbx]; mov byte [rbx+1], 3; exit(eax)
     let code =
         asm(&[&[0x48, 0xc7, 0xc3, 0, 0, 0, 0x10], &[0x0f, 0xb6, 0x03], &[0xc6, 0x43, 0x01, 3], &exit_with_eax()]);
-    let (seen, w) = run(&code, "exit 9");
+    let (seen, w) = run(which, &code, "exit 9");
     assert_eq!(seen, ["fault 11 at 0x10000000 error 4", "ordered 0", "exit 9"], "{seen:?}");
     assert_eq!(w, 3);
 }
 
-#[test]
-fn fork_makes_a_second_process_and_calls_that_need_registers_trap() {
+fn fork_makes_a_second_process_and_calls_that_need_registers_trap(which: Which) {
     // fork; exit(eax): the child exits 0, the parent 77.
     let code = asm(&[&mov_eax(57), SYSCALL, &exit_with_eax()]);
-    let (mut seen, _) = run(&code, "exit 77");
+    let (mut seen, _) = run(which, &code, "exit 77");
     seen.sort();
     assert!(seen.contains(&"exit 77".into()) && seen.contains(&"ordered 0".into()), "{seen:?}");
 }
 
-#[test]
-fn a_thread_runs_on_its_own_stack() {
+fn a_thread_runs_on_its_own_stack(which: Which) {
     // mov esi, CODE+0x2000; clone; test eax,eax; jnz parent; child: mov eax, esp; exit. parent: spin
     let code = asm(&[
         &[0xbe, 0, 0x20, 0x40, 0],
@@ -235,12 +300,11 @@ fn a_thread_runs_on_its_own_stack() {
         &exit_with_eax(),
         &[0xeb, 0xfe],
     ]);
-    let (seen, _) = run(&code, &format!("exit {}", CODE + 0x2000));
+    let (seen, _) = run(which, &code, &format!("exit {}", CODE + 0x2000));
     assert!(seen.contains(&format!("exit {}", CODE + 0x2000)), "{seen:?}");
 }
 
-#[test]
-fn an_order_that_nobody_gave_is_refused_though_the_stubs_own_text_makes_it() {
+fn an_order_that_nobody_gave_is_refused_though_the_stubs_own_text_makes_it(which: Which) {
     // Jump to the stub's own `syscall` of the order loop with mmap in the registers: find it by its bytes.
     let stub = std::fs::read(concat!(env!("OUT_DIR_STUB"))).unwrap();
     let at = stub.windows(5).position(|w| w == [0x0f, 0x05, 0x48, 0x85, 0xed]).unwrap() as u64;
@@ -263,7 +327,56 @@ fn an_order_that_nobody_gave_is_refused_though_the_stubs_own_text_makes_it() {
         &mov_eax(9),
         &[0xc3], // ret -> target
     ]);
+    if which == Which::Ptrace {
+        // A call like any other: the kernel answers it, and its report too. The host carries out neither.
+        let (seen, _) = run(which, &code, "call 1879048193");
+        assert_eq!(seen, ["call 1879048193"], "{seen:?}");
+        return;
+    }
     // The stub then reports DONE with a frame outside its slot: the process is ended, nothing was mapped.
-    let (seen, _) = run(&code, "lost 9");
+    let (seen, _) = run(which, &code, "lost 9");
     assert_eq!(seen, ["lost 9"], "{seen:?}");
+}
+
+fn an_interrupt_stops_a_thread_that_makes_no_call(which: Which) {
+    let code = asm(&[&mov_eax(500), SYSCALL, &[0xeb, 0xfe]]);
+    assert_eq!(run(which, &code, "Interrupt").0, ["Interrupt"]);
+}
+
+fn a_process_killed_from_outside_is_lost(which: Which) {
+    let code = asm(&[&mov_eax(501), SYSCALL, &[0xeb, 0xfe]]);
+    assert_eq!(run(which, &code, "lost 9").0, ["lost 9"]);
+}
+
+fn a_call_passed_through_takes_effect(which: Which) {
+    // arch_prctl(ARCH_SET_FS, CODE + 0x40); exit(fs:[0]), which is the word 55 there.
+    let mut code = asm(&[
+        &[0xbf, 0x02, 0x10, 0, 0],
+        &[0xbe, 0x40, 0, 0x40, 0],
+        &mov_eax(158),
+        SYSCALL,
+        &[0x64, 0x8b, 0x04, 0x25, 0, 0, 0, 0],
+        &exit_with_eax(),
+    ]);
+    code.resize(0x40, 0x90);
+    code.extend([55, 0, 0, 0]);
+    assert_eq!(run(which, &code, "exit 55").0, ["exit 55"]);
+}
+
+fn extended_state_can_be_read_and_set(which: Which) {
+    // mov ecx, 7; movd xmm0, ecx; call 502 (sets xmm0 to 9 in a trap); movd eax, xmm0; exit(eax)
+    let code = asm(&[
+        &[0xb9, 7, 0, 0, 0],
+        &[0x66, 0x0f, 0x6e, 0xc1],
+        &mov_eax(502),
+        SYSCALL,
+        &[0x66, 0x0f, 0x7e, 0xc0],
+        &exit_with_eax(),
+    ]);
+    assert_eq!(run(which, &code, "exit 9").0, ["xmm0 [7, 0, 0, 0] of many", "exit 9"]);
+}
+
+fn a_parked_call_is_answered_by_another_thread(which: Which) {
+    let code = asm(&[&mov_eax(503), SYSCALL, &exit_with_eax()]);
+    assert_eq!(run(which, &code, "exit 91").0, ["exit 91"]);
 }
