@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PACKAGES := gcc libc6-dev procps python3-minimal
 
-.PHONY: build run test need
+.PHONY: build run test bench need
 
 need:
 	@command -v cargo >/dev/null || { echo "missing: cargo 1.95 or newer (https://rustup.rs)"; exit 1; }
@@ -22,3 +22,7 @@ test:
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo build --workspace --bins
 	cargo test --workspace
+
+bench: build
+	command -v runsc >/dev/null || apt-get install -y --no-install-recommends runsc
+	target/release/cofferdam-bench
