@@ -1,5 +1,7 @@
 //! The connection to the supervisor, and starting one.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -17,6 +19,9 @@ use crate::failure::Failure;
 #[derive(Debug)]
 pub struct Connection {
     channel: Channel,
+    /// Ends of containers that were told between a request and its answer: a program that ends at once does so before
+    /// the answer to its start.
+    early: RefCell<VecDeque<Response>>,
 }
 
 /// The root directory: as asked, or the default of this user.
@@ -60,7 +65,7 @@ impl Connection {
             Err(Errno::NOENT | Errno::CONNREFUSED) => return Ok(None),
             Err(e) => return Err(at(e)),
         }
-        let connection = Self { channel: Channel::new(socket) };
+        let connection = Self { channel: Channel::new(socket), early: RefCell::default() };
         match connection.next() {
             Ok(Response::Done) => Ok(Some(connection)),
             Ok(_) => Err(Failure::Supervisor("greets strangely".into())),
@@ -81,6 +86,9 @@ impl Connection {
 
     /// The next answer if it is here already.
     pub fn try_next(&self) -> Result<Option<Response>, Failure> {
+        if let Some(ended) = self.early.borrow_mut().pop_front() {
+            return Ok(Some(ended));
+        }
         match self.channel.try_receive::<Response>() {
             Ok(got) => Ok(got.map(|got| got.message)),
             Err(e) => Err(Failure::Supervisor(e.to_string())),
@@ -99,6 +107,7 @@ impl Connection {
             match self.next() {
                 Ok(Response::Failed { kind, message }) => return Err(Failure::Refused { kind, message }),
                 Ok(Response::Trace(phases)) => *trace = phases,
+                Ok(ended @ Response::Exited { .. }) => self.early.borrow_mut().push_back(ended),
                 Ok(answer) => return Ok(answer),
                 Err(e) => return Err(Failure::Supervisor(e.to_string())),
             }

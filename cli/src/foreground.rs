@@ -39,7 +39,7 @@ pub fn stay(
                 _ => {}
             }
         }
-        while let Some(signal) = signals.next() {
+        while let Some(signal) = signals.pending() {
             pass_on(connection, id, signal.number, raw)?;
         }
         let mut fds =

@@ -51,7 +51,7 @@ impl Signals {
     }
 
     /// The next pending signal, if there is one.
-    pub fn next(&mut self) -> Option<Signal> {
+    pub fn pending(&mut self) -> Option<Signal> {
         let mut info = [0u8; size_of::<libc::signalfd_siginfo>()];
         match self.fd.read(&mut info) {
             Ok(n) if n == info.len() => {

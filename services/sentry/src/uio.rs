@@ -70,11 +70,6 @@ impl<'a> Sink<'a> {
         self.left
     }
 
-    /// Bytes put so far.
-    pub fn done(&self) -> usize {
-        self.done
-    }
-
     /// Puts as much of `data` as fits; how much that was. EFAULT only if not a byte could be written.
     pub fn put(&mut self, data: &[u8]) -> Result<usize, Errno> {
         let mut put = 0;
@@ -161,11 +156,6 @@ impl<'a> Source<'a> {
     /// Bytes not yet taken.
     pub fn left(&self) -> usize {
         self.left
-    }
-
-    /// Bytes taken so far.
-    pub fn done(&self) -> usize {
-        self.done
     }
 
     /// Fills as much of `to` as there is; how much that was. EFAULT only if not a byte could be read.

@@ -124,11 +124,6 @@ impl WaitQueue {
             w.target.wake(PollMask::empty());
         }
     }
-
-    /// Whether nobody waits.
-    pub fn is_empty(&self) -> bool {
-        self.0.lock().is_empty()
-    }
 }
 
 /// A place in a wait queue; dropping it leaves the queue.

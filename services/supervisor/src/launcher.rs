@@ -102,7 +102,7 @@ pub fn serve(channel: Channel) -> Result<(), String> {
             Err(e) => return Err(format!("poll: {e}")),
         }
         let asked = fds.first().is_some_and(|f| !f.revents().is_empty());
-        while signals.next().is_some() {}
+        while signals.pending().is_some() {}
         launcher.reap().map_err(|e| e.to_string())?;
         if asked {
             match launcher.channel.receive::<ToLauncher>() {

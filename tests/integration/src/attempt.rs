@@ -11,6 +11,8 @@ pub enum Argument {
     Bytes(Vec<u8>),
     /// The address of that many zero bytes.
     Zeros(u32),
+    /// The address of an `iovec` that names that many bytes of the hostile program's own.
+    Vector(u32),
 }
 
 /// What the hostile program is told over its descriptor 3.

@@ -1,6 +1,8 @@
 //! Supervisor and command line with doubles in place of Sentry and Gofer: commands and their statuses, bad input, and
 //! the death of every part at every step. Whatever happens, nothing may be left behind.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test helpers outside #[test] functions")]
+
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};

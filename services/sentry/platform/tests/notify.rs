@@ -1,5 +1,6 @@
 //! The platform alone, with a kernel of a few lines behind it: calls, orders, faults, threads and processes.
 #![allow(missing_docs, unsafe_code, clippy::undocumented_unsafe_blocks)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test helpers outside #[test] functions")]
 
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Sender, channel};

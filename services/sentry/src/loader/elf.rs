@@ -251,7 +251,7 @@ pub fn load(task: &Arc<Task>, file: &Arc<File>) -> Result<Image, Errno> {
     let mut zero = Vec::new();
     let mut m = Mapper { tid: task.tid(), mm: &mm, orders: &mut orders, zero: &mut zero };
 
-    let stack_len = limit.min(MAX_STACK).max(256 << 10) & !(PAGE - 1);
+    let stack_len = limit.clamp(256 << 10, MAX_STACK) & !(PAGE - 1);
     let mut r = m.request(stack_top - stack_len, stack_len, READ | WRITE | exec_stack);
     r.grows_down = true;
     r.name = "[stack]";

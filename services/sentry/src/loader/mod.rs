@@ -64,8 +64,11 @@ pub(crate) fn read_at(file: &File, at: u64, len: usize) -> Result<Vec<u8>, Errno
     Ok(out)
 }
 
-/// The interpreter and its optional argument of a `#!` line.
-pub fn parse_script(head: &[u8]) -> Result<Option<(Vec<u8>, Option<Vec<u8>>)>, Errno> {
+/// A `#!` line: the interpreter and its optional argument.
+pub type Script = (Vec<u8>, Option<Vec<u8>>);
+
+/// Takes a `#!` line apart; `None` if the file does not begin with one.
+pub fn parse_script(head: &[u8]) -> Result<Option<Script>, Errno> {
     let Some(line) = head.strip_prefix(b"#!") else { return Ok(None) };
     let end = line.iter().position(|b| *b == b'\n');
     let blank = |b: &u8| matches!(b, b' ' | b'\t');

@@ -122,7 +122,7 @@ impl Task {
         let xstate = f.extended_state();
         let x_at = sp.checked_sub(xstate.len() as u64).ok_or(Errno::EFAULT)? & !63;
         let at = (x_at.checked_sub(FRAME_LEN).ok_or(Errno::EFAULT)? & !15).checked_sub(8).ok_or(Errno::EFAULT)?;
-        if on_alt && at < alt.sp || entered_alt && at < alt.sp {
+        if (on_alt || entered_alt) && at < alt.sp {
             return Err(Errno::EFAULT);
         }
         let old_mask = state.saved_mask.take().unwrap_or(self.mask.load(Ordering::SeqCst));

@@ -13,7 +13,7 @@ pub const MAX: i32 = 64;
 /// First real-time signal.
 pub const RT_MIN: i32 = 32;
 
-#[allow(missing_docs)]
+#[allow(missing_docs, dead_code, reason = "the ABI's table, given whole")]
 pub mod sig {
     pub const HUP: i32 = 1;
     pub const INT: i32 = 2;
@@ -89,7 +89,7 @@ pub const SIG_DFL: u64 = 0;
 /// `SIG_IGN`.
 pub const SIG_IGN: u64 = 1;
 
-#[allow(missing_docs)]
+#[allow(missing_docs, dead_code, reason = "the ABI's table, given whole")]
 pub mod sa {
     pub const NOCLDSTOP: u64 = 1;
     pub const NOCLDWAIT: u64 = 2;
@@ -195,7 +195,7 @@ pub fn default_of(signal: i32) -> Default_ {
     }
 }
 
-#[allow(missing_docs)]
+#[allow(missing_docs, dead_code, reason = "the ABI's table, given whole")]
 pub mod code {
     pub const USER: i32 = 0;
     pub const KERNEL: i32 = 0x80;
@@ -242,8 +242,8 @@ impl SigInfo {
         s
     }
 
-    /// With a value: `sigqueue`, timers, message queues.
-    #[must_use]
+    /// With a value, as of `sigqueue`.
+    #[cfg(test)]
     pub fn with_value(mut self, value: u64) -> Self {
         self.put(8, &value.to_le_bytes());
         self
@@ -261,16 +261,6 @@ impl SigInfo {
         let mut s = Self::from_process(sig::CHLD, code, pid, uid);
         s.put(8, &status.to_le_bytes());
         s
-    }
-
-    /// `si_pid`.
-    pub fn pid(&self) -> i32 {
-        self.fields.get(..4).and_then(|b| b.try_into().ok()).map_or(0, i32::from_le_bytes)
-    }
-
-    /// `si_uid`.
-    pub fn uid(&self) -> u32 {
-        self.fields.get(4..8).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes)
     }
 
     /// As in memory.

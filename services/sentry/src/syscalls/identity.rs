@@ -151,7 +151,7 @@ fn setregid(task: &Arc<Task>, r: u32, e: u32) -> SysResult {
 fn setresuid(task: &Arc<Task>, r: u32, e: u32, s: u32) -> SysResult {
     change(task, |old, new| {
         let own = |id: u32| id == KEEP || id == old.ruid || id == old.euid || id == old.suid;
-        if !old.capable(cap::SETUID) && !(own(r) && own(e) && own(s)) {
+        if !(old.capable(cap::SETUID) || own(r) && own(e) && own(s)) {
             return Err(Errno::EPERM);
         }
         for (id, to) in [(r, &mut new.ruid), (e, &mut new.euid), (s, &mut new.suid)] {
@@ -167,7 +167,7 @@ fn setresuid(task: &Arc<Task>, r: u32, e: u32, s: u32) -> SysResult {
 fn setresgid(task: &Arc<Task>, r: u32, e: u32, s: u32) -> SysResult {
     change(task, |old, new| {
         let own = |id: u32| id == KEEP || id == old.rgid || id == old.egid || id == old.sgid;
-        if !old.capable(cap::SETGID) && !(own(r) && own(e) && own(s)) {
+        if !(old.capable(cap::SETGID) || own(r) && own(e) && own(s)) {
             return Err(Errno::EPERM);
         }
         for (id, to) in [(r, &mut new.rgid), (e, &mut new.egid), (s, &mut new.sgid)] {

@@ -29,7 +29,7 @@ const MAP_SYNC: i32 = 0x8_0000;
 const MAP_FIXED_NOREPLACE: i32 = 0x10_0000;
 
 fn mmap(task: &Arc<Task>, address: UserPtr<u8>, len: u64, prot: i32, flags: i32, fd: Fd, offset: u64) -> SysResult {
-    if len == 0 || offset % PAGE != 0 {
+    if len == 0 || !offset.is_multiple_of(PAGE) {
         return Err(Errno::EINVAL);
     }
     let prot = prot & (READ | WRITE | EXEC);
@@ -208,7 +208,7 @@ fn munlockall(_: &Arc<Task>) -> SysResult {
 }
 
 fn mincore(task: &Arc<Task>, address: UserPtr<u8>, len: u64, to: UserPtr<u8>) -> SysResult {
-    if address.address() % PAGE != 0 {
+    if !address.address().is_multiple_of(PAGE) {
         return Err(Errno::EINVAL);
     }
     task.mm().covered(address.address(), len)?;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use cofferdam_platform::Order;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{Entry, Fd, Outcome, SysResult, UserPtr, UserStr, done, value};
@@ -14,7 +13,7 @@ use crate::task::clone::{CloneRequest, flag};
 use crate::task::creds::cap;
 use crate::task::exec::ExecRequest;
 use crate::task::exit::{self, Change, WaitFor, wait_flag};
-use crate::task::group::{Group, INFINITY, LIMITS, Limit, rlimit};
+use crate::task::group::{Group, LIMITS, Limit, rlimit};
 use crate::task::{Special, Task};
 use crate::time::Timeval;
 use crate::wait::{Cause, PollMask, Wait};
@@ -522,6 +521,11 @@ fn restart_syscall(task: &Arc<Task>) -> SysResult {
     }
 }
 
+fn rseq(_: &Arc<Task>) -> SysResult {
+    // Restartable sequences belong to the kernel that preempts: the host's, which does not know the container's.
+    Err(Errno::ENOSYS)
+}
+
 fn unshare(task: &Arc<Task>, flags: u64) -> SysResult {
     if flags & flag::NAMESPACES != 0 {
         return Err(Errno::EPERM);
@@ -542,14 +546,6 @@ fn unshare(task: &Arc<Task>, flags: u64) -> SysResult {
     }
     done()
 }
-
-/// Makes a `SetFs` order for platforms that cannot pass `arch_prctl` through.
-pub fn set_fs_order(base: u64) -> Order {
-    Order::SetFs(base)
-}
-
-/// No limit, for callers that print limits.
-pub const UNLIMITED: u64 = INFINITY;
 
 /// The process calls.
 pub const TABLE: &[Entry] = &[
@@ -585,5 +581,6 @@ pub const TABLE: &[Entry] = &[
     entry!(272, "unshare", Partial, "files, fs; no namespaces (EPERM)", unshare(u64)),
     entry!(302, "prlimit64", Full, "", prlimit64(i32, u32, UserPtr<RLimit>, UserPtr<RLimit>)),
     entry!(322, "execveat", Full, "", execveat(Fd, UserStr, UserPtr<u64>, UserPtr<u64>, i32)),
+    entry!(334, "rseq", Refused, "ENOSYS; libc does without", rseq()),
     entry!(435, "clone3", Partial, "as clone; no set_tid", clone3(UserPtr<u8>, usize)),
 ];

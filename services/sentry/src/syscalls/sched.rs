@@ -32,7 +32,7 @@ pub fn cpus() -> usize {
 fn sched_getaffinity(task: &Arc<Task>, pid: i32, len: usize, to: UserPtr<u8>) -> SysResult {
     exists(task, pid)?;
     let n = cpus();
-    if len * 8 < n || len % 8 != 0 {
+    if len * 8 < n || !len.is_multiple_of(8) {
         return Err(Errno::EINVAL);
     }
     let bytes = len.min(n.div_ceil(64) * 8);

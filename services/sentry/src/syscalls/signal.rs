@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Entry, Outcome, SysResult, UserPtr, done, value};
+use super::{Entry, Outcome, SysResult, UserPtr, done};
 use crate::entry;
 use crate::errno::Errno;
 use crate::signal::{
@@ -263,20 +263,6 @@ fn rt_tgsigqueueinfo(task: &Arc<Task>, tgid: i32, tid: i32, signo: i32, info: Us
         send::to_task(&t, info);
     }
     done()
-}
-
-/// The value of a signal set argument that may be NULL, for calls that take a temporary mask.
-pub fn read_mask(task: &Arc<Task>, at: UserPtr<u64>, size: usize) -> Result<Option<SigSet>, Errno> {
-    if at.is_null() {
-        return Ok(None);
-    }
-    check_set(size)?;
-    Ok(Some(SigSet(at.read(task)?)))
-}
-
-/// The number of a signal as a result.
-pub fn as_value(signo: i32) -> SysResult {
-    value(signo)
 }
 
 /// The signal calls.

@@ -10,7 +10,7 @@ use super::{After, Begin, Parts, Task};
 use crate::errno::Errno;
 use crate::sync::Mutex;
 
-#[allow(missing_docs)]
+#[allow(missing_docs, dead_code, reason = "the ABI's table, given whole")]
 pub mod flag {
     pub const VM: u64 = 0x100;
     pub const FS: u64 = 0x200;

@@ -1,7 +1,7 @@
 //! Credentials: who a task is, `credentials(7)` and `capabilities(7)`.
 
 /// Capability numbers used by the kernel, from `linux/capability.h`.
-#[allow(missing_docs)]
+#[allow(missing_docs, dead_code, reason = "the ABI's table, given whole")]
 pub mod cap {
     pub const CHOWN: u32 = 0;
     pub const DAC_OVERRIDE: u32 = 1;

@@ -1,7 +1,7 @@
 //! Thread groups: processes. What all threads of one share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 use super::Task;
 use crate::signal::Pending;
@@ -14,7 +14,7 @@ pub const LIMITS: usize = 16;
 /// No limit.
 pub const INFINITY: u64 = u64::MAX;
 
-#[allow(missing_docs)]
+#[allow(missing_docs, dead_code, reason = "the ABI's table, given whole")]
 pub mod rlimit {
     pub const CPU: usize = 0;
     pub const FSIZE: usize = 1;
@@ -129,8 +129,6 @@ pub struct Group {
     pub final_usage: Mutex<Usage>,
     /// ITIMER_REAL.
     pub real_timer: Mutex<super::itimer::RealTimer>,
-    /// System calls made, for statistics.
-    pub calls: AtomicU32,
 }
 
 impl Group {
@@ -156,7 +154,6 @@ impl Group {
             children_usage: Mutex::default(),
             final_usage: Mutex::default(),
             real_timer: Mutex::default(),
-            calls: AtomicU32::new(0),
         })
     }
 

@@ -97,7 +97,6 @@ pub(crate) struct State {
     pub(crate) stopped: Option<i64>,
     /// Faults in a row at one address that had nothing to mend.
     pub(crate) retries: (u64, u32),
-    pub(crate) pdeath_parent: i32,
 }
 
 /// A thread of the container.

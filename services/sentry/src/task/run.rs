@@ -226,7 +226,11 @@ impl Task {
         frame: &mut dyn Frame,
     ) -> Answer {
         if crate::syscalls::strace() {
-            tracing::debug!("{} fault {signal} at {address:#x} error {error} trap {number} ip {:#x}", self.tid(), frame.registers().rip);
+            tracing::debug!(
+                "{} fault {signal} at {address:#x} error {error} trap {number} ip {:#x}",
+                self.tid(),
+                frame.registers().rip
+            );
         }
         // Trap 14: a page fault; everything else is the container's own business.
         if number != 14 || !matches!(signal, sig::SEGV | sig::BUS) {
@@ -239,8 +243,10 @@ impl Task {
                 let mut state = self.state.lock();
                 let (at, times) = state.retries;
                 state.retries = if at == address { (address, times + 1) } else { (address, 0) };
-                if state.retries.1 < 1000 {
+                if state.retries.1 < 100_000 {
                     drop(state);
+                    // The thread whose orders mend it needs a processor.
+                    std::thread::yield_now();
                     return self.to_user(frame, None);
                 }
                 drop(state);

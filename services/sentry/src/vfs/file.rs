@@ -49,6 +49,7 @@ pub mod flags {
 /// What an operation on an open file works with.
 pub struct Io<'a> {
     /// The open file.
+    #[allow(dead_code, reason = "for operations that look at their own open file; none here does yet")]
     pub file: &'a File,
     /// The calling task; `None` when the kernel reads for itself.
     pub task: Option<&'a Arc<Task>>,

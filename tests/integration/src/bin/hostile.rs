@@ -32,6 +32,12 @@ fn main() {
                 buffers.push(vec![0; *len as usize]);
                 buffers.last().map_or(0, |b| b.as_ptr() as u64)
             }
+            Argument::Vector(len) => {
+                buffers.push(vec![0; *len as usize]);
+                let base = buffers.last().map_or(0, |b| b.as_ptr() as u64);
+                buffers.push([base.to_ne_bytes(), u64::from(*len).to_ne_bytes()].concat());
+                buffers.last().map_or(0, |b| b.as_ptr() as u64)
+            }
         };
     }
     let [a, b, c, d, e, f] = words;
