@@ -79,13 +79,18 @@ impl Walls<'_> {
     }
 }
 
-/// glibc's allocator reads /sys/devices/system/cpu/online to find its limit of arenas when threads contend for the eighth
-/// (malloc/arena.c, arena_get2): an openat that no policy has. With a limit it never asks; and it wastes less memory.
+/// glibc's allocator opens files of its own accord: overcommit_memory before it shrinks an arena other than the first
+/// (check_may_shrink_heap), cpu/online to find its limit of arenas (arena_get2). No policy has that openat; with one arena
+/// it does neither.
 fn bound_arenas() {
     #[cfg(target_env = "gnu")]
     // SAFETY: mallopt sets a parameter of the allocator and takes scalars.
     unsafe {
+<<<<<<< HEAD
         libc::mallopt(libc::M_ARENA_MAX, 2);
+=======
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+>>>>>>> host
     }
 }
 

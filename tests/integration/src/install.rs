@@ -25,14 +25,23 @@ pub struct Install {
 impl Install {
     /// Installs `cofferdam`, its supervisor and, under the services' names, the test double.
     pub fn with_doubles(name: &str) -> std::io::Result<Self> {
+        Self::with(name, "double", "double")
+    }
+
+    /// Installs `cofferdam`, its supervisor and the real services.
+    pub fn with_services(name: &str) -> std::io::Result<Self> {
+        Self::with(name, "cofferdam-sentry", "cofferdam-gofer")
+    }
+
+    fn with(name: &str, sentry: &str, gofer: &str) -> std::io::Result<Self> {
         let folder = std::env::temp_dir().join(format!("cofferdam-test-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(folder.join("bin"))?;
         for (from, to) in [
             ("cofferdam", "cofferdam"),
             ("cofferdam-supervisor", "cofferdam-supervisor"),
-            ("double", "cofferdam-sentry"),
-            ("double", "cofferdam-gofer"),
+            (sentry, "cofferdam-sentry"),
+            (gofer, "cofferdam-gofer"),
         ] {
             let from = built().join(from);
             std::fs::copy(&from, folder.join("bin").join(to)).map_err(|e| {
