@@ -4,7 +4,7 @@ static void h(int s, siginfo_t *i, void *u) { got++; code = i->si_code; value = 
 static void nest(int s) { order[on++] = s == SIGUSR1 ? '(' : '['; if (s == SIGUSR1) raise(SIGUSR2); order[on++] = s == SIGUSR1 ? ')' : ']'; }
 static void alt(int s) { stack_t st; sigaltstack(0, &st); printf("on alt: %d\n", st.ss_flags); stack_t n = {0}; n.ss_flags = SS_DISABLE; T(sigaltstack(&n, 0)); }
 static void fpu(int s) { double d = 1.0; for (int i = 0; i < 50; i++) d = d * 1.5 + s; volatile double x = d; __asm__ volatile("pxor %%xmm0,%%xmm0;pxor %%xmm7,%%xmm7;pxor %%xmm15,%%xmm15" ::: "xmm0", "xmm7", "xmm15"); }
-static void seg(int s, siginfo_t *i, void *u) { printf("sig %d code %d addr %lx\n", s, i->si_code, (long)i->si_addr); _exit(3); }
+static void seg(int s, siginfo_t *i, void *u) { printf("sig %d code %d addr %lx\n", s, i->si_code, s == SIGSEGV && i->si_code > 0 ? (long)i->si_addr : 0); _exit(3); }
 int main(void) {
     struct sigaction a = {0}, o; sigset_t m, old; T(sigaction(SIGKILL, &a, 0)); T(sigaction(SIGKILL, 0, &o)); T(sigaction(0, 0, &o)); T(sigaction(65, 0, &o)); a.sa_handler = SIG_IGN; T(sigaction(SIGSTOP, &a, 0)); T(SYS(rt_sigaction, SIGUSR1, BAD, 0, 8)); T(SYS(rt_sigaction, SIGUSR1, 0, 0, 4)); T(SYS(rt_sigprocmask, 99, &m, 0, 8)); T(SYS(rt_sigprocmask, 0, BAD, 0, 8)); T(SYS(rt_sigprocmask, 0, 0, 0, 4));
     T(kill(getpid(), 0)); T(kill(getpid(), 65)); T(kill(getpid(), -1)); T(kill(999999, 0)); T(tgkill(getpid(), gettid(), 0)); T(tgkill(-1, 1, 0)); T(tgkill(getpid(), 999999, 0)); T(SYS(tkill, 0, 0));

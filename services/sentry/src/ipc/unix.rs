@@ -598,6 +598,15 @@ impl FileOps for SocketFile {
         self.0.receive(to, false).map(|r| r.count)
     }
 
+    fn read_timeout(&self) -> Option<i64> {
+        let [receive, _] = self.0.timeouts();
+        (receive > 0).then_some(receive)
+    }
+
+    fn read_timed_out(&self) -> Result<i64, Errno> {
+        Err(Errno::EAGAIN)
+    }
+
     fn write(&self, _io: &Io<'_>, _at: u64, _append: bool, from: &mut Source<'_>) -> Result<(usize, u64), Errno> {
         let to = self.0.target()?;
         Ok((self.0.send(&to, from, &Ancillary::default())?, 0))

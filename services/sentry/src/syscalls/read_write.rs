@@ -92,7 +92,7 @@ fn do_read(task: &Arc<Task>, file: &Arc<File>, vecs: Vec<IoVec>, at: Option<u64>
         let (queue, file) = (queue.clone(), file.clone());
         let deadline = crate::time::Deadline::after(ns);
         let step = move |task: &Arc<Task>| match file.read(Some(task), &mut Sink::user(task, vecs.clone())) {
-            Err(Errno::EAGAIN) if deadline.passed() => Ok(0),
+            Err(Errno::EAGAIN) if deadline.passed() => file.ops().read_timed_out(),
             r => r.map(|n| n as i64),
         };
         return crate::syscalls::blocking::until_ready(task, &queue, PollMask::READ, Some(deadline), step);

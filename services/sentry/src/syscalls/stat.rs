@@ -273,7 +273,8 @@ fn readlinkat(task: &Arc<Task>, dirfd: Fd, path: UserStr, to: u64, size: i32) ->
     let at = task.at(dirfd, path, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)?;
     let inode = at.dentry.inode();
     if inode.kind() != FileType::Link {
-        return Err(Errno::EINVAL);
+        // An empty path means the link that the descriptor holds; without one there is nothing of that name.
+        return Err(if path.read_path(task)?.is_empty() { Errno::ENOENT } else { Errno::EINVAL });
     }
     let mut target = inode.readlink(&Caller::of(task))?;
     target.truncate(size);

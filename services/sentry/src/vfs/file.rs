@@ -98,9 +98,14 @@ pub trait FileOps: Send + Sync + 'static {
         None
     }
 
-    /// How long a read waits before it answers 0, nanoseconds (terminals with `VTIME`).
+    /// How long a read waits before it gives up, nanoseconds (terminals with `VTIME`, sockets with `SO_RCVTIMEO`).
     fn read_timeout(&self) -> Option<i64> {
         None
+    }
+
+    /// What a read that gave up answers: 0 by default, as terminals do.
+    fn read_timed_out(&self) -> Result<i64, Errno> {
+        Ok(0)
     }
 
     /// Names in a directory; ENOTDIR for others.

@@ -270,10 +270,24 @@ pub fn link(caller: &Caller<'_>, target: &PathRef, base: PathRef, path: &[u8]) -
         if inode.kind() == FileType::Directory {
             return Err(Errno::EPERM);
         }
+        let attr = inode.attr()?;
+        check_hard_link(caller, inode, &attr)?;
         dir.link(name, inode)?;
         Ok(inode.clone())
     })
     .map(|_| ())
+}
+
+/// `fs.protected_hardlinks`, which Linux has on: who does not own a file links to it only where it is a plain file, neither
+/// set-user-ID nor executable set-group-ID, that they may read and write.
+fn check_hard_link(caller: &Caller<'_>, inode: &InodeRef, attr: &Attr) -> Result<(), Errno> {
+    let special = inode.kind() != FileType::Regular || attr.mode & 0o4000 != 0 || attr.mode & 0o2010 == 0o2010;
+    if access::is_owner(&caller.creds, attr)
+        || (!special && access::check_attr(&caller.creds, attr, access::READ | access::WRITE).is_ok())
+    {
+        return Ok(());
+    }
+    Err(Errno::EPERM)
 }
 
 /// Removes a name.
