@@ -86,11 +86,7 @@ fn bound_arenas() {
     #[cfg(target_env = "gnu")]
     // SAFETY: mallopt sets a parameter of the allocator and takes scalars.
     unsafe {
-<<<<<<< HEAD
-        libc::mallopt(libc::M_ARENA_MAX, 2);
-=======
         libc::mallopt(libc::M_ARENA_MAX, 1);
->>>>>>> host
     }
 }
 

@@ -2,6 +2,8 @@
 //! empty directory of its own; output and status must be the same. A difference that is known stands with its reason in
 //! tests/guest/EXPECTED-DEVIATIONS; a line there that no longer differs fails too, so the file cannot grow stale.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test: what fails shall fail it")]
+
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::os::unix::process::ExitStatusExt;
@@ -106,12 +108,21 @@ fn guests_behave_as_on_linux() {
     let _ = std::fs::remove_dir_all(&scratch);
     std::fs::create_dir_all(&scratch).unwrap();
     let known = expected(&guests.join("EXPECTED-DEVIATIONS"));
+    let waiting = std::fs::read_to_string(guests.join("NOT-YET")).unwrap();
+    let waiting: Vec<(&str, &str)> = waiting.lines().filter_map(|l| l.split_once(" | ")).collect();
     let only = std::env::var("GUEST").ok();
     let (mut table, mut failed) = (String::new(), Vec::new());
     let mut seen = HashSet::new();
     for source in sources(&guests) {
         let name = source.file_stem().unwrap().to_str().unwrap().to_owned();
         if only.as_ref().is_some_and(|o| *o != name) {
+            continue;
+        }
+        // Programs that are ahead of the Sentry: named with what is missing, never counted as passed.
+        if only.is_none()
+            && let Some((_, why)) = waiting.iter().find(|(program, _)| *program == name)
+        {
+            writeln!(table, "{name:<14} NOT COMPARED YET: {why}").unwrap();
             continue;
         }
         let program = scratch.join(&name);
