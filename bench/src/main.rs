@@ -20,7 +20,10 @@ fn runtimes(bin: &Path) -> Vec<Runtime> {
     let cofferdam = bin.join("cofferdam");
     let mut all = vec![
         Runtime { name: "native", prefix: Vec::new() },
-        Runtime { name: "cofferdam", prefix: words(&format!("{} --root /tmp/cofferdam-bench do --", cofferdam.display())) },
+        Runtime {
+            name: "cofferdam",
+            prefix: words(&format!("{} --root /tmp/cofferdam-bench do --", cofferdam.display())),
+        },
     ];
     if Command::new("runsc").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok() {
         let flags = "runsc --network=none --ignore-cgroups --platform=ptrace do";
@@ -80,7 +83,10 @@ fn main() -> ExitCode {
     let mut results: BTreeMap<(String, &'static str), f64> = BTreeMap::new();
     for runtime in &runtimes {
         eprintln!("bench: {} ...", runtime.name);
-        for (row, args) in [("start to exit of true", vec!["true"]), ("start to exit of python3 -c pass", vec!["python3", "-c", "pass"])] {
+        for (row, args) in [
+            ("start to exit of true", vec!["true"]),
+            ("start to exit of python3 -c pass", vec!["python3", "-c", "pass"]),
+        ] {
             if !rows.iter().any(|r| r == row) {
                 rows.push(row.to_owned());
             }
