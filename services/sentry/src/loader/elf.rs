@@ -10,7 +10,7 @@ use object::{LittleEndian as LE, pod};
 
 use crate::errno::Errno;
 use crate::memory::AddressSpace;
-use crate::memory::space::{Layout, MapRequest};
+use crate::memory::space::MapRequest;
 use crate::memory::store::{PAGE, page_down, page_up};
 use crate::memory::vma::{EXEC, READ, WRITE};
 use crate::syscalls::args::AT_FDCWD;
@@ -278,7 +278,6 @@ pub fn load(task: &Arc<Task>, file: &Arc<File>) -> Result<Image, Errno> {
         start + random(13)? * PAGE
     };
     mm.set_break(brk);
-    mm.set_layout(Layout { code: program.code, data: program.data, start_stack: stack_top, ..Layout::default() });
     Ok(Image {
         mm: mm.clone(),
         orders,

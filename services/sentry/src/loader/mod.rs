@@ -105,7 +105,6 @@ pub fn load(
     envp: Vec<Vec<u8>>,
 ) -> Result<Program, Errno> {
     let comm = base_name(&name);
-    let first = file.clone();
     let called = name.clone();
     for _ in 0..=MAX_SCRIPTS {
         let head = read_at(&file, 0, HEAD)?;
@@ -113,11 +112,10 @@ pub fn load(
             None => {
                 let (creds, changes_identity) = identity(task, &file)?;
                 let vdso = task.kernel().platform.get().map_or((0, 0), |p| p.vdso());
-                let image = elf::load(task, &file)?;
-                let (loaded, orders) = stack::build(&image, vdso, &creds, changes_identity, &called, argv, envp)?;
+                let mut image = elf::load(task, &file)?;
+                let loaded = stack::build(&mut image, vdso, &creds, changes_identity, &called, argv, envp)?;
                 // What /proc/PID/exe shows is the interpreter, as on Linux.
-                let _ = first;
-                return Ok(Program { mm: image.mm, orders, loaded, file, comm, creds, changes_identity });
+                return Ok(Program { mm: image.mm, orders: image.orders, loaded, file, comm, creds, changes_identity });
             }
             Some((interpreter, argument)) => {
                 let mut new = vec![interpreter.clone()];

@@ -1,7 +1,5 @@
 //! The first stack: arguments, environment, auxiliary vector (`getauxval(3)`).
 
-use cofferdam_platform::Order;
-
 use super::Loaded;
 use super::elf::Image;
 use crate::errno::Errno;
@@ -35,14 +33,14 @@ mod at {
 
 /// Builds the content of the stack, from its top down, and tells the address space where things are.
 pub fn build(
-    image: &Image,
+    image: &mut Image,
     vdso: (u64, u64),
     creds: &Creds,
     secure: bool,
     called: &[u8],
     argv: Vec<Vec<u8>>,
     envp: Vec<Vec<u8>>,
-) -> Result<(Loaded, Vec<Order>), Errno> {
+) -> Result<Loaded, Errno> {
     let mut strings = Vec::new();
     let top = image.stack_top - 8;
     let mut total = 0usize;
@@ -135,6 +133,5 @@ pub fn build(
         auxv,
         ..Layout::default()
     });
-    let loaded = Loaded { entry: image.entry, stack_at, stack, zero: image.zero.clone() };
-    Ok((loaded, image.orders.clone()))
+    Ok(Loaded { entry: image.entry, stack_at, stack, zero: std::mem::take(&mut image.zero) })
 }

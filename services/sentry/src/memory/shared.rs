@@ -27,11 +27,10 @@ impl SharedMemory {
 }
 
 impl MemoryObject for SharedMemory {
-    fn populate(&self, offset: u64, len: u64, _write: bool) -> Result<Vec<Extent>, Errno> {
+    fn populate(&self, offset: u64, _len: u64, _write: bool) -> Result<Vec<Extent>, Errno> {
         if offset >= self.len {
             return Ok(Vec::new());
         }
-        let _ = len;
         // It is all there already: one extent for the whole rest.
         Ok(vec![Extent { offset, len: self.len - offset, window: HostWindow::Memory, host: self.host + offset }])
     }

@@ -262,6 +262,11 @@ impl AddressSpace {
         inner.auxv = layout.auxv;
     }
 
+    /// Where the break is.
+    pub fn current_break(&self) -> u64 {
+        self.inner.lock().brk
+    }
+
     /// What `/proc` shows.
     pub fn layout(&self) -> Layout {
         let i = self.inner.lock();
@@ -549,7 +554,6 @@ impl AddressSpace {
             && inner.free(end, grown)
         {
             let mut tail = vma.clone();
-            let _ = tail.split(tail.start);
             tail.start = end;
             tail.end = grown;
             match &vma.backing {
@@ -760,14 +764,12 @@ impl AddressSpace {
                         }
                         return Fault::Retry;
                     }
-                    let from = page_down(page - page % AROUND).max(v.start);
                     let to = (page - page % AROUND).saturating_add(AROUND).min(v.end);
                     let Some(offset) = v.offset_of(page) else { return Fault::Bus };
                     if offset >= page_up(object.size()).unwrap_or(u64::MAX) {
                         return Fault::Bus;
                     }
-                    // From the faulting page on first; what is before it only if it is there anyway.
-                    let _ = from;
+                    // From the faulting page on: what is before it is mapped if it is touched.
                     (object.clone(), offset, to - page, v.shared && v.prot & WRITE != 0)
                 }
             }

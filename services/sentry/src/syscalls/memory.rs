@@ -121,9 +121,7 @@ fn mprotect(task: &Arc<Task>, address: UserPtr<u8>, len: u64, prot: i32) -> SysR
 fn brk(task: &Arc<Task>, wanted: u64) -> SysResult {
     let limit = task.group().limit(rlimit::DATA).soft;
     let mm = task.mm();
-    let (old, _) = mm.layout().brk;
-    let before = mm.layout().brk.1;
-    let _ = old;
+    let before = mm.current_break();
     let (at, orders) = mm.brk(task.tid(), wanted, limit);
     if orders.is_empty() {
         return value(at);

@@ -18,8 +18,7 @@ use crate::task::{Special, Task};
 use crate::time::Timeval;
 use crate::wait::{Cause, PollMask, Wait};
 
-fn clone(task: &Arc<Task>, flags: u64, stack: u64, parent_tid: u64, child_tid: u64, tls: u64) -> SysResult {
-    let _ = task;
+fn clone(_: &Arc<Task>, flags: u64, stack: u64, parent_tid: u64, child_tid: u64, tls: u64) -> SysResult {
     let request = CloneRequest {
         flags: flags & !0xff & 0xffff_ffff,
         stack,
@@ -361,7 +360,7 @@ fn getrusage(task: &Arc<Task>, who: i32, to: UserPtr<Rusage>) -> SysResult {
     done()
 }
 
-fn arch_prctl(task: &Arc<Task>, option: i32, address: u64) -> SysResult {
+fn arch_prctl(_: &Arc<Task>, option: i32, address: u64) -> SysResult {
     match option {
         // ARCH_SET_FS, ARCH_SET_GS
         0x1002 | 0x1001 => {
@@ -374,10 +373,7 @@ fn arch_prctl(task: &Arc<Task>, option: i32, address: u64) -> SysResult {
         0x1003 | 0x1004 => Ok(Outcome::Special(Special::PassThrough)),
         // ARCH_GET_CPUID
         0x1011 => value(1),
-        _ => {
-            let _ = task;
-            Err(Errno::EINVAL)
-        }
+        _ => Err(Errno::EINVAL),
     }
 }
 

@@ -110,12 +110,17 @@ impl Task {
             }
         };
         if let Some((number, result)) = self.poll_blocked(blocked) {
-            let answer = self.leave_call(number, result);
-            if let Some(host) = self.host()
-                && !matches!(answer, Answer::Park)
-            {
-                host.answer(answer);
-            }
+            self.answer_parked(number, result);
+        }
+    }
+
+    /// Ends a call whose host thread was parked.
+    pub(crate) fn answer_parked(self: &Arc<Self>, number: u32, result: Result<i64, Errno>) {
+        let answer = self.leave_call(number, result);
+        if let Some(host) = self.host()
+            && !matches!(answer, Answer::Park)
+        {
+            host.answer(answer);
         }
     }
 

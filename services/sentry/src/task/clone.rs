@@ -1,7 +1,7 @@
 //! `clone(2)`, `clone3(2)`, `fork(2)`, `vfork(2)`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use cofferdam_platform::{Answer, Frame, Order};
 
@@ -65,28 +65,19 @@ pub struct Vfork {
     parent: Arc<Task>,
     child: i32,
     number: u32,
+    /// Whether the child has gone on, and whether the parent waits for it.
     state: Mutex<(bool, bool)>,
-    done: AtomicBool,
 }
 
 impl Vfork {
     /// The child has executed a program or ended.
     pub(crate) fn release(&self) {
-        if self.done.swap(true, Ordering::AcqRel) {
-            return;
-        }
         let waits = {
             let mut s = self.state.lock();
-            s.0 = true;
-            s.1
+            !std::mem::replace(&mut s.0, true) && s.1
         };
         if waits {
-            let answer = self.parent.leave_call(self.number, Ok(i64::from(self.child)));
-            if let Some(host) = self.parent.host()
-                && !matches!(answer, Answer::Park)
-            {
-                host.answer(answer);
-            }
+            self.parent.answer_parked(self.number, Ok(i64::from(self.child)));
         }
     }
 
@@ -162,15 +153,8 @@ pub(crate) fn start(task: &Arc<Task>, number: u32, r: CloneRequest, frame: &mut 
         mask: task.mask().0,
         begin: Begin::Clone { set_tid },
     });
-    let vfork = (r.flags & VFORK != 0).then(|| {
-        Arc::new(Vfork {
-            parent: task.clone(),
-            child: tid,
-            number,
-            state: Mutex::new((false, false)),
-            done: AtomicBool::new(false),
-        })
-    });
+    let vfork = (r.flags & VFORK != 0)
+        .then(|| Arc::new(Vfork { parent: task.clone(), child: tid, number, state: Mutex::new((false, false)) }));
     {
         let mut c = child.state.lock();
         if r.flags & CHILD_CLEARTID != 0 {
