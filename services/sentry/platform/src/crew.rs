@@ -71,9 +71,13 @@ impl Crew {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the calling thread a member, for ever.
+    /// Makes the calling thread the first member, for ever.
     pub(crate) fn join(self: &Arc<Self>) -> ! {
         self.lock().members += 1;
+        self.serve()
+    }
+
+    fn serve(self: &Arc<Self>) -> ! {
         MEMBER.set(Some((self.clone(), Role::Follows)));
         loop {
             if !self.leads() {
@@ -115,15 +119,16 @@ impl Crew {
             self.turn.notify_one();
             return;
         }
-        let full = state.members >= MOST;
-        drop(state);
-        if full {
+        if state.members >= MOST {
             // Whoever ends its work next leads.
             return;
         }
+        state.members += 1;
+        drop(state);
         let crew = self.clone();
         let builder = std::thread::Builder::new().name("worker".into()).stack_size(256 << 10);
-        if let Err(e) = builder.spawn(move || crew.join()) {
+        if let Err(e) = builder.spawn(move || crew.serve()) {
+            self.lock().members -= 1;
             tracing::warn!("no further serving thread: {e}");
         }
     }
