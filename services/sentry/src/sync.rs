@@ -54,6 +54,11 @@ impl<T: ?Sized> RwLock<T> {
         taken(self.0.try_read(), || self.0.read())
     }
 
+    /// Takes the lock for writing if nobody has it.
+    pub fn try_write(&self) -> Option<RwLockWriteGuard<'_, T>> {
+        self.0.try_write().ok()
+    }
+
     /// Takes the lock for writing.
     pub fn write(&self) -> RwLockWriteGuard<'_, T> {
         taken(self.0.try_write(), || self.0.write())
