@@ -26,6 +26,8 @@ pub struct Create {
     pub config: Option<Vec<u8>>,
     /// Whether the root gets an in-memory upper layer.
     pub overlay: bool,
+    /// Whether its first process is an init, as in [`crate::sentry::Container`].
+    pub init: bool,
     /// The platform to use.
     pub platform: PlatformChoice,
     /// Who keeps it alive.

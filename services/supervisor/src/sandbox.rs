@@ -56,12 +56,13 @@ impl<T: DeserializeOwned> Link<T> {
         {
             let mut answers = self.answers.borrow_mut();
             if answers.len() >= MAX_UNANSWERED {
-                return Err(Lost);
+                return Err(Lost("has too much to answer"));
             }
             answers.push_back(to);
         }
-        self.channel.send(message, descriptors).map_err(|_| Lost)?;
-        timeout(PATIENCE, answer).await.map_err(|_| Lost)?.map_err(|_| Lost)
+        self.channel.send(message, descriptors).map_err(|_| Lost("cannot be told anything"))?;
+        let answer = timeout(PATIENCE, answer).await.map_err(|_| Lost("does not answer in time"))?;
+        answer.map_err(|_| Lost("is gone"))
     }
 
     fn answer(&self, message: T) -> Result<(), &'static str> {
@@ -85,8 +86,8 @@ impl<T: DeserializeOwned> Link<T> {
     }
 }
 
-/// The service is gone or does not answer; the reader task tells why.
-struct Lost;
+/// The service is gone or does not answer: which of them. If it ended, the reader task tells more.
+struct Lost(&'static str);
 
 /// One sandbox.
 pub struct Sandbox {
@@ -250,7 +251,7 @@ impl Sandbox {
         match answer {
             Ok(FromGofer::Failed { message }) => Refused::new(FailureKind::Host, format!("the Gofer: {message}")),
             Ok(_) => Refused::new(FailureKind::Internal, "the Gofer answered something else"),
-            Err(Lost) => self.lost("the Gofer does not answer").await,
+            Err(Lost(what)) => self.lost("Gofer", what).await,
         }
     }
 
@@ -258,18 +259,18 @@ impl Sandbox {
         match answer {
             Ok(FromSentry::Failed { kind, message, .. }) => Refused::new(kind, message),
             Ok(_) => Refused::new(FailureKind::Internal, "the Sentry answered something else"),
-            Err(Lost) => self.lost("the Sentry does not answer").await,
+            Err(Lost(what)) => self.lost("Sentry", what).await,
         }
     }
 
     /// The reason of a service's death, which its reader task finds out.
-    async fn lost(&self, fallback: &str) -> Refused {
+    async fn lost(&self, service: &str, what: &str) -> Refused {
         let mut end = self.end.subscribe();
         let reason = match timeout(Duration::from_secs(1), end.wait_for(Option::is_some)).await {
             Ok(Ok(end)) => end.as_ref().and_then(|(_, reason)| reason.clone()),
             _ => None,
         };
-        Refused::new(FailureKind::Internal, reason.unwrap_or_else(|| fallback.into()))
+        Refused::new(FailureKind::Internal, reason.unwrap_or_else(|| format!("the {service} {what}")))
     }
 
     async fn hear_sentry(self: Rc<Self>) {
@@ -397,6 +398,8 @@ impl Sandbox {
             Status::Creating => return wrong("cannot start a container in the creating state"),
         }
         match self.sentry.ask(&ToSentry::Start { id }, &[]).await {
+            // A program may be over, and its Sentry told to stop, before the answer to its start came through.
+            Err(Lost(_)) if matches!(&*self.end.borrow(), Some((_, None))) => Ok(()),
             Ok(FromSentry::Started { .. }) => {
                 self.mark("container started");
                 if self.state.borrow().status == Status::Created {
@@ -436,7 +439,7 @@ impl Sandbox {
     async fn order(&self, order: &ToSentry) -> Result<(), Refused> {
         match self.sentry.ask(order, &[]).await {
             Ok(FromSentry::Done) => Ok(()),
-            Err(Lost) if self.end.borrow().is_some() => {
+            Err(Lost(_)) if self.end.borrow().is_some() => {
                 Err(Refused::new(FailureKind::WrongState, "container not running"))
             }
             other => Err(self.sentry_refused(other).await),

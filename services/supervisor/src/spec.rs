@@ -120,6 +120,7 @@ pub fn plan(document: &[u8], request: &Create) -> Result<Plan, Refused> {
         rlimits,
         capabilities,
         no_new_privileges: process.no_new_privileges().unwrap_or(false),
+        init: request.init,
         oom_score_adj: process.oom_score_adj(),
     };
     let annotations = spec.annotations().clone().unwrap_or_default().into_iter().collect();
@@ -306,6 +307,7 @@ mod tests {
             bundle: b"/bundle".to_vec(),
             config: None,
             overlay: true,
+            init: true,
             platform: PlatformChoice::Auto,
             owner: Owner::Itself,
             tty: false,

@@ -35,8 +35,8 @@ impl Task {
                     return Answer::Park;
                 }
             }
-            let wanted = SigSet(!self.mask().0);
-            let Some(info) = self.take_signal(wanted) else { break };
+            let own = SigSet(!self.mask().0);
+            let Some(info) = self.take_signal(own, self.shared_signals()) else { break };
             let action = {
                 let actions = self.actions();
                 let mut actions = actions.lock();
@@ -61,13 +61,13 @@ impl Task {
                         }
                     }
                     Default_::Terminate => {
-                        if self.pid() != 1 || info.code > 0 {
+                        if !self.group().shielded.load(Ordering::Relaxed) || info.code > 0 {
                             exit::exit_group(self, info.signo);
                             return Answer::Park;
                         }
                     }
                     Default_::Core => {
-                        if self.pid() != 1 || info.code > 0 {
+                        if !self.group().shielded.load(Ordering::Relaxed) || info.code > 0 {
                             let dumped = self.group().limit(crate::task::group::rlimit::CORE).soft > 0;
                             self.kernel().log(format!(
                                 "{}[{}]: ended by signal {} at ip {:x} sp {:x}",

@@ -18,13 +18,13 @@ fn ignored(group: &Group, task: &Task, signo: i32) -> bool {
     if task.mask().has(signo) {
         return false;
     }
-    // The first process gets only what it handles: nobody ends it by default from within.
+    // An init gets only what it handles: nobody ends it by default from within.
     let action = task.actions().lock().get(signo);
     match action.handler {
         SIG_IGN => true,
         SIG_DFL => {
             default_of(signo) == Default_::Ignore
-                || (group.pid == 1
+                || (group.shielded.load(Ordering::Relaxed)
                     && !matches!(signo, sig::KILL | sig::STOP)
                     && !SigSet::SYNCHRONOUS.has(signo)
                     && !matches!(default_of(signo), Default_::Continue))
@@ -66,7 +66,7 @@ pub fn to_group(kernel: &Arc<Kernel>, group: &Arc<Group>, info: SigInfo) {
     let tasks = group.tasks();
     let Some(leader) = tasks.first() else { return };
     if info.signo == sig::KILL {
-        if group.pid != 1 || info.code > 0 {
+        if !group.shielded.load(Ordering::Relaxed) || info.code > 0 {
             exit::exit_group(leader, sig::KILL);
         }
         return;
@@ -96,7 +96,7 @@ pub fn to_task(task: &Arc<Task>, info: SigInfo) {
     }
     on_send(task.kernel(), group, info.signo);
     if info.signo == sig::KILL {
-        if group.pid != 1 || info.code > 0 {
+        if !group.shielded.load(Ordering::Relaxed) || info.code > 0 {
             exit::exit_group(task, sig::KILL);
         }
         return;
@@ -166,18 +166,38 @@ impl Task {
         self.pending_set.store(pending.set().0, Ordering::SeqCst);
     }
 
-    /// Takes the next signal that is not blocked.
-    pub(crate) fn take_signal(&self, wanted: SigSet) -> Option<SigInfo> {
+    /// Which of the process's pending signals are this task's to take: those it does not block, but for those that the
+    /// first thread does not block either. That one is preferred, as by Linux: a program may wait in it for its signals.
+    pub(crate) fn shared_signals(&self) -> SigSet {
+        let open = self.group().pending_set.load(Ordering::SeqCst) & !self.mask().0;
+        if open == 0 {
+            return SigSet(0);
+        }
+        match self.group().threads.lock().first() {
+            Some(first) if !std::ptr::eq(&**first, self) => SigSet(open & first.mask().0),
+            _ => SigSet(open),
+        }
+    }
+
+    /// Has the other threads look again at the process's signals, some of which this one has just blocked.
+    fn retarget(self: &Arc<Self>, old: u64, new: u64) {
+        if self.group().pending_set.load(Ordering::SeqCst) & new & !old != 0 {
+            self.group().tasks().iter().filter(|t| !Arc::ptr_eq(t, self)).for_each(Task::get_attention);
+        }
+    }
+
+    /// Takes the next signal of its `own` or of the process's.
+    pub(crate) fn take_signal(&self, own: SigSet, shared: SigSet) -> Option<SigInfo> {
         {
             let mut pending = self.pending.lock();
-            if let Some(info) = pending.take(wanted) {
+            if let Some(info) = pending.take(own) {
                 self.pending_set.store(pending.set().0, Ordering::SeqCst);
                 return Some(info);
             }
         }
         let group = self.group();
         let mut pending = group.pending.lock();
-        let info = pending.take(wanted)?;
+        let info = pending.take(shared)?;
         group.note_pending(&pending);
         Some(info)
     }
@@ -189,12 +209,16 @@ impl Task {
 
     /// Sets the mask; what can be neither caught nor blocked stays free.
     pub fn set_mask(self: &Arc<Self>, mask: SigSet) {
-        self.mask.store(mask.0 & !SigSet::UNBLOCKABLE.0, Ordering::SeqCst);
+        let new = mask.0 & !SigSet::UNBLOCKABLE.0;
+        let old = self.mask.swap(new, Ordering::SeqCst);
+        self.retarget(old, new);
     }
 
     /// Sets a mask that holds until the call returns, or until the handler that ends it returns (ppoll, sigsuspend).
     pub fn set_mask_for_call(self: &Arc<Self>, mask: SigSet) {
-        let old = self.mask.swap(mask.0 & !SigSet::UNBLOCKABLE.0, Ordering::SeqCst);
+        let new = mask.0 & !SigSet::UNBLOCKABLE.0;
+        let old = self.mask.swap(new, Ordering::SeqCst);
+        self.retarget(old, new);
         let mut state = self.state.lock();
         if state.saved_mask.is_none() {
             state.saved_mask = Some(old);

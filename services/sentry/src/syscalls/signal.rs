@@ -98,7 +98,7 @@ fn rt_sigtimedwait(
     let wanted = SigSet(set.read(task)? & !SigSet::UNBLOCKABLE.0);
     let limit = if timeout.is_null() { None } else { Some(timeout.read(task)?.to_ns()?) };
     let take = move |task: &Arc<Task>| -> Option<Result<i64, Errno>> {
-        let got = task.take_signal(wanted)?;
+        let got = task.take_signal(wanted, wanted)?;
         if !info.is_null()
             && let Err(e) = task.write_exact(info.address(), &got.to_bytes())
         {

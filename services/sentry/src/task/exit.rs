@@ -76,6 +76,10 @@ fn end_task(task: &Arc<Task>, status: i32, whole: bool) {
         threads.retain(|t| !Arc::ptr_eq(t, task));
         threads.len()
     };
+    if group.pending_set.load(Ordering::SeqCst) != 0 {
+        // What it would have taken is for others now.
+        group.tasks().iter().for_each(Task::get_attention);
+    }
     kernel.tree.lock().remove_task(task.tid());
     if let Some(vfork) = vfork {
         vfork.release();

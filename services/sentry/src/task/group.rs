@@ -117,6 +117,9 @@ pub struct Group {
     pub start_time: i64,
     /// Adopts orphans below it (`PR_SET_CHILD_SUBREAPER`).
     pub subreaper: AtomicBool,
+    /// Whether signals that it does not handle are kept from it when they come from within (an init in its pid
+    /// namespace; Linux: `SIGNAL_UNKILLABLE`).
+    pub shielded: AtomicBool,
     /// `oom_score_adj`.
     pub oom_score_adj: AtomicI32,
     /// `PR_SET_DUMPABLE`.
@@ -148,6 +151,7 @@ impl Group {
             exe: RwLock::default(),
             start_time: now(Clock::Boottime),
             subreaper: AtomicBool::new(false),
+            shielded: AtomicBool::new(false),
             oom_score_adj: AtomicI32::new(0),
             dumpable: AtomicI32::new(1),
             nice: AtomicI32::new(0),

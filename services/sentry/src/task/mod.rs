@@ -244,8 +244,8 @@ impl Task {
 
     /// Whether it has something to look at before it runs on: a signal, a stop, its end.
     pub fn attention(&self) -> bool {
-        let pending = self.pending_set.load(Ordering::SeqCst) | self.group.pending_set.load(Ordering::SeqCst);
-        pending & !self.mask.load(Ordering::SeqCst) != 0
+        self.pending_set.load(Ordering::SeqCst) & !self.mask.load(Ordering::SeqCst) != 0
+            || self.shared_signals().0 != 0
             || self.group.stopped.load(Ordering::SeqCst)
             || self.exited.load(Ordering::SeqCst)
     }

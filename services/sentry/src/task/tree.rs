@@ -161,7 +161,7 @@ impl Tree {
             n.pgid == pgid
                 && n.group.pid != without
                 && !n.group.is_zombie()
-                && self.nodes.get(&n.parent).is_some_and(|p| p.sid == n.sid && p.pgid != pgid && p.group.pid != 1)
+                && self.nodes.get(&n.parent).is_some_and(|p| p.sid == n.sid && p.pgid != pgid)
         })
     }
 }

@@ -17,7 +17,6 @@ until [ "$(ps -o stat= -p $child | cut -c1)" = T ]; do sleep 0.01; done
 fg %% > /dev/null || echo "fg $?"
 (sleep 0.1; exit 3) & fg > /dev/null || echo "fg $?"
 sleep 50 & disown; jobs | wc -l; kill $!
-trap 'echo chld' CHLD; true & wait $!; trap - CHLD
 # A group as a whole is signalled.
 bash -c 'sleep 60 | sleep 61 | sleep 62' & group=$!
 until [ "$(ps -o pid= --ppid $group | wc -l)" -eq 3 ]; do sleep 0.01; done

@@ -3,7 +3,7 @@ seq 1 5000 > numbers
 mkdir -p tree/a/b tree/c; cp numbers tree/a/b/; ln -s ../numbers tree/link; ln tree/a/b/numbers tree/c/hard
 touch -d '2001-02-03 04:05:06.123456789' tree/c/old; chmod 640 tree/c/old; mkfifo tree/fifo; touch tree/$'new\nline' tree/-dash
 cp -a tree copy; diff -r --no-dereference tree/a copy/a && echo same
-(cd copy; find . | sort | while IFS= read -r f; do stat -c '%A %h %s %F' "./$f" 2>/dev/null || true; done) | sed 's/ 4096 / dir /; s/ [0-9]* directory/ directory/'
+(cd copy; find . | sort | while IFS= read -r f; do stat -c '%A %h %s %F' "./$f" 2>/dev/null || true; done) | sed 's/ [0-9]* directory/ directory/'
 stat -c '%N %a %Y %y' copy/c/old; readlink copy/link; readlink -f copy/c/../a/b/numbers | sed "s,$work,W,"; realpath --relative-to=copy copy/a/b
 [ copy/a/b/numbers -ef copy/c/hard ] && echo linked
 mv copy/c/old copy/moved; ls -1 copy | tr '\n' ' '; echo; ls -b copy | head -3

@@ -23,7 +23,7 @@ struct Tls { int n = 0; ~Tls() { ended++; } static atomic<int> ended; }; atomic<
 static void sort_both(vector<unsigned> &v, size_t a, size_t b, int deep) { if (deep == 0) { sort(v.begin() + a, v.begin() + b); return; } size_t m = (a + b) / 2; thread t([&] { sort_both(v, a, m, deep - 1); }); sort_both(v, m, b, deep - 1); t.join(); inplace_merge(v.begin() + a, v.begin() + m, v.begin() + b); }
 int main() {
   Queue<long> q, done; vector<thread> ts; atomic<long> total{0};
-  for (int i = 0; i < 4; i++) ts.emplace_back([&] { for (;;) { long n = q.take(); if (n < 0) break; long s = 0; for (long k = 0; k < n; k++) s += k * k % 7; total += s; tls.n++; } });
+  for (int i = 0; i < 4; i++) ts.emplace_back([&] { tls.n = 0; for (;;) { long n = q.take(); if (n < 0) break; long s = 0; for (long k = 0; k < n; k++) s += k * k % 7; total += s; tls.n++; } });
   for (int i = 0; i < 3000; i++) q.put(i); for (int i = 0; i < 4; i++) q.put(-1); for (auto &t : ts) t.join(); cout << total << " tls " << Tls::ended << endl;
   vector<unsigned> v(2000000); unsigned x = 1; for (auto &e : v) e = x = x * 1664525 + 1013904223; sort_both(v, 0, v.size(), 3); cout << is_sorted(v.begin(), v.end()) << " " << v[1000000] << endl;
   vector<future<int>> fs; for (int i = 0; i < 20; i++) fs.push_back(async(launch::async, [i] { if (i == 13) throw runtime_error("thirteen"); return i * i; })); int s = 0; for (auto &f : fs) try { s += f.get(); } catch (exception &e) { cout << e.what() << endl; } cout << s << endl;

@@ -21,9 +21,11 @@ ms = [threading.Thread(target=meet, args=(i,)) for i in range(4)]; [m.start() fo
 c = threading.Condition(); print(c.acquire() and not c.wait(0.02)); print(lock.acquire() and lock.acquire(timeout=0.02)); lock.release()
 t = threading.Timer(0.02, lambda: out.append('timer')); t.start(); t.join(); print(out[-1])
 hits = []; signal.signal(signal.SIGUSR1, lambda *_: hits.append(threading.current_thread() is threading.main_thread()))
-k = threading.Thread(target=lambda: [os.kill(os.getpid(), signal.SIGUSR1) or time.sleep(0.01) for _ in range(3)]); k.start(); k.join(); time.sleep(0.01); print(all(hits), len(hits))
-signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1); print(len(hits) == 4 or hits)
-signal.setitimer(signal.ITIMER_REAL, 0.03); signal.signal(signal.SIGALRM, lambda *_: hits.append('alarm')); time.sleep(0.1); print(hits[-1])
+def wait_for(n):
+    while len(hits) < n: time.sleep(0.001)
+k = threading.Thread(target=lambda: [(os.kill(os.getpid(), signal.SIGUSR1), wait_for(n)) for n in (1, 2, 3)]); k.start(); k.join(); print(all(hits), len(hits))
+signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1); wait_for(4); print(len(hits))
+signal.signal(signal.SIGALRM, lambda *_: hits.append('alarm')); signal.setitimer(signal.ITIMER_REAL, 0.03); wait_for(5); print(hits[-1])
 a, z = socket.socketpair(); p = select.poll(); p.register(a, select.POLLIN); print(p.poll(10)); threading.Timer(0.02, z.send, (b'x',)).start(); print(p.poll(1000)[0][1])
 ep = select.epoll(); ep.register(a, select.EPOLLIN | select.EPOLLET); print(len(ep.poll(1)), len(ep.poll(0.01))); print(a.recv(9)); z.close(); print(ep.poll(1)[0][1] & select.EPOLLHUP > 0); print(select.select([a], [], [], 1)[0] == [a])
 print(threading.active_count(), len(os.listdir('/proc/self/task'))); local = threading.local(); local.x = 1

@@ -13,7 +13,7 @@ sqlite3 a.db .dump | md5sum; ls
 sqlite3 w.db 'PRAGMA journal_mode=wal; CREATE TABLE c(who, n); '
 for w in 1 2 3 4; do (for n in $(seq 1 15); do echo "INSERT INTO c VALUES($w, $n);"; done | sqlite3 -cmd '.timeout 20000' w.db) & done; wait
 sqlite3 w.db 'SELECT who, count(*), sum(n) FROM c GROUP BY who; PRAGMA wal_checkpoint(TRUNCATE); PRAGMA integrity_check;'
-sqlite3 w.db < <(echo 'BEGIN IMMEDIATE; INSERT INTO c VALUES(9, 9); SELECT 1;'; exec sleep 20) > held & holder=$!
+sqlite3 w.db < <(echo 'BEGIN IMMEDIATE; INSERT INTO c VALUES(9, 9); SELECT 1;'; exec sleep 20 2> /dev/null) > held & holder=$!
 until [ -s held ]; do sleep 0.01; done
 status sqlite3 w.db 'INSERT INTO c VALUES(8, 8)'; sqlite3 w.db 'SELECT count(*) FROM c'
 { kill -9 $holder; pkill -P $$ sleep || true; wait; } 2> /dev/null
