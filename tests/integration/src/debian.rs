@@ -7,9 +7,32 @@ use crate::install::built;
 
 /// What the real programs' cases use, on the host and in the rootfs.
 pub const PROGRAMS: [&str; 26] = [
-    "bash", "coreutils", "findutils", "grep", "sed", "gawk", "diffutils", "tar", "gzip", "xz-utils", "zstd", "git",
-    "sqlite3", "perl", "gcc", "g++", "libc6-dev", "make", "python3", "procps", "less", "vim-tiny", "file", "bc",
-    "util-linux", "libpython3-stdlib",
+    "bash",
+    "coreutils",
+    "findutils",
+    "grep",
+    "sed",
+    "gawk",
+    "diffutils",
+    "tar",
+    "gzip",
+    "xz-utils",
+    "zstd",
+    "git",
+    "sqlite3",
+    "perl",
+    "gcc",
+    "g++",
+    "libc6-dev",
+    "make",
+    "python3",
+    "procps",
+    "less",
+    "vim-tiny",
+    "file",
+    "bc",
+    "util-linux",
+    "libpython3-stdlib",
 ];
 
 /// The suite the rootfs is made of.

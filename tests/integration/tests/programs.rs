@@ -81,7 +81,8 @@ fn debian_programs_run_as_on_the_host() {
     }
     roots.retain(|(name, _)| !asked("ROOT", name));
     let mut failed = Vec::new();
-    let mut table = format!("{:<18} {:<8} {:<7} {:>9} {:>10}  result\n", "case", "platform", "root", "native ms", "sandbox ms");
+    let mut table =
+        format!("{:<18} {:<8} {:<7} {:>9} {:>10}  result\n", "case", "platform", "root", "native ms", "sandbox ms");
     for (name, script) in cases() {
         if asked("CASE", &name) {
             continue;

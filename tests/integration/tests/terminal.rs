@@ -202,8 +202,8 @@ fn jobs_are_stopped_and_go_on() {
         t.press("\x1a");
         t.expect("Stopped");
         t.expect(PROMPT);
-        t.line("ps -o stat= -C cat,sleep | cut -c1 | tr -d '\\n'; echo .", &["TTT."]);
-        t.line("kill %%; fg; echo \"<$?>\"", &["<143>"]);
+        t.line("ps -eo pgid=,stat= | grep \"^ *$(jobs -p) \" | tr -dc T; echo .", &["TTT."]);
+        t.line("kill %%; sleep 0.3; jobs; echo do\"\"ne", &["Terminated", "done"]);
         t.press("exit 7\r");
         assert_eq!(t.wait().code(), Some(7), "{}", t.place);
     });
@@ -441,7 +441,8 @@ fn the_end_of_the_command_is_the_end_of_the_command_line() {
             ("sh -c 'kill -9 $$'; exit $?", Some(137), None),
             ("yes", None, Some(13)),
         ] {
-            let (mut child, mut says) = without_terminal(&install, place, &["sh", "-c", &format!("exec 2> /dev/null; {script}")]);
+            let (mut child, mut says) =
+                without_terminal(&install, place, &["sh", "-c", &format!("exec 2> /dev/null; {script}")]);
             if script == "yes" {
                 assert_eq!(heard(&mut says), "y\n");
             }

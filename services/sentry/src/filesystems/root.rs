@@ -102,7 +102,7 @@ fn make(kernel: &Arc<Kernel>, files: &Client, source: &MountSource) -> Result<Ma
             (fs, root)
         }
         MountSource::Proc => crate::filesystems::proc::mount(kernel),
-        MountSource::Sysfs => crate::filesystems::sys::mount(),
+        MountSource::Sysfs => crate::filesystems::sys::mount(kernel),
         MountSource::Cgroup => crate::filesystems::sys::mount_cgroup(),
         MountSource::Devpts => crate::filesystems::devpts::mount(),
     })

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::errno::Errno;
+use crate::filesystems::proc::system;
 use crate::filesystems::pseudo::{PseudoFs, directory, fixed, text};
+use crate::kernel::Kernel;
 use crate::vfs::dentry::Dentry;
 use crate::vfs::inode::{FileSystem, InodeRef};
 
@@ -25,7 +27,7 @@ fn cpu_list() -> String {
 }
 
 /// A new sysfs.
-pub fn mount() -> (Arc<dyn FileSystem>, Arc<Dentry>) {
+pub fn mount(kernel: &Arc<Kernel>) -> (Arc<dyn FileSystem>, Arc<Dentry>) {
     let fs = PseudoFs::new("sysfs", SYSFS_MAGIC);
     let f: &PseudoFs = &fs;
     let empty = || directory(f, Vec::new());
@@ -46,7 +48,14 @@ pub fn mount() -> (Arc<dyn FileSystem>, Arc<Dentry>) {
     let mut cpu: Vec<(&str, InodeRef)> = cpus.iter().map(|(n, i)| (n.as_str(), i.clone())).collect();
     cpu.extend([("online", list()), ("possible", list()), ("present", list())]);
     cpu.push(("kernel_max", fixed(f, "8191\n")));
-    let node0 = directory(f, vec![("cpulist", list()), ("distance", fixed(f, "10\n"))]);
+    let k = kernel.clone();
+    let memory = text(f, move |_| {
+        let all = system::meminfo(&k);
+        Ok(all.lines().map(|l| format!("Node 0 {l}\n")).collect::<String>().into_bytes())
+    });
+    let map = fixed(f, format!("{:x}\n", u128::MAX.checked_shr(128 - processors().min(128) as u32).unwrap_or(0)));
+    let node0 =
+        directory(f, vec![("cpulist", list()), ("cpumap", map), ("distance", fixed(f, "10\n")), ("meminfo", memory)]);
     let node = directory(f, vec![("node0", node0), ("online", fixed(f, "0\n")), ("possible", fixed(f, "0\n"))]);
     let system = directory(f, vec![("cpu", directory(f, cpu)), ("node", node)]);
     let thp = directory(

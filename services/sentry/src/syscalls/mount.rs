@@ -136,7 +136,7 @@ fn mount(task: &Arc<Task>, source: UserStr, target: UserStr, kind: UserStr, bits
         b"tmpfs" | b"ramfs" => tmpfs(task, &options, &source_name, bits)?,
         b"mqueue" => tmpfs(task, b"", &source_name, bits)?,
         b"proc" => named(proc::mount(task.kernel())),
-        b"sysfs" => named(sys::mount()),
+        b"sysfs" => named(sys::mount(task.kernel())),
         b"cgroup2" => named(sys::mount_cgroup()),
         b"devpts" => named(devpts::mount()),
         b"devtmpfs" => {

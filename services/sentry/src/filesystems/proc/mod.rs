@@ -3,7 +3,7 @@
 //! `system` has the files about the whole kernel, `process` the directories of processes and threads.
 
 mod process;
-mod system;
+pub(super) mod system;
 
 use std::sync::Arc;
 

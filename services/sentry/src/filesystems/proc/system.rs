@@ -20,7 +20,8 @@ fn uptime(kernel: &Kernel) -> i64 {
     now(Clock::Boottime).saturating_sub(kernel.booted).max(0)
 }
 
-fn meminfo(kernel: &Kernel) -> Vec<u8> {
+/// `meminfo`, also of the one node below `/sys`.
+pub fn meminfo(kernel: &Kernel) -> String {
     let areas: u64 = kernel.tree.lock().tasks().iter().filter(|t| t.tid() == t.pid()).map(|t| t.mm().total()).sum();
     let used = areas.min(MEMORY / 2) / 1024;
     let total = MEMORY / 1024;
@@ -51,7 +52,7 @@ fn meminfo(kernel: &Kernel) -> Vec<u8> {
         writeln!(s, "{:<16}{kb:>8} kB", format!("{name}:")).ok();
     }
     s.push_str("HugePages_Total:       0\nHugePages_Free:        0\nHugepagesize:       2048 kB\n");
-    s.into_bytes()
+    s
 }
 
 /// What the processor says of itself, by CPUID: it does not lie to programs, and needs no file of the host.
@@ -276,7 +277,7 @@ pub fn files(fs: &Arc<PseudoFs>, kernel: &Arc<Kernel>) -> Vec<(Vec<u8>, InodeRef
         crate::syscalls::system::VERSION
     );
     let names: Vec<(&str, InodeRef)> = vec![
-        ("meminfo", text(fs, move |_| Ok(meminfo(&a)))),
+        ("meminfo", text(fs, move |_| Ok(meminfo(&a).into_bytes()))),
         ("cpuinfo", text(fs, |_| Ok(cpuinfo()))),
         ("stat", text(fs, move |_| Ok(stat(&b)))),
         (
