@@ -81,19 +81,20 @@ impl<'a> Order<'a> {
 
 fn do_command(asked: &Do, globals: &Globals, root: &Path, report: &Report) -> Result<ExitCode, Failure> {
     let tty = terminal::interactive();
-    let config = document::of_do(asked, tty)?;
+    let (config, verbatim) = document::of_do(asked, tty)?;
     let id = format!("do-{}-{:x}", std::process::id(), monotonic_ns());
     let create = client::Create {
         id,
         bundle: b"/".to_vec(),
         config: Some(config.to_string().into_bytes()),
-        overlay: !asked.readonly,
+        overlay: true,
         platform: platform(globals),
         owner: Owner::Connection,
         tty,
         console_size: None,
         log: None,
         trace_startup: globals.trace_startup,
+        verbatim: Some(verbatim),
     };
     let end = in_foreground(create, None, globals, root, report, false)?;
     Ok(standin::end_as(end))
@@ -121,6 +122,7 @@ fn run_command(
         console_size: None,
         log: None,
         trace_startup: globals.trace_startup,
+        verbatim: None,
     };
     let end = in_foreground(request, Some(create), globals, root, report, keep)?;
     // As runc: a status, never a signal of its own.
@@ -140,7 +142,8 @@ fn in_foreground(
     keep: bool,
 ) -> Result<ExitStatus, Failure> {
     let begun = monotonic_ns();
-    let not_run = |e| Failure::NotRun(Box::new(e));
+    // As a shell says it, for `do`; an OCI runtime ends with 1 whatever went wrong.
+    let not_run = |e| if oci.is_none() { Failure::NotRun(Box::new(e)) } else { e };
     let mut signals = Signals::take(&signals::forwardable())
         .map_err(|e| Failure::Host { what: "signals".into(), source: std::io::Error::other(e) })?;
     let id = request.id.clone();
@@ -222,6 +225,7 @@ fn detached(create: &Create, globals: &Globals, root: &Path, report: &Report, ru
         console_size: None,
         log: None,
         trace_startup: globals.trace_startup,
+        verbatim: None,
     };
     let mut trace = Vec::new();
     Order { create: request, stdio }.send(&connection, report, stderr.as_fd(), &mut trace)?;
