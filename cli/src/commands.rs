@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::arguments::{Arguments, Command, Create, Do, Globals, Platform};
 use crate::connection::{Connection, root};
 use crate::failure::{Failure, Report};
+use crate::foreground::Terminal;
 use crate::terminal::Raw;
 use crate::{document, foreground, standin, terminal};
 
@@ -173,7 +174,8 @@ fn in_foreground(
             write_pid(file, std::process::id())?;
         }
         connection.ask_traced(&Request::Start { id: id.clone() }, &[], &mut trace).map_err(not_run)?;
-        foreground::stay(&connection, &id, &mut signals, raw.as_ref(), &mut trace)
+        let terminal = raw.as_ref().map_or(Terminal::None, Terminal::Raw);
+        foreground::stay(&connection, &id, &mut signals, terminal, &mut trace)
     })();
     drop(raw);
     let ended = done?;
@@ -229,7 +231,7 @@ fn detached(create: &Create, globals: &Globals, root: &Path, report: &Report, ru
     };
     let mut trace = Vec::new();
     Order { create: request, stdio }.send(&connection, report, stderr.as_fd(), &mut trace)?;
-    let pid = standin::start(root, &create.id)?;
+    let pid = standin::start(root, &create.id, console.as_ref().map(AsFd::as_fd))?;
     let finish = || {
         if let Some(file) = &create.pid_file {
             write_pid(file, pid)?;
