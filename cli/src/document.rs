@@ -158,7 +158,8 @@ fn one_bind(bind: &str) -> Result<Value, Failure> {
     Ok(json!({"destination": destination, "type": "bind", "source": text(&source)?, "options": ["rbind", mode]}))
 }
 
-/// Who the command runs as: the caller, or `--user`, whose names are those of the rootfs.
+/// Who the command runs as: the caller, or `--user`, whose names are those of the rootfs. Without a group it is the
+/// account's, or 0 if the rootfs has no such account.
 fn user(asked: &Do, rootfs: &Path) -> Result<(u32, u32, Vec<u32>), Failure> {
     let Some(user) = &asked.user else {
         let groups = rustix::process::getgroups().unwrap_or_default().into_iter().map(|g| g.as_raw()).collect();
@@ -168,14 +169,16 @@ fn user(asked: &Do, rootfs: &Path) -> Result<(u32, u32, Vec<u32>), Failure> {
         Some((name, group)) => (name, Some(group)),
         None => (user.as_str(), None),
     };
-    let account = lookup(&rootfs.join("etc/passwd"), name);
-    let uid = match (name.parse().ok(), field(account.as_deref(), 2)) {
+    let number: Option<u32> = name.parse().ok();
+    let (column, passwd) = (if number.is_some() { 2 } else { 0 }, rootfs.join("etc/passwd"));
+    let account = lookup(&passwd, column, name);
+    let uid = match (number, field(account.as_deref(), 2)) {
         (Some(uid), _) | (None, Some(uid)) => uid,
         (None, None) => return Err(Failure::Usage(format!("--user {user}: no user {name:?} in {}", rootfs.display()))),
     };
     let gid = match group {
         None => field(account.as_deref(), 3).unwrap_or(0),
-        Some(group) => match (group.parse().ok(), field(lookup(&rootfs.join("etc/group"), group).as_deref(), 2)) {
+        Some(group) => match (group.parse().ok(), field(lookup(&rootfs.join("etc/group"), 0, group).as_deref(), 2)) {
             (Some(gid), _) | (None, Some(gid)) => gid,
             (None, None) => {
                 return Err(Failure::Usage(format!("--user {user}: no group {group:?} in {}", rootfs.display())));
@@ -185,12 +188,12 @@ fn user(asked: &Do, rootfs: &Path) -> Result<(u32, u32, Vec<u32>), Failure> {
     Ok((uid, gid, Vec::new()))
 }
 
-/// The line of a colon-separated table that starts with `name`, of a file of at most a mebibyte.
-fn lookup(table: &Path, name: &str) -> Option<String> {
+/// The line of a colon-separated table with `name` in a column, of a file of at most a mebibyte.
+fn lookup(table: &Path, column: usize, name: &str) -> Option<String> {
     use std::io::Read;
     let mut content = Vec::new();
     std::fs::File::open(table).ok()?.take(1 << 20).read_to_end(&mut content).ok()?;
-    let line = content.split(|b| *b == b'\n').find(|l| l.split(|b| *b == b':').next() == Some(name.as_bytes()))?;
+    let line = content.split(|b| *b == b'\n').find(|l| l.split(|b| *b == b':').nth(column) == Some(name.as_bytes()))?;
     Some(std::ffi::OsStr::from_bytes(line).to_string_lossy().into_owned())
 }
 

@@ -338,16 +338,14 @@ fn find_program(task: &Arc<Task>, name: &[u8], env: &[Vec<u8>]) -> Result<(Vec<u
     }
     let default: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     let path = env.iter().find_map(|e| e.strip_prefix(b"PATH=")).unwrap_or(default);
-    let mut last = Errno::ENOENT;
     for dir in path.split(|b| *b == b':') {
         let mut full = if dir.is_empty() { b".".to_vec() } else { dir.to_vec() };
         full.push(b'/');
         full.extend_from_slice(name);
-        match vfs::open_exec(task, AT_FDCWD, &full, 0) {
-            Ok(f) => return Ok((full, f)),
-            Err(Errno::EACCES) => last = Errno::EACCES,
-            Err(_) => {}
+        // As runc: what may not be run, or looked at, is not found.
+        if let Ok(f) = vfs::open_exec(task, AT_FDCWD, &full, 0) {
+            return Ok((full, f));
         }
     }
-    Err(last)
+    Err(Errno::ENOENT)
 }

@@ -141,8 +141,8 @@ impl Sandbox {
         }
         let log = request.log.and_then(|_| descriptors.pop());
         let document = read_document(request)?;
-        let plan = spec::plan(&document, request)?;
-        let roots = open_exports(&plan.exports)?;
+        let mut plan = spec::plan(&document, request)?;
+        let roots = open_exports(&mut plan.exports)?;
         let mut record = Record::create(&house.root, &request.id, plan.oci_version, plan.annotations);
         if record.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::AlreadyExists) {
             record = Err(std::io::Error::other("container with given ID already exists (delete --force removes it)"));
@@ -527,11 +527,12 @@ fn read_document(request: &Create) -> Result<Vec<u8>, Refused> {
     Ok(document)
 }
 
-/// Opens what the Gofer will serve. The root must be a directory; a bind mount may be a file.
-fn open_exports(exports: &[ExportPath]) -> Result<Vec<(OwnedFd, ExportKind)>, Refused> {
+/// Opens what the Gofer will serve. The root must be a directory; a bind mount may be a file, which is opened for what it
+/// is to be used for: its server has no name to open it by. One that its owner may not write is served read-only.
+fn open_exports(exports: &mut [ExportPath]) -> Result<Vec<(OwnedFd, ExportKind)>, Refused> {
     let mut opened = Vec::new();
-    for (n, export) in exports.iter().enumerate() {
-        let path = &export.path;
+    for (n, export) in exports.iter_mut().enumerate() {
+        let path = &export.path.clone();
         let what = if n == 0 { "rootfs" } else { "mount source" };
         let refused = |e: rustix::io::Errno| {
             let e = std::io::Error::from(e);
@@ -557,6 +558,29 @@ fn open_exports(exports: &[ExportPath]) -> Result<Vec<(OwnedFd, ExportKind)>, Re
                 ));
             }
             _ => ExportKind::File,
+        };
+        let fd = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => {
+                use rustix::io::Errno;
+                let flags = OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+                let open = |access| rustix::fs::openat(CWD, path, flags | access, Mode::empty());
+                let file = match if export.read_only { Err(Errno::ROFS) } else { open(OFlags::RDWR) } {
+                    Err(Errno::ROFS | Errno::ACCESS | Errno::PERM | Errno::TXTBSY) => {
+                        export.read_only = true;
+                        open(OFlags::RDONLY).map_err(refused)?
+                    }
+                    other => other.map_err(refused)?,
+                };
+                let again = rustix::fs::fstat(&file).map_err(refused)?;
+                if (again.st_dev, again.st_ino) != (stat.st_dev, stat.st_ino) {
+                    return Err(Refused::new(
+                        FailureKind::Host,
+                        format!("{what} ({}): replaced while it was opened", path.display()),
+                    ));
+                }
+                file
+            }
+            _ => fd,
         };
         opened.push((fd, kind));
     }

@@ -52,9 +52,9 @@ pub struct Install {
 }
 
 /// The programs of a rootfs for [`Install::rootfs`]; all are busybox.
-const APPLETS: [&str; 28] = [
+const APPLETS: [&str; 31] = [
     "sh", "ls", "cat", "id", "pwd", "touch", "sleep", "stty", "echo", "true", "false", "env", "kill", "dd", "od", "mkdir",
-    "rm", "mv", "stat", "head", "wc", "tr", "chmod", "ln", "sync", "yes", "mount", "hostname",
+    "rm", "mv", "stat", "head", "wc", "tr", "chmod", "ln", "sync", "yes", "mount", "hostname", "tty", "printf", "rmdir",
 ];
 
 impl Install {
