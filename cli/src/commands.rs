@@ -13,7 +13,7 @@ use cofferdam_control::sentry::{ExitStatus, FailureKind, PlatformChoice};
 use serde_json::{Value, json};
 
 use crate::arguments::{Arguments, Command, Create, Do, Globals, Platform};
-use crate::connection::{Connection, root};
+use crate::connection::{Connection, root, sweep};
 use crate::failure::{Failure, Report};
 use crate::foreground::Terminal;
 use crate::terminal::Raw;
@@ -133,8 +133,24 @@ fn run_command(
     })
 }
 
-/// Makes a container, runs it and stays until its end.
+/// Makes a container, runs it and stays until its end. If the supervisor is lost, clears up in its place.
 fn in_foreground(
+    request: client::Create,
+    oci: Option<&Create>,
+    globals: &Globals,
+    root: &Path,
+    report: &Report,
+    keep: bool,
+) -> Result<ExitStatus, Failure> {
+    let id = request.id.clone();
+    let ended = foreground_start_to_end(request, oci, globals, root, report, keep);
+    if ended.as_ref().is_err_and(Failure::supervisor_lost) && !keep {
+        sweep(root, &id);
+    }
+    ended
+}
+
+fn foreground_start_to_end(
     mut request: client::Create,
     oci: Option<&Create>,
     globals: &Globals,
@@ -230,7 +246,11 @@ fn detached(create: &Create, globals: &Globals, root: &Path, report: &Report, ru
         verbatim: None,
     };
     let mut trace = Vec::new();
-    Order { create: request, stdio }.send(&connection, report, stderr.as_fd(), &mut trace)?;
+    let made = Order { create: request, stdio }.send(&connection, report, stderr.as_fd(), &mut trace);
+    if made.as_ref().is_err_and(Failure::supervisor_lost) {
+        sweep(root, &create.id);
+    }
+    made?;
     let pid = standin::start(root, &create.id, console.as_ref().map(AsFd::as_fd))?;
     let finish = || {
         if let Some(file) = &create.pid_file {
@@ -390,6 +410,7 @@ fn delete(root: &Path, id: &str, force: bool) -> Result<ExitCode, Failure> {
     if stale(root, id).is_some() {
         let folder = root.join(id);
         std::fs::remove_dir_all(&folder).map_err(Failure::host(folder.display().to_string()))?;
+        sweep(root, id);
         return Ok(ExitCode::SUCCESS);
     }
     if force { Ok(ExitCode::SUCCESS) } else { Err(not_there()) }

@@ -47,8 +47,9 @@ pub struct Install {
     pub folder: PathBuf,
     /// Who runs it: the caller, or this uid and gid.
     user: Option<u32>,
-    /// Pid namespaces of services that were seen ([`Install::note`]): nothing may be left in them.
-    namespaces: std::sync::Mutex<std::collections::BTreeSet<PathBuf>>,
+    /// Pid namespaces of services that were seen ([`Install::note`]): nothing may be left in them. Held open, or their
+    /// numbers would be used again.
+    namespaces: std::sync::Mutex<std::collections::BTreeMap<PathBuf, std::fs::File>>,
 }
 
 /// The programs of a rootfs for [`Install::rootfs`]; all are busybox.
@@ -148,8 +149,13 @@ impl Install {
         for (pid, name) in self.processes() {
             if name.starts_with("cofferdam-sentry") || name.starts_with("cofferdam-gofer") {
                 // A namespace that is still this test's own is of a process that is just being made.
-                let own = std::fs::read_link("/proc/self/ns/pid").ok();
-                seen.extend(std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok().filter(|n| Some(n) != own.as_ref()));
+                let own = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+                let held = std::fs::File::open(format!("/proc/{pid}/ns/pid"));
+                let Ok(held) = held else { continue };
+                let name = std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&held)));
+                if let Some(name) = name.ok().filter(|n| *n != own) {
+                    seen.entry(name).or_insert(held);
+                }
             }
         }
     }
@@ -253,8 +259,8 @@ fn pids() -> impl Iterator<Item = i32> {
 }
 
 /// Whether a process lives in one of these pid namespaces. One that is dead already does not.
-fn in_namespaces(pid: i32, namespaces: &std::collections::BTreeSet<PathBuf>) -> bool {
-    std::fs::read_link(format!("/proc/{pid}/ns/pid")).is_ok_and(|n| namespaces.contains(&n))
+fn in_namespaces(pid: i32, namespaces: &std::collections::BTreeMap<PathBuf, std::fs::File>) -> bool {
+    std::fs::read_link(format!("/proc/{pid}/ns/pid")).is_ok_and(|n| namespaces.contains_key(&n))
 }
 
 impl Drop for Install {

@@ -151,6 +151,7 @@ fn a_rootfs_is_the_root_and_stays_as_it_is(install: &Install) {
 fn a_writable_bind_writes_to_the_host_and_a_read_only_one_refuses(install: &Install) {
     let data = own_dir(install, "data");
     std::fs::write(data.join("given"), "content\n").unwrap();
+    std::os::unix::fs::chown(data.join("given"), Some(install.uid()), None).unwrap();
     let bind = |suffix: &str| format!("{}:/tmp/inside/data{suffix}", data.display());
     let script = "cd /tmp/inside/data && cat given && echo new > made && mkdir sub && mv made sub/moved && ls";
     assert_eq!(out(install, &["--bind", &bind(""), "sh", "-c", script]), "content\ngiven\nsub\n");

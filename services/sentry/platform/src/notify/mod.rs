@@ -212,8 +212,7 @@ impl Platform for Notify {
             let shared = self.shared.clone();
             let reaper = std::thread::Builder::new().name("reaper".into()).stack_size(64 << 10);
             if let Err(e) = reaper.spawn(move || shared.reap(&pipe)) {
-                tracing::error!("no thread to reap stubs: {e}");
-                std::process::exit(70);
+                crate::fatal(&format!("no thread to reap stubs: {e}"));
             }
         }
         self.shared.clone().more_workers();
@@ -261,8 +260,7 @@ impl GuestThread for Template {
     }
 
     fn lost(self: Arc<Self>, signal: i32) {
-        tracing::error!("the stub template died of signal {signal}: no new processes can be made");
-        std::process::exit(70);
+        crate::fatal(&format!("the stub template died of signal {signal}: no new processes can be made"));
     }
 }
 
@@ -315,8 +313,7 @@ impl Shared {
                     // Interrupted, or the stub was gone before the notification was picked up.
                     Some(libc::EINTR | libc::ENOENT) => continue,
                     _ => {
-                        tracing::error!("receiving notifications: {e}");
-                        std::process::exit(70);
+                        crate::fatal(&format!("receiving notifications: {e}"));
                     }
                 }
             }
@@ -420,8 +417,7 @@ impl Shared {
                 if n < 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::EINTR) {
                     continue;
                 }
-                tracing::error!("the stub starter is gone");
-                std::process::exit(70);
+                crate::fatal("the stub starter is gone");
             }
             let word =
                 |at: usize| message.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, i32::from_le_bytes);

@@ -11,6 +11,7 @@ mod tests;
 
 use std::any::Any;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use cofferdam_ninep::client::{Client, Fid};
@@ -131,6 +132,7 @@ impl GoferFs {
             listing: Mutex::new(None),
             target: OnceLock::new(),
             pages: Pages::new(self.cache.clone()),
+            deleted: GiveBack { client: self.client.clone(), wanted: AtomicBool::new(false) },
         });
         inodes.insert(a.qid.path, Arc::downgrade(&inode));
         inode
@@ -157,6 +159,23 @@ pub struct GoferInode {
     listing: Mutex<Option<Arc<Listing>>>,
     target: OnceLock<Vec<u8>>,
     pages: Pages,
+    /// Last, so that every fid above is dropped before it.
+    deleted: GiveBack,
+}
+
+/// Gives dropped fids back to the server at once, if the file has no name left: its space on the host's disk is free then,
+/// not when enough fids have come together.
+struct GiveBack {
+    client: Client,
+    wanted: AtomicBool,
+}
+
+impl Drop for GiveBack {
+    fn drop(&mut self) {
+        if *self.wanted.get_mut() {
+            self.client.clunk_batch();
+        }
+    }
 }
 
 impl Drop for GoferInode {
@@ -380,6 +399,9 @@ impl Inode for GoferInode {
         {
             let mut a = victim.attr.write();
             a.nlink = if directory { 0 } else { a.nlink.saturating_sub(1) };
+            if a.nlink == 0 {
+                victim.deleted.wanted.store(true, Ordering::Relaxed);
+            }
         }
         self.changed();
         Ok(())
@@ -399,6 +421,11 @@ impl Inode for GoferInode {
         for i in std::iter::once(&moved).chain(&replaced) {
             *i.from.lock() = None;
             i.refresh().ok();
+        }
+        if let Some(replaced) = &replaced
+            && replaced.attr.read().nlink == 0
+        {
+            replaced.deleted.wanted.store(true, Ordering::Relaxed);
         }
         self.changed();
         to.changed();
