@@ -219,8 +219,9 @@ fn a_full_disk_is_told_and_leaves_nothing() {
     assert_eq!(std::fs::read(data.0.join("more")).unwrap(), b"more\n");
 
     // The log cannot grow: lines are lost, nothing else.
-    data.fill();
-    let log = data.0.join("log");
+    let logs = Small::new(install.folder.join("logs"), "size=64k");
+    logs.fill();
+    let log = logs.0.join("log");
     let output = install.run(&["--debug", "--log", log.to_str().unwrap(), "do", "echo", "ran"]).unwrap();
     assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(0), &b"ran\n"[..]), "{}", says(&output));
     install.nothing_left().unwrap();

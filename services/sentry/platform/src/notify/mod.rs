@@ -361,7 +361,10 @@ impl Shared {
 
     fn serve(self: &Arc<Self>, n: &Notification) {
         let Some(thread) = self.thread(n) else {
-            // A thread nobody ordered cannot exist; one that is being killed may still knock.
+            // A thread nobody ordered cannot exist, unless a stub made it from an order and disowned it: it ends here. One
+            // that is being killed may still knock, and minds it not.
+            tracing::warn!(tid = n.pid, "an unknown thread made a call: ended");
+            host::kill(n.pid as i32);
             self.send(n.id, EPERM, 0);
             return;
         };
@@ -457,6 +460,14 @@ impl Thread {
         let kind = n.args[0];
         let trap = {
             let mut state = lock(&self.state);
+            if !state.orders.is_empty() {
+                // It ran none of them, or not all: what the kernel believes of its memory would not be so. (The handler
+                // blocks every signal, so an order that failed with others behind it is the only honest way here.)
+                drop(state);
+                tracing::warn!(tid = n.pid, "a stub did not carry out its orders: process ended");
+                self.kill_lost();
+                return;
+            }
             state.stop = Stop::Trap(n.id, n.args[2]);
             match kind {
                 START if !state.started => {
@@ -470,8 +481,12 @@ impl Thread {
                         && (-4095..0).contains(&result)
                     {
                         lock(&shared.expected).remove(&child.slot);
+                        // The clone was let through: the word of a hostile stub is all that says it failed. A group that
+                        // may be mapped is not used again, here or elsewhere.
+                        let shares = Arc::ptr_eq(&self.process.mm, &child.process.mm);
                         match group {
-                            Some(group) => self.process.mm.forget_group(group),
+                            Some(group) => self.process.mm.retire_group(group),
+                            None if shares => self.process.mm.retire(),
                             None => child.process.mm.give(child.slot),
                         }
                         *lock(&child.guest) = None;
