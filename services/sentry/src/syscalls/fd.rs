@@ -106,7 +106,7 @@ fn fcntl(task: &Arc<Task>, fd: Fd, command: i32, argument: u64) -> SysResult {
             files.set_cloexec(fd.0, number & 1 != 0)?;
             done()
         }
-        F_GETFL => value(file.flags() | flags::LARGEFILE),
+        F_GETFL => value(file.flags()),
         F_SETFL => {
             file.set_flags(number);
             done()

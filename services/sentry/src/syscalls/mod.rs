@@ -26,6 +26,7 @@ pub mod memory;
 pub mod mount;
 pub mod names;
 pub mod open;
+pub mod pidfd;
 pub mod pipe;
 pub mod poll;
 pub mod process;
@@ -125,6 +126,7 @@ pub fn families() -> Vec<(&'static str, &'static [Entry])> {
     let mut all: Vec<(&'static str, &'static [Entry])> = vec![
         ("memory", memory::TABLE),
         ("processes", process::TABLE),
+        ("process descriptors", pidfd::TABLE),
         ("identity", identity::TABLE),
         ("signals", signal::TABLE),
         ("futexes", futex::TABLE),

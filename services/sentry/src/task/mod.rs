@@ -51,6 +51,8 @@ pub enum Special {
     Exec(exec::ExecRequest),
     /// `rt_sigreturn(2)`.
     SigReturn,
+    /// `sigaltstack(2)` of a task that has a signal stack.
+    AltStack(crate::syscalls::signal::AltStackRequest),
 }
 
 /// What happens after the orders under way are carried out.

@@ -137,6 +137,10 @@ impl Task {
                 Ok(()) => Answer::Park,
                 Err(e) => self.return_in_trap(number, Err(e), frame),
             },
+            Ok(Outcome::Special(Special::AltStack(request))) => {
+                let result = syscalls::signal::alt_stack(self, &request, frame.registers().rsp);
+                self.return_in_trap(number, result, frame)
+            }
             Ok(Outcome::Special(Special::SigReturn)) => crate::signal::deliver::sigreturn(self, frame),
         }
     }
