@@ -176,8 +176,7 @@ fn guests_behave_as_on_linux() {
     let known = expected(&guests.join("EXPECTED-DEVIATIONS"));
     let only = |name: &str| std::env::var(name).ok();
     let (program, platform) = (only("GUEST"), only("PLATFORM"));
-    let platforms: Vec<&str> =
-        PLATFORMS.iter().copied().filter(|p| platform.as_ref().is_none_or(|o| o == p)).collect();
+    let platforms: Vec<&str> = PLATFORMS.iter().copied().filter(|p| platform.as_ref().is_none_or(|o| o == p)).collect();
     let mut list = sources(&guests);
     list.retain(|s| program.as_ref().is_none_or(|o| s.file_stem().unwrap().to_str() == Some(o)));
     assert!(!list.is_empty() && !platforms.is_empty(), "nothing to run");

@@ -603,9 +603,7 @@ fn vmsplice(task: &Arc<Task>, fd: Fd, vecs: UserPtr<RawVec>, count: usize, optio
     if !file.writable() {
         // The other way round: what is in the pipe goes to the caller's memory.
         let source = file.clone();
-        let step = move |task: &Arc<Task>| {
-            file.read(Some(task), &mut Sink::user(task, vecs.clone())).map(|n| n as i64)
-        };
+        let step = move |task: &Arc<Task>| file.read(Some(task), &mut Sink::user(task, vecs.clone())).map(|n| n as i64);
         return wait_both(task, &source, &source, nonblocking, step);
     }
     let target = file.clone();

@@ -238,12 +238,7 @@ fn tkill(task: &Arc<Task>, tid: i32, signo: i32) -> SysResult {
 
 /// Copies a `siginfo_t` in. `own`: for the caller itself, who may say what it likes; `signo`: the signal that it is made
 /// to be of.
-pub(super) fn read_info(
-    task: &Arc<Task>,
-    own: bool,
-    signo: Option<i32>,
-    info: UserPtr<u8>,
-) -> Result<SigInfo, Errno> {
+pub(super) fn read_info(task: &Arc<Task>, own: bool, signo: Option<i32>, info: UserPtr<u8>) -> Result<SigInfo, Errno> {
     let mut b = [0u8; 128];
     task.read_exact(info.address(), &mut b)?;
     let mut info = SigInfo::from_bytes(&b);

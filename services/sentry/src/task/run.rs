@@ -103,7 +103,7 @@ impl Task {
                 self.mask.store(mask, Ordering::SeqCst);
             }
         }
-        if restarts || self.attention() {
+        if restarts || self.attention() || self.stale.load(Ordering::SeqCst) {
             self.state.lock().returning = Some((number, result));
             Answer::ReturnThenTrap(encode(result))
         } else {
@@ -193,6 +193,10 @@ impl Task {
                     self.force_signal(SigInfo::new(sig::BUS, code::KERNEL));
                 }
                 self.to_user(frame, None)
+            }
+            Some(After::Shrunk) => {
+                let returning = self.state.lock().returning.take();
+                self.to_user(frame, returning)
             }
             Some(After::Clone { number, child, vfork }) => {
                 super::clone::finish(self, number, &child, vfork, result, frame)

@@ -494,6 +494,7 @@ impl File {
         if !self.read || (shared && write && !self.write) {
             return Err(Errno::EACCES);
         }
+        self.inode().common().mapped.store(true, Ordering::Release);
         self.ops.memory_object(self, shared, write)
     }
 

@@ -185,6 +185,8 @@ pub struct Common {
     pub socket: Mutex<Option<Weak<dyn Any + Send + Sync>>>,
     /// Above 0: open for writing so many times. Below 0: so many running programs forbid writing.
     pub writers: AtomicI32,
+    /// Was mapped at least once.
+    pub mapped: AtomicBool,
     /// Has no name yet and may be given its first (`O_TMPFILE` without `O_EXCL`).
     pub linkable: AtomicBool,
 }
