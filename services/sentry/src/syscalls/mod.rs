@@ -16,6 +16,7 @@ pub mod blocking;
 pub mod compatibility;
 pub mod dir;
 pub mod epoll;
+pub mod event;
 pub mod fd;
 pub mod files;
 pub mod futex;
@@ -38,6 +39,7 @@ pub mod stat;
 pub mod sync;
 pub mod system;
 pub mod time;
+pub mod timer;
 pub mod xattr;
 
 pub use args::{Fd, FromArg, UserPtr, UserStr};
@@ -131,6 +133,7 @@ pub fn families() -> Vec<(&'static str, &'static [Entry])> {
         ("signals", signal::TABLE),
         ("futexes", futex::TABLE),
         ("time", time::TABLE),
+        ("POSIX timers", timer::TABLE),
         ("scheduling", sched::TABLE),
         ("system", system::TABLE),
     ];

@@ -363,7 +363,7 @@ fn setrlimit(task: &Arc<Task>, which: u32, from: UserPtr<RLimit>) -> SysResult {
 fn getrusage(task: &Arc<Task>, who: i32, to: UserPtr<Rusage>) -> SysResult {
     let cpu = match who {
         // RUSAGE_SELF, RUSAGE_THREAD
-        0 | 1 => task.host().map_or(0, |h| crate::time::process_cpu(h.tid())),
+        0 | 1 => task.group().cpu_time(),
         -1 => task.group().children_usage.lock().cpu,
         _ => return Err(Errno::EINVAL),
     };

@@ -25,6 +25,7 @@ pub mod group;
 pub mod itimer;
 pub mod run;
 pub mod shrink;
+pub mod timers;
 pub mod tree;
 
 pub use creds::Creds;
