@@ -12,6 +12,7 @@ use crate::kernel::Kernel;
 use crate::task::creds::cap;
 use crate::task::group::rlimit;
 use crate::task::{Creds, Group, Task, exit};
+use crate::wait::PollMask;
 
 /// Whether a signal would be dropped on arrival: ignored, and not blocked by `task`.
 fn ignored(group: &Group, task: &Task, signo: i32) -> bool {
@@ -80,6 +81,7 @@ pub fn to_group(kernel: &Arc<Kernel>, group: &Arc<Group>, info: SigInfo) {
         pending.push(info, limit);
         group.note_pending(&pending);
     }
+    kernel.signalled.wake(PollMask::IN);
     // Any thread that does not block it may take it; one that waits for it by sigtimedwait is woken by looking as well.
     let free = tasks.iter().find(|t| !t.mask().has(info.signo));
     match free {
@@ -110,6 +112,7 @@ pub fn to_task(task: &Arc<Task>, info: SigInfo) {
         pending.push(info, limit);
         task.pending_set.store(pending.set().0, Ordering::SeqCst);
     }
+    task.kernel().signalled.wake(PollMask::IN);
     if task.mask().has(info.signo) { task.wake_up() } else { task.get_attention() }
 }
 
@@ -168,6 +171,12 @@ impl Task {
 
     /// Takes the next signal that is not blocked.
     pub(crate) fn take_signal(&self, wanted: SigSet) -> Option<SigInfo> {
+        let mut info = self.dequeue(wanted)?;
+        crate::task::timers::delivered(self.group(), &mut info);
+        Some(info)
+    }
+
+    fn dequeue(&self, wanted: SigSet) -> Option<SigInfo> {
         {
             let mut pending = self.pending.lock();
             if let Some(info) = pending.take(wanted) {
