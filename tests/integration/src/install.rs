@@ -54,8 +54,9 @@ pub struct Install {
 
 /// The programs of a rootfs for [`Install::rootfs`]; all are busybox.
 const APPLETS: [&str; 31] = [
-    "sh", "ls", "cat", "id", "pwd", "touch", "sleep", "stty", "echo", "true", "false", "env", "kill", "dd", "od", "mkdir",
-    "rm", "mv", "stat", "head", "wc", "tr", "chmod", "ln", "sync", "yes", "mount", "hostname", "tty", "printf", "rmdir",
+    "sh", "ls", "cat", "id", "pwd", "touch", "sleep", "stty", "echo", "true", "false", "env", "kill", "dd", "od",
+    "mkdir", "rm", "mv", "stat", "head", "wc", "tr", "chmod", "ln", "sync", "yes", "mount", "hostname", "tty",
+    "printf", "rmdir",
 ];
 
 impl Install {
@@ -181,7 +182,12 @@ impl Install {
         command.arg("--root").arg(self.root()).args(arguments).stdin(Stdio::null());
         if let Some(uid) = self.user {
             use std::os::unix::process::CommandExt;
-            command.uid(uid).gid(uid).env("HOME", self.folder.join("home")).env_remove("XDG_RUNTIME_DIR").current_dir("/");
+            command
+                .uid(uid)
+                .gid(uid)
+                .env("HOME", self.folder.join("home"))
+                .env_remove("XDG_RUNTIME_DIR")
+                .current_dir("/");
         }
         command
     }
