@@ -81,9 +81,13 @@ impl Install {
             (gofer, "cofferdam-gofer"),
         ] {
             let from = built().join(from);
-            std::fs::copy(&from, folder.join("bin").join(to)).map_err(|e| {
-                std::io::Error::other(format!("{} (cargo build --workspace first): {e}", from.display()))
-            })?;
+            // By a program of its own: a descriptor that we hold for writing would go into children of other tests' threads,
+            // and whoever runs the copy then would find it busy (ETXTBSY).
+            let copied = Command::new("cp").arg(&from).arg(folder.join("bin").join(to)).status()?;
+            if !copied.success() {
+                let why = format!("{} (cargo build --workspace first): cp: {copied}", from.display());
+                return Err(std::io::Error::other(why));
+            }
         }
         Ok(Self { folder, user: None, namespaces: std::sync::Mutex::default() })
     }
