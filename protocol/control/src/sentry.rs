@@ -106,11 +106,11 @@ pub struct Container {
     pub capabilities: CapabilitySets,
     /// PR_SET_NO_NEW_PRIVS.
     pub no_new_privileges: bool,
-    /// Whether its first process is an init, which from within gets only the signals it handles (pid_namespaces(7));
-    /// else signals do to it what they do to any process.
-    pub init: bool,
     /// oom_score_adj of init.
     pub oom_score_adj: Option<i32>,
+    /// Whether process 1 takes signals as any process does, and not as an init: a command that a person runs ends by what
+    /// ends it natively.
+    pub plain: bool,
 }
 
 /// The root of a container.

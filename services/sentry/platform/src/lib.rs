@@ -267,6 +267,12 @@ pub use crew::about_to_block;
 pub use host::process_cpu;
 pub use starter::StartError;
 
+/// Ends the Sentry, with the reason as its last words: the supervisor reads them from standard error.
+pub(crate) fn fatal(why: &str) -> ! {
+    eprintln!("{why}");
+    std::process::exit(70)
+}
+
 /// A running platform.
 pub trait Platform: Send + Sync {
     /// Makes a host process for `guest`, with no memory of the container mapped. Its first stop is [`Trap::Start`].

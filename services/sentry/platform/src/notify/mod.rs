@@ -215,8 +215,7 @@ impl Platform for Notify {
             let shared = self.shared.clone();
             let reaper = std::thread::Builder::new().name("reaper".into()).stack_size(64 << 10);
             if let Err(e) = reaper.spawn(move || shared.reap(&pipe)) {
-                tracing::error!("no thread to reap stubs: {e}");
-                std::process::exit(70);
+                crate::fatal(&format!("no thread to reap stubs: {e}"));
             }
         }
         self.shared.crew.join()
@@ -263,8 +262,7 @@ impl GuestThread for Template {
     }
 
     fn lost(self: Arc<Self>, signal: i32) {
-        tracing::error!("the stub template died of signal {signal}: no new processes can be made");
-        std::process::exit(70);
+        crate::fatal(&format!("the stub template died of signal {signal}: no new processes can be made"));
     }
 }
 
@@ -300,8 +298,7 @@ impl Shared {
                 // Interrupted, or the stub was gone before the notification was picked up.
                 Some(libc::EINTR | libc::ENOENT) => return,
                 _ => {
-                    tracing::error!("receiving notifications: {e}");
-                    std::process::exit(70);
+                    crate::fatal(&format!("receiving notifications: {e}"));
                 }
             }
         }
@@ -351,7 +348,10 @@ impl Shared {
 
     fn serve(self: &Arc<Self>, n: &Notification) {
         let Some(thread) = self.thread(n) else {
-            // A thread nobody ordered cannot exist; one that is being killed may still knock.
+            // A thread nobody ordered cannot exist, unless a stub made it from an order and disowned it: it ends here. One
+            // that is being killed may still knock, and minds it not.
+            tracing::warn!(tid = n.pid, "an unknown thread made a call: ended");
+            host::kill(n.pid as i32);
             self.respond(n.id, EPERM, 0);
             return;
         };
@@ -408,8 +408,7 @@ impl Shared {
                 if n < 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::EINTR) {
                     continue;
                 }
-                tracing::error!("the stub starter is gone");
-                std::process::exit(70);
+                crate::fatal("the stub starter is gone");
             }
             let word =
                 |at: usize| message.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, i32::from_le_bytes);
@@ -452,6 +451,14 @@ impl Thread {
         let kind = n.args[0];
         let trap = {
             let mut state = lock(&self.state);
+            if !state.orders.is_empty() {
+                // It ran none of them, or not all: what the kernel believes of its memory would not be so. (The handler
+                // blocks every signal, so an order that failed with others behind it is the only honest way here.)
+                drop(state);
+                tracing::warn!(tid = n.pid, "a stub did not carry out its orders: process ended");
+                self.kill_lost();
+                return;
+            }
             state.stop = Stop::Trap(n.id, n.args[2]);
             match kind {
                 START if !state.started => {
@@ -466,8 +473,12 @@ impl Thread {
                     {
                         lock(&shared.expected).remove(&child.slot);
                         shared.crew.stops();
+                        // The clone was let through: the word of a hostile stub is all that says it failed. A group that
+                        // may be mapped is not used again, here or elsewhere.
+                        let shares = Arc::ptr_eq(&self.process.mm, &child.process.mm);
                         match group {
-                            Some(group) => self.process.mm.forget_group(group),
+                            Some(group) => self.process.mm.retire_group(group),
+                            None if shares => self.process.mm.retire(),
                             None => child.process.mm.give(child.slot),
                         }
                         *lock(&child.guest) = None;

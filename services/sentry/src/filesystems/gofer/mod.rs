@@ -118,7 +118,7 @@ impl GoferFs {
 
     /// Asks for what takes a descriptor in the Gofer.
     fn with_room<T>(&self, ask: impl Fn() -> Result<T, cofferdam_ninep::Errno>) -> Result<T, Errno> {
-        self.held.with_room(&|| self.client.give_back(), || ask().map_err(errno))
+        self.held.with_room(&|| self.client.clunk_batch(), || ask().map_err(errno))
     }
 
     /// The inode of a qid: the one there is, or a new one.
@@ -150,6 +150,7 @@ impl GoferFs {
             mapped: AtomicUsize::new(0),
             used: AtomicBool::new(true),
             queued: AtomicBool::new(false),
+            deleted: GiveBack { client: self.client.clone(), wanted: AtomicBool::new(false) },
         });
         inodes.insert(a.qid.path, Arc::downgrade(&inode));
         drop(inodes);
@@ -185,6 +186,23 @@ pub struct GoferInode {
     /// Used since [`Held`] last looked, and whether it is in its queue.
     used: AtomicBool,
     queued: AtomicBool,
+    /// Last, so that every fid above is dropped before it.
+    deleted: GiveBack,
+}
+
+/// Gives dropped fids back to the server at once, if the file has no name left: its space on the host's disk is free then,
+/// not when enough fids have come together.
+struct GiveBack {
+    client: Client,
+    wanted: AtomicBool,
+}
+
+impl Drop for GiveBack {
+    fn drop(&mut self) {
+        if *self.wanted.get_mut() {
+            self.client.clunk_batch();
+        }
+    }
 }
 
 impl Drop for GoferInode {
@@ -452,6 +470,9 @@ impl Inode for GoferInode {
         {
             let mut a = victim.attr.write();
             a.nlink = if directory { 0 } else { a.nlink.saturating_sub(1) };
+            if a.nlink == 0 {
+                victim.deleted.wanted.store(true, Ordering::Relaxed);
+            }
         }
         self.changed();
         Ok(())
@@ -484,6 +505,11 @@ impl Inode for GoferInode {
         }
         for i in std::iter::once(&moved).chain(&replaced) {
             i.refresh().ok();
+        }
+        if let Some(replaced) = &replaced
+            && replaced.attr.read().nlink == 0
+        {
+            replaced.deleted.wanted.store(true, Ordering::Relaxed);
         }
         self.changed();
         to.changed();
