@@ -1,6 +1,6 @@
 //! The connection to the supervisor, and starting one.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -22,6 +22,8 @@ pub struct Connection {
     /// Ends of containers that were told between a request and its answer: a program that ends at once does so before
     /// the answer to its start.
     early: RefCell<VecDeque<Response>>,
+    /// Answers to come that nobody waits for.
+    owed: Cell<usize>,
 }
 
 /// The root directory: as asked, or the default of this user.
@@ -65,7 +67,7 @@ impl Connection {
             Err(Errno::NOENT | Errno::CONNREFUSED) => return Ok(None),
             Err(e) => return Err(at(e)),
         }
-        let connection = Self { channel: Channel::new(socket), early: RefCell::default() };
+        let connection = Self { channel: Channel::new(socket), early: RefCell::default(), owed: Cell::new(0) };
         match connection.next() {
             Ok(Response::Done) => Ok(Some(connection)),
             Ok(_) => Err(Failure::Supervisor("greets strangely".into())),
@@ -74,8 +76,22 @@ impl Connection {
         }
     }
 
-    /// Sends a request without waiting for its answer.
-    pub fn send(&self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<(), Failure> {
+    /// Sends a request whose answer nobody waits for.
+    pub fn tell(&self, request: &Request) -> Result<(), Failure> {
+        self.send(request, &[])?;
+        self.owed.set(self.owed.get() + 1);
+        Ok(())
+    }
+
+    /// Whether it is the answer to something that was only told.
+    fn is_owed(&self, response: &Response) -> bool {
+        let answer = !matches!(response, Response::Exited { .. } | Response::Trace(_));
+        let owed = self.owed.get();
+        self.owed.set(if answer { owed.saturating_sub(1) } else { owed });
+        answer && owed > 0
+    }
+
+    fn send(&self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<(), Failure> {
         self.channel.send(request, descriptors).map_err(lost)
     }
 
@@ -84,14 +100,17 @@ impl Connection {
         self.channel.receive::<Response>().map(|got| got.message)
     }
 
-    /// The next answer if it is here already.
+    /// What came unasked, if it is here already: an end, phases of a start.
     pub fn try_next(&self) -> Result<Option<Response>, Failure> {
         if let Some(ended) = self.early.borrow_mut().pop_front() {
             return Ok(Some(ended));
         }
-        match self.channel.try_receive::<Response>() {
-            Ok(got) => Ok(got.map(|got| got.message)),
-            Err(e) => Err(lost(e)),
+        loop {
+            match self.channel.try_receive::<Response>() {
+                Ok(Some(got)) if self.is_owed(&got.message) => {}
+                Ok(got) => return Ok(got.map(|got| got.message)),
+                Err(e) => return Err(lost(e)),
+            }
         }
     }
 
@@ -105,6 +124,8 @@ impl Connection {
         self.send(request, descriptors)?;
         loop {
             match self.next() {
+                // An answer to a signal: one that came too late is nobody's concern.
+                Ok(response) if self.is_owed(&response) => {}
                 Ok(Response::Failed { kind, message }) => return Err(Failure::Refused { kind, message }),
                 Ok(Response::Trace(phases)) => *trace = phases,
                 Ok(ended @ Response::Exited { .. }) => self.early.borrow_mut().push_back(ended),

@@ -75,6 +75,11 @@ impl Failure {
     }
 }
 
+/// Tells the person. A stderr that is gone, as a terminal that hung up, is no reason to end in another way.
+pub fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "cofferdam: {text}");
+}
+
 /// Where messages go.
 #[derive(Debug)]
 pub struct Report {
@@ -112,14 +117,14 @@ impl Report {
 
     /// Tells a failure.
     pub fn failure(&self, failure: &Failure) {
-        eprintln!("cofferdam: {failure}");
+        say(&failure.to_string());
         self.line("error", &failure.to_string());
     }
 
     /// Tells what an operator should know.
     pub fn warning(&self, text: &str) {
         if self.log.is_none() {
-            eprintln!("cofferdam: {text}");
+            say(text);
         }
         self.line("warning", text);
     }
@@ -128,7 +133,7 @@ impl Report {
     pub fn debug(&self, text: &str) {
         if self.debug {
             if self.log.is_none() {
-                eprintln!("cofferdam: {text}");
+                say(text);
             }
             self.line("debug", text);
         }

@@ -46,7 +46,6 @@ pub fn stay(
             match response {
                 Response::Exited { id: ended, status, reason } if ended == id => return Ok(Ended { status, reason }),
                 Response::Trace(phases) => *trace = phases,
-                // Answers to signals: one that came too late is nobody's concern.
                 _ => {}
             }
         }
@@ -63,10 +62,10 @@ pub fn stay(
 }
 
 fn pass_on(connection: &Connection, id: &str, number: i32, terminal: Terminal<'_>) -> Result<(), Failure> {
-    let kill = |signal, all| connection.send(&Request::Kill { id: id.into(), signal, all }, &[]);
+    let kill = |signal, all| connection.tell(&Request::Kill { id: id.into(), signal, all });
     if number == Signal::WINCH.as_raw() && !matches!(terminal, Terminal::None) {
         return match crate::terminal::size(std::io::stdin().as_fd()) {
-            Some((rows, cols)) => connection.send(&Request::Resize { id: id.into(), rows, cols }, &[]),
+            Some((rows, cols)) => connection.tell(&Request::Resize { id: id.into(), rows, cols }),
             None => Ok(()),
         };
     }

@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     let report = match Report::open(&arguments.globals) {
         Ok(report) => report,
         Err(e) => {
-            eprintln!("cofferdam: {e}");
+            failure::say(&e);
             return ExitCode::FAILURE;
         }
     };

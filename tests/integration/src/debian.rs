@@ -48,6 +48,8 @@ fn ran(mut command: Command) -> std::io::Result<()> {
 
 /// Has these packages installed.
 pub fn install(packages: &[&str]) -> std::io::Result<()> {
+    static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _one = ONE.lock();
     let there = Command::new("dpkg-query").args(["-W", "-f", "${Package} ${db:Status-Status}\n"]).output()?;
     let there = String::from_utf8_lossy(&there.stdout).into_owned();
     let missing: Vec<&str> =

@@ -17,18 +17,11 @@ pub fn built() -> PathBuf {
 
 /// Has a Debian package installed unless its program is there.
 pub fn need(program: &str, package: &str) -> std::io::Result<()> {
-    static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let _one = ONE.lock();
     let path = std::env::var_os("PATH").unwrap_or_default();
     if std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]).any(|d| d.join(program).exists()) {
         return Ok(());
     }
-    let install = format!("apt-get update -q && apt-get install -y --no-install-recommends {package}");
-    let output = Command::new("sh").args(["-c", &install]).stdin(Stdio::null()).output()?;
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(std::io::Error::other(format!("{install}: {}", String::from_utf8_lossy(&output.stderr)))),
-    }
+    crate::debian::install(&[package])
 }
 
 /// Waits until something is so; panics after half a minute.

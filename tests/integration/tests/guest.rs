@@ -7,12 +7,12 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use cofferdam_integration::compare::{self, Run, differences};
 use cofferdam_integration::install::built;
 
 /// The sandbox's platforms, both of which must behave as Linux does.
@@ -21,69 +21,11 @@ const PLATFORMS: [&str; 2] = ["notify", "ptrace"];
 /// How long a program may run before it counts as hanging; each ends itself by an alarm before.
 const LIMIT: Duration = Duration::from_secs(90);
 
-struct Run {
-    output: String,
-    time: Duration,
-}
-
-fn status(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("status {code}"),
-        (None, Some(signal)) => format!("signal {signal}"),
-        (None, None) => "no status".into(),
-    }
-}
-
-/// Runs to the end or to the limit; the last line of the output is the status.
+/// Runs it in an empty directory of its own.
 fn run(mut command: Command, folder: &Path) -> Run {
     std::fs::create_dir_all(folder).unwrap();
-    let start = Instant::now();
-    // A pipe, not a file: a program that limits the size of files still speaks.
-    let mut child =
-        command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let pid = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
-    let (tell, told) = std::sync::mpsc::channel::<()>();
-    let guard = std::thread::spawn(move || {
-        if told.recv_timeout(LIMIT) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-        }
-    });
-    let mut errors = child.stderr.take().unwrap();
-    let errors = std::thread::spawn(move || std::io::read_to_string(&mut errors));
-    let mut bytes = Vec::new();
-    std::io::Read::read_to_end(child.stdout.as_mut().unwrap(), &mut bytes).unwrap();
-    let ended = child.wait().unwrap();
-    drop(tell);
-    guard.join().unwrap();
-    let mut output = String::from_utf8_lossy(&bytes).into_owned();
-    output += &errors.join().unwrap().unwrap_or_default();
-    writeln!(output, "{}", status(ended)).unwrap();
-    Run { output, time: start.elapsed() }
-}
-
-/// Lines that only one side has, in order: a longest common subsequence over lines.
-fn differences(native: &str, sandbox: &str) -> Vec<String> {
-    let a: Vec<&str> = native.lines().collect();
-    let b: Vec<&str> = sandbox.lines().collect();
-    let mut length = vec![vec![0u32; b.len() + 1]; a.len() + 1];
-    for i in (0..a.len()).rev() {
-        for j in (0..b.len()).rev() {
-            length[i][j] = if a[i] == b[j] { length[i + 1][j + 1] + 1 } else { length[i + 1][j].max(length[i][j + 1]) };
-        }
-    }
-    let (mut i, mut j, mut found) = (0, 0, Vec::new());
-    while i < a.len() || j < b.len() {
-        if i < a.len() && j < b.len() && a[i] == b[j] {
-            (i, j) = (i + 1, j + 1);
-        } else if i < a.len() && (j == b.len() || length[i + 1][j] >= length[i][j + 1]) {
-            found.push(format!("-{}", a[i]));
-            i += 1;
-        } else {
-            found.push(format!("+{}", b[j]));
-            j += 1;
-        }
-    }
-    found
+    command.current_dir(folder);
+    compare::run(command, LIMIT).unwrap()
 }
 
 /// `PROGRAM | DIFFERENCE | REASON` a line: the difference as the table shows it.
@@ -129,7 +71,7 @@ fn compile(source: &Path, program: &Path) {
     assert!(compiled.status.success(), "{}: {}", source.display(), String::from_utf8_lossy(&compiled.stderr));
 }
 
-fn compare(source: &Path, scratch: &Path, platforms: &[&str], known: &[(String, String, String)]) -> Compared {
+fn compared(source: &Path, scratch: &Path, platforms: &[&str], known: &[(String, String, String)]) -> Compared {
     let name = source.file_stem().unwrap().to_str().unwrap().to_owned();
     let program = scratch.join(&name);
     compile(source, &program);
@@ -185,7 +127,7 @@ fn guests_behave_as_on_linux() {
     let work = || {
         let mut done = Vec::new();
         while let Some(source) = list.get(next.fetch_add(1, Ordering::Relaxed)) {
-            done.push(compare(source, &scratch, &platforms, &known));
+            done.push(compared(source, &scratch, &platforms, &known));
         }
         done
     };

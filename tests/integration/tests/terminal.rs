@@ -8,11 +8,13 @@ use std::io::{BufRead, BufReader, PipeReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use cofferdam_integration::debian;
-use cofferdam_integration::install::Install;
+use cofferdam_integration::install::{Install, until};
 use rustix::process::{Pid, Signal};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
@@ -50,6 +52,8 @@ struct Terminal {
     screen: Arc<(Mutex<Vec<u8>>, Condvar)>,
     /// Up to where expectations were met.
     read: usize,
+    /// Reads the screen until told that it is over.
+    reader: Option<(Arc<AtomicBool>, JoinHandle<()>)>,
 }
 
 impl Terminal {
@@ -69,16 +73,39 @@ impl Terminal {
         drop(outer);
         let screen = Arc::new((Mutex::new(Vec::new()), Condvar::new()));
         let mut reader = File::from(master.try_clone().unwrap());
-        let shared = screen.clone();
-        std::thread::spawn(move || {
+        let (shared, over) = (screen.clone(), Arc::new(AtomicBool::new(false)));
+        let leave = over.clone();
+        let reader = std::thread::spawn(move || {
             let mut some = [0; 4096];
-            // EIO: nobody has the other side open any more.
-            while let Ok(n @ 1..) = reader.read(&mut some) {
+            let moment = rustix::event::Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+            while !leave.load(Ordering::Relaxed) {
+                let mut fds = [rustix::event::PollFd::new(&reader, rustix::event::PollFlags::IN)];
+                if rustix::event::poll(&mut fds, Some(&moment)).unwrap() == 0 {
+                    continue;
+                }
+                // EIO: nobody has the other side open any more.
+                let Ok(n @ 1..) = reader.read(&mut some) else { return };
                 shared.0.lock().unwrap().extend_from_slice(&some[..n]);
                 shared.1.notify_all();
             }
         });
-        Self { place: place.to_owned(), master: Some(File::from(master)), child, screen, read: 0 }
+        Self {
+            place: place.to_owned(),
+            master: Some(File::from(master)),
+            child,
+            screen,
+            read: 0,
+            reader: Some((over, reader)),
+        }
+    }
+
+    /// Takes the terminal away, as a connection that breaks does.
+    fn hang_up(&mut self) {
+        if let Some((over, reader)) = self.reader.take() {
+            over.store(true, Ordering::Relaxed);
+            reader.join().unwrap();
+        }
+        self.master = None;
     }
 
     fn press(&mut self, keys: &str) {
@@ -140,14 +167,12 @@ fn settle() {
 }
 
 fn ended(child: &mut Child, place: &str) -> ExitStatus {
-    let end = Instant::now() + LIMIT;
-    loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            return status;
-        }
-        assert!(Instant::now() < end, "{place}: it does not end");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let mut status = None;
+    until(&format!("{place}: the end"), || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    status.unwrap()
 }
 
 /// Tells a story at a terminal everywhere.
@@ -322,10 +347,8 @@ fn a_terminal_that_goes_takes_its_session_along() {
     everywhere("terminal-hangup", &BASH, |t| {
         t.expect(PROMPT);
         t.line("sleep 1000 &", &["[1]"]);
-        t.master = None;
-        // The reading side holds the terminal too: it hangs up when the session's own hangup is forced.
-        let pid = Pid::from_child(&t.child);
-        rustix::process::kill_process(pid, Signal::HUP).unwrap();
+        settle();
+        t.hang_up();
         assert_eq!(t.wait().signal(), Some(1), "{}", t.place);
     });
 }
@@ -404,11 +427,7 @@ fn a_stopped_command_line_is_a_stopped_command() {
             stat.rsplit(')').next().unwrap().trim().chars().next().unwrap()
         };
         rustix::process::kill_process_group(pid, Signal::TSTP).unwrap();
-        let end = Instant::now() + LIMIT;
-        while state() != 'T' {
-            assert!(Instant::now() < end, "{place}: not stopped");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        until(&format!("{place}: the stop"), || state() == 'T');
         settle();
         // What was said before the stop is taken; then there must be silence.
         let quiet = |says: &BufReader<PipeReader>| {
