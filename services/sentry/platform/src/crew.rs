@@ -194,8 +194,10 @@ mod tests {
     use super::*;
 
     /// Runs closures as steps, handed in through a channel.
-    fn crew() -> (Arc<Crew>, mpsc::Sender<Box<dyn FnOnce() + Send>>) {
-        let (send, receive) = mpsc::channel::<Box<dyn FnOnce() + Send>>();
+    type Step = Box<dyn FnOnce() + Send>;
+
+    fn crew() -> (Arc<Crew>, mpsc::Sender<Step>) {
+        let (send, receive) = mpsc::channel::<Step>();
         let receive = Mutex::new(receive);
         let crew = Crew::new(Box::new(move || {
             let next = receive.lock().unwrap().recv();
