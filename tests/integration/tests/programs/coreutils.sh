@@ -23,7 +23,7 @@ expand <<< $'a\tb'; fmt -w 20 <<< "the quick brown fox jumps over"; pr -t -3 <(s
 expr 6 \* 7; seq -s+ 1 10 | tee sum.in | bc 2>/dev/null || cat sum.in; date -d '@86399' +%T; base64 -w0 <(head -c 40 numbers); echo; base32 <<< x | tr -d =
 for s in cksum sum md5sum sha1sum sha224sum sha256sum sha384sum sha512sum b2sum; do $s < numbers; done
 md5sum numbers z > sums; md5sum -c sums; echo x >> z; status md5sum -c --quiet sums
-(for i in 1 2 3; do echo "grow $i" >> log; sleep 0.1; done) & tail -n +1 -f --pid=$! -s 0.05 log 2>/dev/null & wait
+: > log; (for i in 1 2 3; do echo "grow $i" >> log; sleep 0.1; done) & tail -n +1 -f --pid=$! -s 0.05 log 2>/dev/null & wait
 tail -c 5 numbers; od -An -tu1 <<< A; wc < numbers; du -sb in/st/alled | cut -f1; test -s numbers -a -r numbers && echo test
 env -i A=1 env; printenv NOTHING || echo "none $?"; nice -n 5 nice; id -u; whoami; uname -s; pathchk -p "a b" || echo "pathchk $?"
 stdbuf -oL echo buffered; nproc > /dev/null && echo nproc; sync; sleep 0.01; mknod n p; stat -c %F n; status timeout 0.05 sleep 5
