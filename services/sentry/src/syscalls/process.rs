@@ -371,11 +371,16 @@ fn getrusage(task: &Arc<Task>, who: i32, to: UserPtr<Rusage>) -> SysResult {
     done()
 }
 
-fn arch_prctl(_: &Arc<Task>, option: i32, address: u64) -> SysResult {
+fn arch_prctl(task: &Arc<Task>, option: i32, address: u64) -> SysResult {
     match option {
         // ARCH_SET_FS, ARCH_SET_GS
         0x1002 | 0x1001 => {
             if address >= 0x7fff_ffff_f000 {
+                return Err(Errno::EPERM);
+            }
+            // Patched call sites find their thread by %gs.
+            if option == 0x1001 && !task.mm().sites.turn_off() {
+                tracing::warn!("ARCH_SET_GS in a process with patched call sites: run it with --patch off");
                 return Err(Errno::EPERM);
             }
             Ok(Outcome::Special(Special::PassThrough))

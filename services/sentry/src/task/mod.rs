@@ -53,6 +53,8 @@ pub enum Special {
     Exec(exec::ExecRequest),
     /// `rt_sigreturn(2)`.
     SigReturn,
+    /// Patch the call site that ends at this address, for this call (see `memory::sites`).
+    Patch(u64),
     /// `sigaltstack(2)` of a task that has a signal stack.
     AltStack(crate::syscalls::signal::AltStackRequest),
 }
@@ -65,6 +67,10 @@ pub(crate) enum After {
     Fault,
     /// Pages beyond the end of a file are unmapped.
     Shrunk,
+    /// A call site's page can be written to: the site, the bytes for it, the page's protection.
+    Patch { site: u64, jump: [u8; 5], prot: i32 },
+    /// It no longer can.
+    Patched,
     /// A clone is done: the child.
     Clone { number: u32, child: Arc<Task>, vfork: Option<Arc<clone::Vfork>> },
     /// A program's memory is mapped.
