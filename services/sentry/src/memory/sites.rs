@@ -33,6 +33,16 @@ const SUITABLE: [u32; 44] = [
     102, 104, 107, 108, 110, 186, 202, 217, 228, 257, 262, 267, 332,
 ];
 
+/// [`SUITABLE`] as a bit a number.
+const SUITABLE_BITS: [u64; 8] = {
+    let (mut bits, mut i) = ([0; 8], 0);
+    while i < SUITABLE.len() {
+        bits[SUITABLE[i] as usize / 64] |= 1 << (SUITABLE[i] % 64);
+        i += 1;
+    }
+    bits
+};
+
 /// A page of trampolines.
 #[derive(Clone)]
 struct Page {
@@ -68,7 +78,7 @@ impl Sites {
 
     /// Counts a call with the instruction pointer `ip` after it; whether its site should be patched now.
     pub fn often(&self, number: u32, ip: u64) -> bool {
-        if !SUITABLE.contains(&number) {
+        if SUITABLE_BITS.get(number as usize / 64).is_none_or(|b| b >> (number % 64) & 1 == 0) {
             return false;
         }
         let mut inner = self.inner.lock();
@@ -92,6 +102,11 @@ impl Sites {
         let mut inner = self.inner.lock();
         inner.off = true;
         inner.pages.is_empty()
+    }
+
+    /// Whether [`turn_off`](Self::turn_off) was called.
+    pub fn is_off(&self) -> bool {
+        self.inner.lock().off
     }
 
     /// The site that the trampoline at `rip` belongs to.

@@ -385,6 +385,11 @@ fn arch_prctl(task: &Arc<Task>, option: i32, address: u64) -> SysResult {
             }
             Ok(Outcome::Special(Special::PassThrough))
         }
+        // ARCH_GET_GS: the base is the stub's own until the container sets one.
+        0x1004 if !task.mm().sites.is_off() => {
+            task.write_exact(address, &[0; 8])?;
+            done()
+        }
         // ARCH_GET_FS, ARCH_GET_GS: the host writes where the caller says, in the caller's own memory.
         0x1003 | 0x1004 => Ok(Outcome::Special(Special::PassThrough)),
         // ARCH_GET_CPUID
@@ -583,7 +588,13 @@ pub const TABLE: &[Entry] = &[
     entry!(121, "getpgid", Full, "", getpgid(i32)),
     entry!(124, "getsid", Full, "", getsid(i32)),
     entry!(157, "prctl", Partial, "options that sandboxed software uses", prctl(i32, u64, u64, u64, u64)),
-    entry!(158, "arch_prctl", Partial, "FS and GS bases", arch_prctl(i32, u64)),
+    entry!(
+        158,
+        "arch_prctl",
+        Partial,
+        "ARCH_SET_GS is EPERM once call sites are patched (--patch off)",
+        arch_prctl(i32, u64)
+    ),
     entry!(160, "setrlimit", Full, "", setrlimit(u32, UserPtr<RLimit>)),
     entry!(186, "gettid", Full, "", gettid()),
     entry!(218, "set_tid_address", Full, "", set_tid_address(u64)),
