@@ -145,7 +145,7 @@ pub struct Do {
     pub bind: Vec<String>,
     /// Set an environment variable
     #[arg(long, short, value_name = "K=V")]
-    pub env: Vec<String>,
+    pub env: Vec<OsString>,
     /// Directory to run in
     #[arg(long, value_name = "DIR")]
     pub cwd: Option<PathBuf>,

@@ -13,8 +13,9 @@ use cofferdam_control::sentry::{ExitStatus, FailureKind, PlatformChoice};
 use serde_json::{Value, json};
 
 use crate::arguments::{Arguments, Command, Create, Do, Globals, Platform};
-use crate::connection::{Connection, root};
+use crate::connection::{Connection, root, sweep};
 use crate::failure::{Failure, Report};
+use crate::foreground::Terminal;
 use crate::terminal::Raw;
 use crate::{document, foreground, standin, terminal};
 
@@ -81,19 +82,21 @@ impl<'a> Order<'a> {
 
 fn do_command(asked: &Do, globals: &Globals, root: &Path, report: &Report) -> Result<ExitCode, Failure> {
     let tty = terminal::interactive();
-    let config = document::of_do(asked, tty)?;
+    let (config, verbatim) = document::of_do(asked, tty)?;
     let id = format!("do-{}-{:x}", std::process::id(), monotonic_ns());
     let create = client::Create {
         id,
         bundle: b"/".to_vec(),
         config: Some(config.to_string().into_bytes()),
-        overlay: !asked.readonly,
+        overlay: true,
         platform: platform(globals),
+        plain: true,
         owner: Owner::Connection,
         tty,
         console_size: None,
         log: None,
         trace_startup: globals.trace_startup,
+        verbatim: Some(verbatim),
     };
     let end = in_foreground(create, None, globals, root, report, false)?;
     Ok(standin::end_as(end))
@@ -116,11 +119,13 @@ fn run_command(
         config: None,
         overlay: !create.no_overlay,
         platform: platform(globals),
+        plain: false,
         owner: if keep { Owner::Itself } else { Owner::Connection },
         tty: wants_tty,
         console_size: None,
         log: None,
         trace_startup: globals.trace_startup,
+        verbatim: None,
     };
     let end = in_foreground(request, Some(create), globals, root, report, keep)?;
     // As runc: a status, never a signal of its own.
@@ -130,8 +135,24 @@ fn run_command(
     })
 }
 
-/// Makes a container, runs it and stays until its end.
+/// Makes a container, runs it and stays until its end. If the supervisor is lost, clears up in its place.
 fn in_foreground(
+    request: client::Create,
+    oci: Option<&Create>,
+    globals: &Globals,
+    root: &Path,
+    report: &Report,
+    keep: bool,
+) -> Result<ExitStatus, Failure> {
+    let id = request.id.clone();
+    let ended = foreground_start_to_end(request, oci, globals, root, report, keep);
+    if ended.as_ref().is_err_and(Failure::supervisor_lost) && !keep {
+        sweep(root, &id);
+    }
+    ended
+}
+
+fn foreground_start_to_end(
     mut request: client::Create,
     oci: Option<&Create>,
     globals: &Globals,
@@ -140,7 +161,8 @@ fn in_foreground(
     keep: bool,
 ) -> Result<ExitStatus, Failure> {
     let begun = monotonic_ns();
-    let not_run = |e| Failure::NotRun(Box::new(e));
+    // As a shell says it, for `do`; an OCI runtime ends with 1 whatever went wrong.
+    let not_run = |e| if oci.is_none() { Failure::NotRun(Box::new(e)) } else { e };
     let mut signals = Signals::take(&signals::forwardable())
         .map_err(|e| Failure::Host { what: "signals".into(), source: std::io::Error::other(e) })?;
     let id = request.id.clone();
@@ -170,7 +192,8 @@ fn in_foreground(
             write_pid(file, std::process::id())?;
         }
         connection.ask_traced(&Request::Start { id: id.clone() }, &[], &mut trace).map_err(not_run)?;
-        foreground::stay(&connection, &id, &mut signals, raw.as_ref(), &mut trace)
+        let terminal = raw.as_ref().map_or(Terminal::None, Terminal::Raw);
+        foreground::stay(&connection, &id, &mut signals, terminal, &mut trace)
     })();
     drop(raw);
     let ended = done?;
@@ -217,15 +240,21 @@ fn detached(create: &Create, globals: &Globals, root: &Path, report: &Report, ru
         config: None,
         overlay: !create.no_overlay,
         platform: platform(globals),
+        plain: false,
         owner: Owner::Itself,
         tty,
         console_size: None,
         log: None,
         trace_startup: globals.trace_startup,
+        verbatim: None,
     };
     let mut trace = Vec::new();
-    Order { create: request, stdio }.send(&connection, report, stderr.as_fd(), &mut trace)?;
-    let pid = standin::start(root, &create.id)?;
+    let made = Order { create: request, stdio }.send(&connection, report, stderr.as_fd(), &mut trace);
+    if made.as_ref().is_err_and(Failure::supervisor_lost) {
+        sweep(root, &create.id);
+    }
+    made?;
+    let pid = standin::start(root, &create.id, console.as_ref().map(AsFd::as_fd))?;
     let finish = || {
         if let Some(file) = &create.pid_file {
             write_pid(file, pid)?;
@@ -384,6 +413,7 @@ fn delete(root: &Path, id: &str, force: bool) -> Result<ExitCode, Failure> {
     if stale(root, id).is_some() {
         let folder = root.join(id);
         std::fs::remove_dir_all(&folder).map_err(Failure::host(folder.display().to_string()))?;
+        sweep(root, id);
         return Ok(ExitCode::SUCCESS);
     }
     if force { Ok(ExitCode::SUCCESS) } else { Err(not_there()) }

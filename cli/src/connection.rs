@@ -76,7 +76,7 @@ impl Connection {
 
     /// Sends a request without waiting for its answer.
     pub fn send(&self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<(), Failure> {
-        self.channel.send(request, descriptors).map_err(|e| Failure::Supervisor(e.to_string()))
+        self.channel.send(request, descriptors).map_err(lost)
     }
 
     /// The next answer.
@@ -91,7 +91,7 @@ impl Connection {
         }
         match self.channel.try_receive::<Response>() {
             Ok(got) => Ok(got.map(|got| got.message)),
-            Err(e) => Err(Failure::Supervisor(e.to_string())),
+            Err(e) => Err(lost(e)),
         }
     }
 
@@ -109,7 +109,7 @@ impl Connection {
                 Ok(Response::Trace(phases)) => *trace = phases,
                 Ok(ended @ Response::Exited { .. }) => self.early.borrow_mut().push_back(ended),
                 Ok(answer) => return Ok(answer),
-                Err(e) => return Err(Failure::Supervisor(e.to_string())),
+                Err(e) => return Err(lost(e)),
             }
         }
     }
@@ -123,6 +123,38 @@ impl Connection {
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.channel.as_fd()
+    }
+}
+
+/// The conversation is over.
+fn lost(e: ControlError) -> Failure {
+    match e {
+        ControlError::Closed => Failure::Supervisor("is gone, and its sandboxes with it".into()),
+        e => Failure::Supervisor(e.to_string()),
+    }
+}
+
+/// Removes what a supervisor that was killed left of `id`, and its socket, unless another supervisor is there to do it.
+pub fn sweep(root: &Path, id: &str) {
+    if id.is_empty() || id.starts_with('.') || id.contains('/') {
+        return;
+    }
+    let folder = root.join(id);
+    for file in ["state.json", "state.json.new"] {
+        let _ = std::fs::remove_file(folder.join(file));
+    }
+    let _ = std::fs::remove_dir(folder);
+    let Ok(lock) = std::fs::File::open(root.join("supervisor.lock")) else { return };
+    // The dying one may hold it a moment longer.
+    for _ in 0..50 {
+        if rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok() {
+            let _ = std::fs::remove_file(root.join("supervisor.sock"));
+            return;
+        }
+        if Connection::existing(root).is_ok_and(|c| c.is_some()) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

@@ -1,8 +1,9 @@
 //! OCI documents that this program writes: the one behind `do`, and the template of `spec`.
 
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use cofferdam_control::client::Verbatim;
 use serde_json::{Value, json};
 
 use crate::arguments::Do;
@@ -70,8 +71,8 @@ pub fn template() -> Value {
     })
 }
 
-/// The document of a `do`.
-pub fn of_do(asked: &Do, terminal: bool) -> Result<Value, Failure> {
+/// The document of a `do`, and what of it JSON cannot say: arguments, environment and directory are bytes.
+pub fn of_do(asked: &Do, terminal: bool) -> Result<(Value, Verbatim), Failure> {
     let rootfs = match &asked.rootfs {
         Some(dir) => absolute(dir)?,
         None => PathBuf::from("/"),
@@ -81,22 +82,21 @@ pub fn of_do(asked: &Do, terminal: bool) -> Result<Value, Failure> {
     for bind in &asked.bind {
         mounts.push(one_bind(bind)?);
     }
-    let mut env: Vec<String> = Vec::new();
+    let mut env: Vec<Vec<u8>> = Vec::new();
     for (key, value) in std::env::vars_os() {
-        // Names and values that are not UTF-8 cannot be said in JSON.
-        if let (Ok(key), Ok(value)) = (key.into_string(), value.into_string()) {
-            set(&mut env, &key, &value);
-        }
+        set(&mut env, key.as_bytes(), value.as_bytes());
     }
-    if !env.iter().any(|e| e.starts_with("PATH=")) {
-        env.push("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into());
+    if !env.iter().any(|e| e.starts_with(b"PATH=")) {
+        env.push(b"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into());
     }
     for pair in &asked.env {
-        let (key, value) = pair
-            .split_once('=')
-            .filter(|(k, _)| !k.is_empty())
-            .ok_or_else(|| Failure::Usage(format!("--env {pair}: want K=V")))?;
-        set(&mut env, key, value);
+        let bytes = pair.as_bytes();
+        let split = bytes
+            .iter()
+            .position(|b| *b == b'=')
+            .filter(|at| *at > 0)
+            .ok_or_else(|| Failure::Usage(format!("--env {}: want K=V", pair.display())))?;
+        set(&mut env, bytes.get(..split).unwrap_or_default(), bytes.get(split + 1..).unwrap_or_default());
     }
     let cwd = match (&asked.cwd, &asked.rootfs) {
         (Some(cwd), _) if cwd.is_absolute() => cwd.clone(),
@@ -104,32 +104,31 @@ pub fn of_do(asked: &Do, terminal: bool) -> Result<Value, Failure> {
         (None, None) => std::env::current_dir().map_err(Failure::host("the working directory"))?,
         (None, Some(_)) => PathBuf::from("/"),
     };
-    let args: Vec<&str> = asked
-        .command
-        .iter()
-        .map(|a| a.to_str().ok_or_else(|| Failure::Usage(format!("{a:?}: arguments must be UTF-8"))))
-        .collect::<Result<_, _>>()?;
+    let args: Vec<Vec<u8>> = asked.command.iter().map(|a| a.as_bytes().to_vec()).collect();
+    let lossy =
+        |words: &[Vec<u8>]| -> Vec<String> { words.iter().map(|w| String::from_utf8_lossy(w).into_owned()).collect() };
     let caps: &[&str] = if uid == 0 { &DEFAULT } else { &[] };
-    Ok(json!({
+    let document = json!({
         "ociVersion": "1.0.2",
         "process": {
             "terminal": terminal,
             "user": {"uid": uid, "gid": gid, "additionalGids": groups},
-            "args": args,
-            "env": env,
-            "cwd": text(&cwd)?,
+            "args": lossy(&args),
+            "env": lossy(&env),
+            "cwd": cwd.to_string_lossy(),
             "capabilities": {"bounding": DEFAULT, "effective": caps, "permitted": caps},
         },
         "root": {"path": text(&rootfs)?, "readonly": asked.readonly},
         "hostname": "cofferdam",
         "mounts": mounts
-    }))
+    });
+    Ok((document, Verbatim { args, env, cwd: cwd.into_os_string().into_vec() }))
 }
 
-fn set(env: &mut Vec<String>, key: &str, value: &str) {
-    let start = format!("{key}=");
+fn set(env: &mut Vec<Vec<u8>>, key: &[u8], value: &[u8]) {
+    let start = [key, b"="].concat();
     env.retain(|e| !e.starts_with(&start));
-    env.push(format!("{start}{value}"));
+    env.push([&start, value].concat());
 }
 
 fn text(path: &Path) -> Result<&str, Failure> {
@@ -158,7 +157,8 @@ fn one_bind(bind: &str) -> Result<Value, Failure> {
     Ok(json!({"destination": destination, "type": "bind", "source": text(&source)?, "options": ["rbind", mode]}))
 }
 
-/// Who the command runs as: the caller, or `--user`, whose names are those of the rootfs.
+/// Who the command runs as: the caller, or `--user`, whose names are those of the rootfs. Without a group it is the
+/// account's, or 0 if the rootfs has no such account.
 fn user(asked: &Do, rootfs: &Path) -> Result<(u32, u32, Vec<u32>), Failure> {
     let Some(user) = &asked.user else {
         let groups = rustix::process::getgroups().unwrap_or_default().into_iter().map(|g| g.as_raw()).collect();
@@ -168,14 +168,16 @@ fn user(asked: &Do, rootfs: &Path) -> Result<(u32, u32, Vec<u32>), Failure> {
         Some((name, group)) => (name, Some(group)),
         None => (user.as_str(), None),
     };
-    let account = lookup(&rootfs.join("etc/passwd"), name);
-    let uid = match (name.parse().ok(), field(account.as_deref(), 2)) {
+    let number: Option<u32> = name.parse().ok();
+    let (column, passwd) = (if number.is_some() { 2 } else { 0 }, rootfs.join("etc/passwd"));
+    let account = lookup(&passwd, column, name);
+    let uid = match (number, field(account.as_deref(), 2)) {
         (Some(uid), _) | (None, Some(uid)) => uid,
         (None, None) => return Err(Failure::Usage(format!("--user {user}: no user {name:?} in {}", rootfs.display()))),
     };
     let gid = match group {
         None => field(account.as_deref(), 3).unwrap_or(0),
-        Some(group) => match (group.parse().ok(), field(lookup(&rootfs.join("etc/group"), group).as_deref(), 2)) {
+        Some(group) => match (group.parse().ok(), field(lookup(&rootfs.join("etc/group"), 0, group).as_deref(), 2)) {
             (Some(gid), _) | (None, Some(gid)) => gid,
             (None, None) => {
                 return Err(Failure::Usage(format!("--user {user}: no group {group:?} in {}", rootfs.display())));
@@ -185,12 +187,12 @@ fn user(asked: &Do, rootfs: &Path) -> Result<(u32, u32, Vec<u32>), Failure> {
     Ok((uid, gid, Vec::new()))
 }
 
-/// The line of a colon-separated table that starts with `name`, of a file of at most a mebibyte.
-fn lookup(table: &Path, name: &str) -> Option<String> {
+/// The line of a colon-separated table with `name` in a column, of a file of at most a mebibyte.
+fn lookup(table: &Path, column: usize, name: &str) -> Option<String> {
     use std::io::Read;
     let mut content = Vec::new();
     std::fs::File::open(table).ok()?.take(1 << 20).read_to_end(&mut content).ok()?;
-    let line = content.split(|b| *b == b'\n').find(|l| l.split(|b| *b == b':').next() == Some(name.as_bytes()))?;
+    let line = content.split(|b| *b == b'\n').find(|l| l.split(|b| *b == b':').nth(column) == Some(name.as_bytes()))?;
     Some(std::ffi::OsStr::from_bytes(line).to_string_lossy().into_owned())
 }
 

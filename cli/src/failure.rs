@@ -56,6 +56,15 @@ impl Failure {
         }
     }
 
+    /// Whether the supervisor went away, or nobody knows what it does.
+    pub fn supervisor_lost(&self) -> bool {
+        match self {
+            Failure::Supervisor(_) => true,
+            Failure::NotRun(inner) => inner.supervisor_lost(),
+            _ => false,
+        }
+    }
+
     /// 127 and 126 where a program could not be run, as a shell says it; 1 for everything else, as runc.
     pub fn exit_code(&self) -> u8 {
         match (self, self.kind()) {

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use crate::connection::Connection;
 use crate::failure::Failure;
-use crate::terminal::{self, Raw};
+use crate::terminal::Raw;
 
 /// How a container ended, as the supervisor told it.
 #[derive(Debug)]
@@ -21,13 +21,24 @@ pub struct Ended {
     pub reason: Option<String>,
 }
 
+/// The terminal of stdin, as far as it is this program's business.
+#[derive(Debug, Clone, Copy)]
+pub enum Terminal<'a> {
+    /// There is none.
+    None,
+    /// The user's, in raw mode.
+    Raw(&'a Raw),
+    /// The container's: only its size matters.
+    Watched,
+}
+
 /// Waits for the end of `id`, which the connection has asked to be told. Every signal that `signals` takes is passed
-/// on; with `raw`, the terminal's size too.
+/// on; with a terminal, its size too.
 pub fn stay(
     connection: &Connection,
     id: &str,
     signals: &mut Signals,
-    raw: Option<&Raw>,
+    terminal: Terminal<'_>,
     trace: &mut Vec<(String, u64)>,
 ) -> Result<Ended, Failure> {
     loop {
@@ -40,7 +51,7 @@ pub fn stay(
             }
         }
         while let Some(signal) = signals.pending() {
-            pass_on(connection, id, signal.number, raw)?;
+            pass_on(connection, id, signal.number, terminal)?;
         }
         let mut fds =
             [PollFd::new(connection, PollFlags::IN), PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
@@ -51,10 +62,10 @@ pub fn stay(
     }
 }
 
-fn pass_on(connection: &Connection, id: &str, number: i32, raw: Option<&Raw>) -> Result<(), Failure> {
+fn pass_on(connection: &Connection, id: &str, number: i32, terminal: Terminal<'_>) -> Result<(), Failure> {
     let kill = |signal, all| connection.send(&Request::Kill { id: id.into(), signal, all }, &[]);
-    if number == Signal::WINCH.as_raw() && raw.is_some() {
-        return match terminal::size(std::io::stdin().as_fd()) {
+    if number == Signal::WINCH.as_raw() && !matches!(terminal, Terminal::None) {
+        return match crate::terminal::size(std::io::stdin().as_fd()) {
             Some((rows, cols)) => connection.send(&Request::Resize { id: id.into(), rows, cols }, &[]),
             None => Ok(()),
         };
@@ -62,11 +73,11 @@ fn pass_on(connection: &Connection, id: &str, number: i32, raw: Option<&Raw>) ->
     if number == Signal::TSTP.as_raw() {
         // The container stops, then we do, so that the shell that waits for us sees a stopped job.
         kill(Signal::STOP.as_raw(), true)?;
-        if let Some(raw) = raw {
+        if let Terminal::Raw(raw) = terminal {
             raw.restore();
         }
         signals::stop_self();
-        if let Some(raw) = raw {
+        if let Terminal::Raw(raw) = terminal {
             raw.again();
         }
         return kill(Signal::CONT.as_raw(), true);

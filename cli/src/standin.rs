@@ -1,9 +1,11 @@
 //! The stand-in: the process that a client knows as the container's init.
 //!
 //! `create` starts it; it re-parents to the client when `create` ends, passes signals on and ends as the container's
-//! init ends. It holds its connection to the supervisor and nothing else: its stdio is /dev/null.
+//! init ends. It holds its connection to the supervisor and, as stdin, the container's terminal if there is one, which it
+//! never reads: its stdio is /dev/null otherwise.
 
 use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
@@ -13,10 +15,16 @@ use cofferdam_control::sentry::ExitStatus;
 
 use crate::connection::Connection;
 use crate::failure::Failure;
-use crate::foreground;
+use crate::foreground::{self, Terminal};
+use crate::terminal;
 
-/// Starts the stand-in of `id` and waits until the supervisor knows it. Returns its pid.
-pub fn start(root: &Path, id: &str) -> Result<u32, Failure> {
+/// Starts the stand-in of `id` and waits until the supervisor knows it. Returns its pid. It gets the container's terminal,
+/// if there is one, as its own: whoever changes the size of that at the master's end signals it.
+pub fn start(root: &Path, id: &str, terminal: Option<BorrowedFd<'_>>) -> Result<u32, Failure> {
+    let stdin = match terminal {
+        Some(slave) => slave.try_clone_to_owned().map_err(Failure::host("the terminal"))?.into(),
+        None => Stdio::null(),
+    };
     let (mut hear, voice) = std::io::pipe().map_err(Failure::host("pipe"))?;
     let child = Command::new("/proc/self/exe")
         .arg("--root")
@@ -24,7 +32,7 @@ pub fn start(root: &Path, id: &str) -> Result<u32, Failure> {
         .args(["stand-in", id])
         .current_dir("/")
         .env_clear()
-        .stdin(Stdio::null())
+        .stdin(stdin)
         .stdout(voice)
         .stderr(Stdio::null())
         .spawn()
@@ -43,6 +51,9 @@ pub fn run(root: &Path, id: &str) -> Result<ExitCode, Failure> {
     let mut signals = Signals::take(&signals::forwardable())
         .map_err(|e| Failure::Host { what: "signals".into(), source: std::io::Error::other(e) })?;
     cofferdam_confine::spawn::set_name(c"cofferdam-init");
+    let stdin = std::io::stdin();
+    // Fails for /dev/null, which is no terminal.
+    let terminal = rustix::process::ioctl_tiocsctty(&stdin).is_ok();
     let asked = Connection::existing(root).and_then(|c| match c {
         Some(c) => match c.ask(&Request::StandIn { id: id.into() })? {
             Response::Done => Ok(c),
@@ -57,7 +68,12 @@ pub fn run(root: &Path, id: &str) -> Result<ExitCode, Failure> {
     let connection = asked?;
     let null = std::fs::File::options().write(true).open("/dev/null").map_err(Failure::host("/dev/null"))?;
     rustix::stdio::dup2_stdout(&null).map_err(|e| Failure::Host { what: "stdout".into(), source: e.into() })?;
-    let status = match foreground::stay(&connection, id, &mut signals, None, &mut Vec::new()) {
+    // What it was set to before it was ours.
+    if terminal && let Some((rows, cols)) = terminal::size(stdin.as_fd()).filter(|s| *s != (0, 0)) {
+        let _ = connection.ask(&Request::Resize { id: id.into(), rows, cols });
+    }
+    let watched = if terminal { Terminal::Watched } else { Terminal::None };
+    let status = match foreground::stay(&connection, id, &mut signals, watched, &mut Vec::new()) {
         Ok(ended) => ended.status,
         // No supervisor, no container: as if killed.
         Err(_) => ExitStatus::Signal(9, false),

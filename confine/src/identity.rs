@@ -34,3 +34,11 @@ pub(crate) fn drop_capabilities(keep: &[Capability]) -> Result<(), ConfineError>
     caps::set(None, CapSet::Effective, &keep).map_err(bad)?;
     caps::set(None, CapSet::Permitted, &keep).map_err(bad)
 }
+
+/// Makes every capability this thread has one that an exec does not take.
+pub(crate) fn carry_capabilities() -> Result<(), ConfineError> {
+    let bad = |e: caps::errors::CapsError| ConfineError::Capabilities(e.to_string());
+    let all = caps::read(None, CapSet::Permitted).map_err(bad)?;
+    caps::set(None, CapSet::Inheritable, &all).map_err(bad)?;
+    caps::set(None, CapSet::Ambient, &all).map_err(bad)
+}

@@ -18,7 +18,8 @@ pub enum Identity {
     /// one can give nothing but its own id.
     Id(u32),
     /// Every id stands for itself, so that files of all owners can be served. Only for a privileged spawner; an
-    /// unprivileged one gives its own id alone.
+    /// unprivileged one gives its own id alone, which stands for itself too: its files are shown as its own, those of
+    /// everybody else as nobody's.
     All,
 }
 
@@ -61,6 +62,7 @@ const NAMESPACES: i32 = libc::CLONE_NEWPID
 impl Spawn<'_> {
     /// Starts it. A child that cannot become what was asked exits with 125 and says why on `voice`.
     pub fn start(&self) -> Result<Spawned, ConfineError> {
+        let own_id = self.identity == Identity::All && !rustix::process::geteuid().is_root();
         let (wait, go) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(host("pipe"))?;
         let mut pidfd: RawFd = -1;
         let flags = NAMESPACES | libc::CLONE_NEWUSER | libc::CLONE_PIDFD | libc::SIGCHLD;
@@ -69,7 +71,7 @@ impl Spawn<'_> {
         let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0usize, &raw mut pidfd, 0usize, 0usize) };
         match pid {
             -1 => return Err(last("clone into new namespaces (are user namespaces allowed on this host?)")),
-            0 => self.child(&wait),
+            0 => self.child(&wait, own_id),
             _ => {}
         }
         let pid = i32::try_from(pid).map_err(|_| last("clone"))?;
@@ -88,7 +90,11 @@ impl Spawn<'_> {
             Identity::Id(id) if uid == 0 => (format!("0 {id} 1"), format!("0 {id} 1")),
             // As many as this namespace has, each to itself.
             Identity::All if uid == 0 => (identity_map("uid_map")?, identity_map("gid_map")?),
-            _ => {
+            Identity::All => {
+                write(pid, "setgroups", "deny")?;
+                (format!("{uid} {uid} 1"), format!("{gid} {gid} 1"))
+            }
+            Identity::Id(_) => {
                 write(pid, "setgroups", "deny")?;
                 (format!("0 {uid} 1"), format!("0 {gid} 1"))
             }
@@ -97,8 +103,8 @@ impl Spawn<'_> {
         write(pid, "gid_map", &gids)
     }
 
-    fn child(&self, wait: &OwnedFd) -> ! {
-        let why = match self.become_service(wait) {
+    fn child(&self, wait: &OwnedFd, own_id: bool) -> ! {
+        let why = match self.become_service(wait, own_id) {
             Ok(never) => match never {},
             Err(e) => e,
         };
@@ -108,7 +114,7 @@ impl Spawn<'_> {
         unsafe { libc::_exit(125) }
     }
 
-    fn become_service(&self, wait: &OwnedFd) -> Result<std::convert::Infallible, ConfineError> {
+    fn become_service(&self, wait: &OwnedFd, own_id: bool) -> Result<std::convert::Infallible, ConfineError> {
         let mut byte = [0u8];
         let mut closer = [-1; 2];
         // SAFETY: plain system calls on our own descriptors and memory, in a process with one thread.
@@ -125,7 +131,11 @@ impl Spawn<'_> {
             }
             let _ = libc::close(wait.as_raw_fd());
             libc::setgroups(0, std::ptr::null());
-            if libc::setresgid(0, 0, 0) != 0 || libc::setresuid(0, 0, 0) != 0 {
+            if own_id {
+                // No root here that would have its capabilities through the exec by being root: they go as ambient ones,
+                // until the walls take them.
+                crate::identity::carry_capabilities()?;
+            } else if libc::setresgid(0, 0, 0) != 0 || libc::setresuid(0, 0, 0) != 0 {
                 return Err(last("taking the ids of the user namespace"));
             }
             // A change of ids clears it.

@@ -28,6 +28,8 @@ pub struct Create {
     pub overlay: bool,
     /// The platform to use.
     pub platform: PlatformChoice,
+    /// Whether its first process takes signals as any other: see [`crate::sentry::Container::plain`].
+    pub plain: bool,
     /// Who keeps it alive.
     pub owner: Owner,
     /// Whether the stdio is one terminal.
@@ -38,6 +40,19 @@ pub struct Create {
     pub log: Option<(LogFormat, LogLevel)>,
     /// Whether to answer with the phases of the start.
     pub trace_startup: bool,
+    /// What the document says of its process in other words: bytes, which JSON cannot say.
+    pub verbatim: Option<Verbatim>,
+}
+
+/// Arguments, environment and directory of a process as bytes, in place of the document's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verbatim {
+    /// The command line.
+    pub args: Vec<Vec<u8>>,
+    /// The environment, `K=V` each.
+    pub env: Vec<Vec<u8>>,
+    /// Absolute working directory.
+    pub cwd: Vec<u8>,
 }
 
 /// Everything the command line asks.

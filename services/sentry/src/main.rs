@@ -26,7 +26,6 @@ mod wait;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
 
 use cofferdam_confine::Walls;
 use cofferdam_control::Channel;
@@ -87,10 +86,14 @@ fn choose(wanted: PlatformChoice) -> Result<(&'static str, String), Failure> {
 }
 
 fn run(channel: &Arc<Channel>) -> Result<(), Failure> {
-    let begun = Instant::now();
     let mut phases: Vec<(String, u64)> = Vec::new();
     let mut phase = |name: &str| {
-        phases.push((name.into(), u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX)));
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+        phases.push((
+            name.into(),
+            seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0)),
+        ));
     };
     let received = channel.receive::<SentryOrders>()?;
     let orders = received.message;
@@ -137,7 +140,11 @@ fn run(channel: &Arc<Channel>) -> Result<(), Failure> {
 
     let cache_window = kernel.cache.window().clone();
     let files = Client::connect(files_wire, Some(cache_window))?;
-    let stdio = StdioHub::new(Client::connect(stdio_wire, None)?)?;
+    let stdio = Client::connect(stdio_wire, None)?;
+    for client in [&files, &stdio] {
+        client.set_before_wait(cofferdam_platform::about_to_block);
+    }
+    let stdio = StdioHub::new(stdio)?;
     let timers = kernel.timers.clone();
     std::thread::Builder::new().name("timers".into()).stack_size(128 << 10).spawn(move || timers.run())?;
     let serving = platform.clone();

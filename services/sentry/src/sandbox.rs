@@ -40,6 +40,8 @@ struct Made {
     task: Arc<Task>,
     spec: Container,
     terminal: Option<Arc<Tty>>,
+    /// The program and its path, until it is started.
+    program: Option<(Vec<u8>, Arc<File>)>,
     started: bool,
 }
 
@@ -129,8 +131,9 @@ impl Sandbox {
         }
         let task = self.first_task(&spec, Arc::new(fs)).map_err(|e| Failure::new(FailureKind::Host, e.to_string()))?;
         let terminal = self.give_stdio(&task, &spec)?;
+        let program = Some(Self::look_up(&task, &spec)?);
         let (id, pid) = (spec.id.clone(), task.pid());
-        *slot = Some(Made { id: id.clone(), task, spec, terminal, started: false });
+        *slot = Some(Made { id: id.clone(), task, spec, terminal, program, started: false });
         Ok(FromSentry::Created { id, pid })
     }
 
@@ -154,6 +157,7 @@ impl Sandbox {
         let mut tree = self.kernel.tree.lock();
         let pid = tree.new_id().ok_or(Errno::EAGAIN)?;
         let group = Group::new(pid, limits);
+        group.plain.store(spec.plain, std::sync::atomic::Ordering::Relaxed);
         if let Some(adj) = spec.oom_score_adj {
             group.oom_score_adj.store(adj, std::sync::atomic::Ordering::Relaxed);
         }
@@ -197,16 +201,10 @@ impl Sandbox {
         Ok(terminal)
     }
 
-    fn start(self: &Arc<Self>, id: &str) -> Result<FromSentry, Failure> {
-        let mut slot = self.container.lock();
-        let made = Self::find(&mut slot, id)?;
-        if made.started {
-            return Err(Failure::new(FailureKind::WrongState, "container is already running"));
-        }
-        let task = made.task.clone();
-        let spec = &made.spec;
+    /// The working directory and the program, as runc looks for both when a container is made.
+    fn look_up(task: &Arc<Task>, spec: &Container) -> Result<(Vec<u8>, Arc<File>), Failure> {
         let shown = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
-        if let Err(e) = vfs::chdir(&task, &spec.cwd) {
+        if let Err(e) = vfs::chdir(task, &spec.cwd) {
             let kind = if e == Errno::EACCES { FailureKind::Permission } else { FailureKind::Invalid };
             return Err(Failure::new(
                 kind,
@@ -214,7 +212,7 @@ impl Sandbox {
             ));
         }
         let name = spec.args.first().cloned().unwrap_or_default();
-        let (path, file) = find_program(&task, &name, &spec.env).map_err(|e| {
+        find_program(task, &name, &spec.env).map_err(|e| {
             let shown = shown(&name);
             match e {
                 Errno::ENOENT | Errno::ENOTDIR if !name.contains(&b'/') => {
@@ -227,9 +225,23 @@ impl Sandbox {
                 Errno::EACCES => Failure::new(FailureKind::Permission, format!("exec: {shown:?}: permission denied")),
                 e => Failure::new(FailureKind::Invalid, format!("exec: {shown:?}: {e}")),
             }
-        })?;
+        })
+    }
+
+    fn start(self: &Arc<Self>, id: &str) -> Result<FromSentry, Failure> {
+        let mut slot = self.container.lock();
+        let made = Self::find(&mut slot, id)?;
+        if made.started {
+            return Err(Failure::new(FailureKind::WrongState, "container is already running"));
+        }
+        let (task, spec) = (made.task.clone(), &made.spec);
+        let name = spec.args.first().cloned().unwrap_or_default();
+        let (path, file) = match made.program.take() {
+            Some(program) => program,
+            None => Self::look_up(&task, spec)?,
+        };
         exec::start_init(&task, file, path, spec.args.clone(), spec.env.clone()).map_err(|e| {
-            let shown = shown(&name);
+            let shown = String::from_utf8_lossy(&name);
             match e {
                 Errno::ENOEXEC => Failure::new(FailureKind::Permission, format!("exec {shown}: exec format error")),
                 Errno::ENOENT => Failure::new(
@@ -327,16 +339,14 @@ fn find_program(task: &Arc<Task>, name: &[u8], env: &[Vec<u8>]) -> Result<(Vec<u
     }
     let default: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     let path = env.iter().find_map(|e| e.strip_prefix(b"PATH=")).unwrap_or(default);
-    let mut last = Errno::ENOENT;
     for dir in path.split(|b| *b == b':') {
         let mut full = if dir.is_empty() { b".".to_vec() } else { dir.to_vec() };
         full.push(b'/');
         full.extend_from_slice(name);
-        match vfs::open_exec(task, AT_FDCWD, &full, 0) {
-            Ok(f) => return Ok((full, f)),
-            Err(Errno::EACCES) => last = Errno::EACCES,
-            Err(_) => {}
+        // As runc: what may not be run, or looked at, is not found.
+        if let Ok(f) = vfs::open_exec(task, AT_FDCWD, &full, 0) {
+            return Ok((full, f));
         }
     }
-    Err(last)
+    Err(Errno::ENOENT)
 }

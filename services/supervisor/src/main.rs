@@ -63,6 +63,7 @@ fn run(root: &Path) -> Result<(), String> {
         return launcher::serve(theirs);
     }
     drop(theirs);
+    record::sweep(root);
     let socket_path = root.join("supervisor.sock");
     let listener = listen(&socket_path)?;
     // Whoever started us waits for this end of file.

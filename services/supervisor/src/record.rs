@@ -15,6 +15,8 @@ pub struct Record {
     folder: PathBuf,
     oci_version: String,
     annotations: BTreeMap<String, String>,
+    /// Whether it ends with a connection: nothing of it outlives the supervisor.
+    passing: bool,
 }
 
 #[derive(Serialize)]
@@ -28,6 +30,7 @@ struct Written<'a> {
     created: u64,
     owner: u32,
     annotations: &'a BTreeMap<String, String>,
+    passing: bool,
 }
 
 impl Record {
@@ -37,10 +40,11 @@ impl Record {
         id: &str,
         oci_version: String,
         annotations: BTreeMap<String, String>,
+        passing: bool,
     ) -> std::io::Result<Self> {
         let folder = root.join(id);
         std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
-        Ok(Self { folder, oci_version, annotations })
+        Ok(Self { folder, oci_version, annotations, passing })
     }
 
     /// Writes the state.
@@ -54,6 +58,7 @@ impl Record {
             created: state.created,
             owner: state.owner,
             annotations: &self.annotations,
+            passing: self.passing,
         })?;
         let new = self.folder.join("state.json.new");
         std::fs::write(&new, text)?;
@@ -63,9 +68,32 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        for file in ["state.json", "state.json.new"] {
-            let _ = std::fs::remove_file(self.folder.join(file));
+        remove(&self.folder);
+    }
+}
+
+fn remove(folder: &Path) {
+    for file in ["state.json", "state.json.new"] {
+        let _ = std::fs::remove_file(folder.join(file));
+    }
+    let _ = std::fs::remove_dir(folder);
+}
+
+/// Removes what an earlier supervisor of this directory could not, because it was killed: containers that were to end
+/// with a connection, and such as never came to be. Only for the holder of the lock.
+pub fn sweep(root: &Path) {
+    for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
+        if !entry.file_type().is_ok_and(|t| t.is_dir()) {
+            continue;
         }
-        let _ = std::fs::remove_dir(&self.folder);
+        let folder = entry.path();
+        let passing = match std::fs::read(folder.join("state.json")) {
+            Ok(text) => serde_json::from_slice::<serde_json::Value>(&text)
+                .is_ok_and(|state| state.get("passing").and_then(serde_json::Value::as_bool) == Some(true)),
+            Err(e) => e.kind() == std::io::ErrorKind::NotFound,
+        };
+        if passing {
+            remove(&folder);
+        }
     }
 }

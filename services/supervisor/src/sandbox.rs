@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use cofferdam_control::client::{Create, State, Status};
+use cofferdam_control::client::{Create, Owner, State, Status};
 use cofferdam_control::gofer::{Export, ExportKind, FromGofer, GoferOrders, ToGofer};
 use cofferdam_control::sentry::{ExitStatus, FailureKind, FromSentry, SentryOrders, ToSentry};
 use cofferdam_control::{AsyncChannel, Channel, ControlError};
@@ -141,13 +141,25 @@ impl Sandbox {
         }
         let log = request.log.and_then(|_| descriptors.pop());
         let document = read_document(request)?;
-        let plan = spec::plan(&document, request)?;
-        let roots = open_exports(&plan.exports)?;
-        let mut record = Record::create(&house.root, &request.id, plan.oci_version, plan.annotations);
+        let mut plan = spec::plan(&document, request)?;
+        let roots = open_exports(&mut plan.exports)?;
+        let mut record = Record::create(
+            &house.root,
+            &request.id,
+            plan.oci_version,
+            plan.annotations,
+            request.owner == Owner::Connection,
+        );
         if record.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::AlreadyExists) {
             record = Err(std::io::Error::other("container with given ID already exists (delete --force removes it)"));
         }
-        let record = record.map_err(|e| Refused::new(FailureKind::Exists, e.to_string()))?;
+        let record = record.map_err(|e| match e.raw_os_error() {
+            None => Refused::new(FailureKind::Exists, e.to_string()),
+            Some(_) => Refused::new(
+                FailureKind::Host,
+                format!("making a folder for the container's state in {}: {e}", house.root.display()),
+            ),
+        })?;
         let state = State {
             id: request.id.clone(),
             status: Status::Creating,
@@ -242,8 +254,12 @@ impl Sandbox {
             other => return Err(self.sentry_refused(other).await),
         }
         self.mark("container created");
-        self.set_status(Status::Created);
-        Ok(())
+        self.state.borrow_mut().status = Status::Created;
+        // A container whose state nobody could read is none; a later state that cannot be written is only logged.
+        self.save().map_err(|e| {
+            let root = self.house.upgrade().map(|h| h.root.display().to_string()).unwrap_or_default();
+            Refused::new(FailureKind::Host, format!("writing the container's state in {root}: {e}"))
+        })
     }
 
     async fn gofer_refused(&self, answer: Result<FromGofer, Lost>) -> Refused {
@@ -334,13 +350,15 @@ impl Sandbox {
 
     fn set_status(&self, status: Status) {
         self.state.borrow_mut().status = status;
-        self.save();
+        self.save_or_log();
     }
 
-    fn save(&self) {
-        if let Some(record) = &*self.record.borrow()
-            && let Err(e) = record.write(&self.state.borrow())
-        {
+    fn save(&self) -> std::io::Result<()> {
+        self.record.borrow().as_ref().map_or(Ok(()), |record| record.write(&self.state.borrow()))
+    }
+
+    fn save_or_log(&self) {
+        if let Err(e) = self.save() {
             let message = format!("writing state.json: {e}");
             let line = cofferdam_control::LogLine {
                 level: cofferdam_control::LogLevel::Error,
@@ -455,7 +473,7 @@ impl Sandbox {
         }
         self.kept.set(true);
         self.state.borrow_mut().pid = pid;
-        self.save();
+        self.save_or_log();
         Ok(())
     }
 
@@ -527,11 +545,12 @@ fn read_document(request: &Create) -> Result<Vec<u8>, Refused> {
     Ok(document)
 }
 
-/// Opens what the Gofer will serve. The root must be a directory; a bind mount may be a file.
-fn open_exports(exports: &[ExportPath]) -> Result<Vec<(OwnedFd, ExportKind)>, Refused> {
+/// Opens what the Gofer will serve. The root must be a directory; a bind mount may be a file, which is opened for what it
+/// is to be used for: its server has no name to open it by. One that its owner may not write is served read-only.
+fn open_exports(exports: &mut [ExportPath]) -> Result<Vec<(OwnedFd, ExportKind)>, Refused> {
     let mut opened = Vec::new();
-    for (n, export) in exports.iter().enumerate() {
-        let path = &export.path;
+    for (n, export) in exports.iter_mut().enumerate() {
+        let path = &export.path.clone();
         let what = if n == 0 { "rootfs" } else { "mount source" };
         let refused = |e: rustix::io::Errno| {
             let e = std::io::Error::from(e);
@@ -557,6 +576,29 @@ fn open_exports(exports: &[ExportPath]) -> Result<Vec<(OwnedFd, ExportKind)>, Re
                 ));
             }
             _ => ExportKind::File,
+        };
+        let fd = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => {
+                use rustix::io::Errno;
+                let flags = OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+                let open = |access| rustix::fs::openat(CWD, path, flags | access, Mode::empty());
+                let file = match if export.read_only { Err(Errno::ROFS) } else { open(OFlags::RDWR) } {
+                    Err(Errno::ROFS | Errno::ACCESS | Errno::PERM | Errno::TXTBSY) => {
+                        export.read_only = true;
+                        open(OFlags::RDONLY).map_err(refused)?
+                    }
+                    other => other.map_err(refused)?,
+                };
+                let again = rustix::fs::fstat(&file).map_err(refused)?;
+                if (again.st_dev, again.st_ino) != (stat.st_dev, stat.st_ino) {
+                    return Err(Refused::new(
+                        FailureKind::Host,
+                        format!("{what} ({}): replaced while it was opened", path.display()),
+                    ));
+                }
+                file
+            }
+            _ => fd,
         };
         opened.push((fd, kind));
     }

@@ -66,12 +66,20 @@ pub fn plan(document: &[u8], request: &Create) -> Result<Plan, Refused> {
     let spec: Spec = serde_json::from_slice(document).map_err(|e| Refused::invalid(format!("config.json: {e}")))?;
     let process =
         spec.process().as_ref().ok_or_else(|| Refused::invalid("config.json: process property must be set"))?;
-    let args = bytes(process.args().as_deref().unwrap_or_default(), "process.args")?;
+    let (args, env, cwd) = match &request.verbatim {
+        Some(v) => (v.args.clone(), v.env.clone(), v.cwd.clone()),
+        None => (
+            bytes(process.args().as_deref().unwrap_or_default()),
+            bytes(process.env().as_deref().unwrap_or_default()),
+            process.cwd().as_os_str().as_bytes().to_vec(),
+        ),
+    };
+    without_nul(&args, "process.args")?;
+    without_nul(&env, "process.env")?;
     if args.first().is_none_or(Vec::is_empty) {
         return Err(Refused::invalid("config.json: process args cannot be empty"));
     }
-    let cwd = process.cwd().as_os_str().as_bytes().to_vec();
-    if !process.cwd().is_absolute() {
+    if cwd.first() != Some(&b'/') || cwd.contains(&0) {
         return Err(Refused::invalid("config.json: cwd is not an absolute path"));
     }
     let root = spec.root().as_ref().ok_or_else(|| Refused::invalid("config.json: root property must be set"))?;
@@ -105,7 +113,7 @@ pub fn plan(document: &[u8], request: &Create) -> Result<Plan, Refused> {
     let container = Container {
         id: request.id.clone(),
         args,
-        env: bytes(process.env().as_deref().unwrap_or_default(), "process.env")?,
+        env,
         cwd,
         uid: user.uid(),
         gid: user.gid(),
@@ -115,12 +123,14 @@ pub fn plan(document: &[u8], request: &Create) -> Result<Plan, Refused> {
         console_size: request.console_size.or_else(|| console(process.console_size())),
         hostname: spec.hostname().clone(),
         domainname: spec.domainname().clone(),
-        root: Root { export: "root".into(), read_only, overlay: request.overlay && !read_only },
+        // A read-only root gets one too: missing mount points are made in it, not in what is served.
+        root: Root { export: "root".into(), read_only, overlay: request.overlay },
         mounts,
         rlimits,
         capabilities,
         no_new_privileges: process.no_new_privileges().unwrap_or(false),
         oom_score_adj: process.oom_score_adj(),
+        plain: request.plain,
     };
     let annotations = spec.annotations().clone().unwrap_or_default().into_iter().collect();
     Ok(Plan { container, exports, oci_version: spec.version().clone(), annotations })
@@ -131,11 +141,15 @@ fn console(size: Option<oci_spec::runtime::Box>) -> Option<(u16, u16)> {
     Some((u16::try_from(size.height()).ok()?, u16::try_from(size.width()).ok()?))
 }
 
-fn bytes(words: &[String], what: &str) -> Result<Vec<Vec<u8>>, Refused> {
-    if words.iter().any(|w| w.as_bytes().contains(&0)) {
+fn bytes(words: &[String]) -> Vec<Vec<u8>> {
+    words.iter().map(|w| w.as_bytes().to_vec()).collect()
+}
+
+fn without_nul(words: &[Vec<u8>], what: &str) -> Result<(), Refused> {
+    if words.iter().any(|w| w.contains(&0)) {
         return Err(Refused::invalid(format!("config.json: {what} contains a NUL byte")));
     }
-    Ok(words.iter().map(|w| w.as_bytes().to_vec()).collect())
+    Ok(())
 }
 
 fn one_mount(mount: &oci_spec::runtime::Mount, bundle: &Path, exports: &mut Vec<ExportPath>) -> Result<Mount, Refused> {
@@ -307,11 +321,13 @@ mod tests {
             config: None,
             overlay: true,
             platform: PlatformChoice::Auto,
+            plain: false,
             owner: Owner::Itself,
             tty: false,
             console_size: None,
             log: None,
             trace_startup: false,
+            verbatim: None,
         }
     }
 

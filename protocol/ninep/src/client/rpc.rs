@@ -5,7 +5,7 @@
 //! follower to lead. With a reader thread ([`Rpc::read_for_ever`]) that thread leads always.
 
 use std::cell::RefCell;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use cofferdam_shm::Window;
 use cofferdam_transport::{Channel, TransportError};
@@ -60,7 +60,7 @@ struct TagState {
 pub(super) struct State {
     tags: Vec<TagState>,
     free_tags: Vec<u16>,
-    leading: bool,
+    pub leading: bool,
     dead: bool,
     dropped: Vec<u32>,
     free_fids: Vec<u32>,
@@ -74,6 +74,8 @@ pub(super) struct Rpc {
     pub msize: u32,
     pub extended: bool,
     pub window: Option<Arc<Window>>,
+    /// Called before a thread waits for an answer.
+    pub before_wait: OnceLock<fn()>,
 }
 
 impl std::fmt::Debug for Rpc {
@@ -141,7 +143,7 @@ impl Rpc {
             next_fid: 0,
             clunks_in_flight: 0,
         };
-        Self { channel, state: Mutex::new(state), msize, extended, window }
+        Self { channel, state: Mutex::new(state), msize, extended, window, before_wait: OnceLock::new() }
     }
 
     pub fn lock(&self) -> MutexGuard<'_, State> {
@@ -172,6 +174,9 @@ impl Rpc {
     }
 
     fn exchange(&self, request: &Request<'_>, out: &mut Vec<u8>, packet: &mut Vec<u8>) -> Result<(), Errno> {
+        if let Some(before) = self.before_wait.get() {
+            before();
+        }
         let tag = self.lock().take_tag(Slot::Waiting)?;
         request.encode(tag, out);
         if out.len() > self.msize as usize {
@@ -279,9 +284,15 @@ impl Rpc {
         Ok(())
     }
 
-    /// The reader thread's work: leads until the connection ends.
+    /// Takes the lead for the reader thread, once nobody has it: two that receive would take each other's answers.
+    pub fn take_lead(&self) {
+        while std::mem::replace(&mut self.lock().leading, true) {
+            std::thread::yield_now();
+        }
+    }
+
+    /// The reader thread's work, after [`Rpc::take_lead`]: leads until the connection ends.
     pub fn read_for_ever(&self) {
-        self.lock().leading = true;
         let mut packet = Vec::with_capacity(HEADER);
         if let Err(why) = self.lead(&mut packet, None) {
             self.break_off(&why.to_string());

@@ -254,6 +254,7 @@ pub trait HostThread: Send + Sync {
     fn tid(&self) -> i32;
 }
 
+mod crew;
 mod frame;
 mod host;
 pub mod layout;
@@ -262,8 +263,15 @@ pub mod ptrace;
 mod slots;
 mod starter;
 
+pub use crew::about_to_block;
 pub use host::process_cpu;
 pub use starter::StartError;
+
+/// Ends the Sentry, with the reason as its last words: the supervisor reads them from standard error.
+pub(crate) fn fatal(why: &str) -> ! {
+    eprintln!("{why}");
+    std::process::exit(70)
+}
 
 /// A running platform.
 pub trait Platform: Send + Sync {

@@ -87,6 +87,7 @@ pub(crate) struct MmSlots {
 struct Inner {
     groups: Vec<u64>,
     free: Vec<u64>,
+    retired: bool,
 }
 
 /// A slot for a new thread.
@@ -105,7 +106,7 @@ impl MmSlots {
 
     pub(crate) fn with_group(slots: &Arc<Slots>, group: u64) -> Arc<Self> {
         let free = (1..GROUP).rev().map(|i| group + i * SLOT).collect();
-        Arc::new(Self { slots: slots.clone(), inner: Mutex::new(Inner { groups: vec![group], free }) })
+        Arc::new(Self { slots: slots.clone(), inner: Mutex::new(Inner { groups: vec![group], free, retired: false }) })
     }
 
     /// The slot of the thread the address space was made for.
@@ -130,13 +131,17 @@ impl MmSlots {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).free.push(slot);
     }
 
-    /// A group could not be mapped after all.
-    pub(crate) fn forget_group(&self, group: u64) {
+    /// A group could not be mapped after all, so the stub says: neither this address space nor another gets it again.
+    pub(crate) fn retire_group(&self, group: u64) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.groups.retain(|g| *g != group);
         inner.free.retain(|s| *s < group || *s >= group + GROUP * SLOT);
-        drop(inner);
-        self.slots.give(group);
+        inner.retired = true;
+    }
+
+    /// There may be a host process with this memory that nobody knows of: its groups are not used again.
+    pub(crate) fn retire(&self) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).retired = true;
     }
 }
 
@@ -144,7 +149,9 @@ impl Drop for MmSlots {
     fn drop(&mut self) {
         let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
         for group in inner.groups.drain(..) {
-            self.slots.give(group);
+            if !inner.retired {
+                self.slots.give(group);
+            }
         }
     }
 }

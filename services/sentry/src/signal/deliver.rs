@@ -68,13 +68,13 @@ impl Task {
                         }
                     }
                     Default_::Terminate => {
-                        if self.pid() != 1 || info.code > 0 {
+                        if !self.group().is_init() || info.code > 0 {
                             exit::exit_group(self, info.signo);
                             return Answer::Park;
                         }
                     }
                     Default_::Core => {
-                        if self.pid() != 1 || info.code > 0 {
+                        if !self.group().is_init() || info.code > 0 {
                             let dumped = self.group().limit(crate::task::group::rlimit::CORE).soft > 0;
                             self.kernel().log(format!(
                                 "{}[{}]: ended by signal {} at ip {:x} sp {:x}",

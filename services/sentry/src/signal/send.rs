@@ -19,13 +19,13 @@ fn ignored(group: &Group, task: &Task, signo: i32) -> bool {
     if task.mask().has(signo) {
         return false;
     }
-    // The first process gets only what it handles: nobody ends it by default from within.
+    // An init gets only what it handles: nobody ends it by default from within.
     let action = task.actions().lock().get(signo);
     match action.handler {
         SIG_IGN => true,
         SIG_DFL => {
             default_of(signo) == Default_::Ignore
-                || (group.pid == 1
+                || (group.is_init()
                     && !matches!(signo, sig::KILL | sig::STOP)
                     && !SigSet::SYNCHRONOUS.has(signo)
                     && !matches!(default_of(signo), Default_::Continue))
@@ -67,7 +67,7 @@ pub fn to_group(kernel: &Arc<Kernel>, group: &Arc<Group>, info: SigInfo) {
     let tasks = group.tasks();
     let Some(leader) = tasks.first() else { return };
     if info.signo == sig::KILL {
-        if group.pid != 1 || info.code > 0 {
+        if !group.is_init() || info.code > 0 {
             exit::exit_group(leader, sig::KILL);
         }
         return;
@@ -98,7 +98,7 @@ pub fn to_task(task: &Arc<Task>, info: SigInfo) {
     }
     on_send(task.kernel(), group, info.signo);
     if info.signo == sig::KILL {
-        if group.pid != 1 || info.code > 0 {
+        if !group.is_init() || info.code > 0 {
             exit::exit_group(task, sig::KILL);
         }
         return;

@@ -119,6 +119,8 @@ pub struct Group {
     pub subreaper: AtomicBool,
     /// `oom_score_adj`.
     pub oom_score_adj: AtomicI32,
+    /// Process 1 that is not an init: signals do to it what they do to any other (`Container::plain`).
+    pub plain: AtomicBool,
     /// `PR_SET_DUMPABLE`.
     pub dumpable: AtomicI32,
     /// Nice value.
@@ -153,6 +155,7 @@ impl Group {
             start_time: now(Clock::Boottime),
             subreaper: AtomicBool::new(false),
             oom_score_adj: AtomicI32::new(0),
+            plain: AtomicBool::new(false),
             dumpable: AtomicI32::new(1),
             nice: AtomicI32::new(0),
             children_usage: Mutex::default(),
@@ -170,6 +173,11 @@ impl Group {
         }
         let running = self.tasks().iter().find_map(|t| t.host()).map_or(0, |h| crate::time::process_cpu(h.tid()));
         self.earlier_cpu.load(Ordering::Relaxed).saturating_add(running)
+    }
+
+    /// Whether it is a first process that its own container cannot end by default actions (`SIGNAL_UNKILLABLE`).
+    pub fn is_init(&self) -> bool {
+        self.pid == 1 && !self.plain.load(Ordering::Relaxed)
     }
 
     /// A limit.

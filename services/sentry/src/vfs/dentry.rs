@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use crate::errno::Errno;
 use crate::sync::{Mutex, RwLock};
@@ -23,23 +23,32 @@ static CACHE: Cache = Cache { queue: Mutex::new(VecDeque::new()) };
 
 /// The bounded queue that keeps dentries warm.
 struct Cache {
-    queue: Mutex<VecDeque<Arc<Dentry>>>,
+    queue: Mutex<VecDeque<Arc<Kept>>>,
 }
+
+/// A place in the cache. A dentry whose name is gone leaves its place at once, and the file goes with it: its memory, or
+/// its space on the host's disk, is not to wait for the queue to turn.
+#[derive(Default)]
+struct Kept(Mutex<Option<Arc<Dentry>>>);
 
 impl Cache {
     fn add(&self, dentry: &Arc<Dentry>) {
         let mut out = Vec::new();
         let mut queue = self.queue.lock();
-        queue.push_back(dentry.clone());
+        let kept = dentry.kept.get_or_init(Arc::default).clone();
+        *kept.0.lock() = Some(dentry.clone());
+        queue.push_back(kept);
         // Each turn either drops one or takes its second chance away, so this ends.
         let mut turns = queue.len();
         while queue.len() > CACHED && turns > 0 {
             turns -= 1;
             let Some(old) = queue.pop_front() else { break };
-            if old.referenced.swap(false, Ordering::Relaxed) {
+            let mut kept = old.0.lock();
+            if kept.as_ref().is_some_and(|d| d.referenced.swap(false, Ordering::Relaxed)) {
+                drop(kept);
                 queue.push_back(old);
             } else {
-                out.push(old);
+                out.push(kept.take());
             }
         }
         drop(queue);
@@ -109,6 +118,7 @@ pub struct Dentry {
     pub mounted: AtomicU32,
     referenced: AtomicBool,
     deleted: AtomicBool,
+    kept: OnceLock<Arc<Kept>>,
 }
 
 impl Drop for Dentry {
@@ -135,6 +145,7 @@ impl Dentry {
             mounted: AtomicU32::new(0),
             referenced: AtomicBool::new(false),
             deleted: AtomicBool::new(false),
+            kept: OnceLock::new(),
         })
     }
 
@@ -173,6 +184,15 @@ impl Dentry {
     /// Whether the name was removed (the inode lives on while it is open).
     pub fn is_deleted(&self) -> bool {
         self.deleted.load(Ordering::Relaxed)
+    }
+
+    /// The name is gone. The caller holds a reference, so that the last one is not dropped here.
+    fn set_deleted(&self) {
+        self.deleted.store(true, Ordering::Relaxed);
+        if let Some(kept) = self.kept.get() {
+            let out = kept.0.lock().take();
+            drop(out);
+        }
     }
 
     /// Whether `self` is `ancestor` or below it.
@@ -269,7 +289,7 @@ impl Dentry {
         }
         drop(children);
         if let Some(old) = old {
-            old.deleted.store(true, Ordering::Relaxed);
+            old.set_deleted();
         }
     }
 
@@ -300,7 +320,7 @@ impl Dentry {
             place(b, self, name);
         } else {
             if let Some(b) = &b {
-                b.deleted.store(true, Ordering::Relaxed);
+                b.set_deleted();
             }
             drop(b);
             if self.inode.cacheable() {

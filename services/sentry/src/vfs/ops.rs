@@ -43,9 +43,10 @@ fn check_enter(caller: &Caller<'_>, dir: &PathRef) -> Result<Attr, Errno> {
     if dir.dentry.inode().kind() != FileType::Directory {
         return Err(Errno::ENOTDIR);
     }
+    // As Linux: a read-only mount says so before it is asked who may write (mnt_want_write).
+    dir.mount.check_writable()?;
     let attr = dir.dentry.inode().attr()?;
     access::check_attr(&caller.creds, &attr, WRITE | EXEC)?;
-    dir.mount.check_writable()?;
     if dir.dentry.is_deleted() {
         return Err(Errno::ENOENT);
     }
@@ -155,6 +156,9 @@ pub fn open_at(caller: &Caller<'_>, at: PathRef, open_flags: i32, fresh: bool) -
         _ => {}
     }
     let both = open_flags & flags::ACCMODE == flags::ACCMODE;
+    if truncate && kind == FileType::Regular {
+        at.mount.check_writable()?;
+    }
     if !fresh {
         let mut want = 0;
         want |= if how.read || both { READ } else { 0 };

@@ -147,8 +147,7 @@ impl Platform for Ptrace {
         match tracer::Tracer::attach(self) {
             Ok(mut tracer) => tracer.run(),
             Err(e) => {
-                tracing::error!("the template cannot be traced: {e}");
-                std::process::exit(70)
+                crate::fatal(&format!("the template cannot be traced: {e}"));
             }
         }
     }

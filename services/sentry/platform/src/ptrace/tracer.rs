@@ -156,8 +156,7 @@ impl<'a> Tracer<'a> {
             // starter's reports too, since the tracer learns of ends by itself.
             let n = unsafe { libc::read(poll.fd, bytes.as_mut_ptr().cast(), bytes.len()) };
             if n == 0 && poll.fd == pipe.fd {
-                tracing::error!("the stub starter is gone");
-                std::process::exit(70);
+                crate::fatal("the stub starter is gone");
             }
         }
     }
@@ -196,8 +195,7 @@ impl<'a> Tracer<'a> {
                 guest.lost(libc::SIGKILL);
             }
             Err(Gone) => {
-                tracing::error!("the stub template died: no new processes can be made");
-                std::process::exit(70);
+                crate::fatal("the stub template died: no new processes can be made");
             }
         }
     }
@@ -206,8 +204,7 @@ impl<'a> Tracer<'a> {
     fn stopped(&mut self, tid: i32, status: i32) {
         let Some(mut live) = self.threads.remove(&tid) else {
             if tid == self.template.thread.tid {
-                tracing::error!("the stub template died: no new processes can be made");
-                std::process::exit(70);
+                crate::fatal("the stub template died: no new processes can be made");
             }
             if libc::WIFSTOPPED(status) {
                 // Made by a thread that was killed before it could tell.
