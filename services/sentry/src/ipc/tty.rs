@@ -809,6 +809,6 @@ mod tests {
         let t = tty();
         t.receive(b"abc\x03def\n");
         assert_eq!(t.read(100).unwrap(), b"def\n");
-        assert!(shown(&t).starts_with(b"^C"));
+        assert!(shown(&t).starts_with(b"abc^C"));
     }
 }
