@@ -474,9 +474,13 @@ fn prctl(task: &Arc<Task>, option: i32, a: u64, b: u64, c: u64, d: u64) -> SysRe
             task.set_creds(new);
             done()
         }
-        // PR_SET_TIMERSLACK, PR_GET_TIMERSLACK
-        29 => done(),
-        30 => value(50_000),
+        // PR_SET_TIMERSLACK, PR_GET_TIMERSLACK: kept; timers here have none.
+        29 => {
+            let mut state = task.state.lock();
+            state.timer_slack = if a == 0 { None } else { Some(a) };
+            done()
+        }
+        30 => value(task.state.lock().timer_slack.unwrap_or(50_000)),
         // PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER
         36 => {
             group.subreaper.store(a != 0, Ordering::Relaxed);
@@ -497,6 +501,7 @@ fn prctl(task: &Arc<Task>, option: i32, a: u64, b: u64, c: u64, d: u64) -> SysRe
             task.set_creds(new);
             done()
         }
+        39 if a != 0 || b != 0 || c != 0 || d != 0 => Err(Errno::EINVAL),
         39 => value(i32::from(task.creds().no_new_privileges)),
         // PR_SET_THP_DISABLE, PR_GET_THP_DISABLE
         41 | 42 => done(),

@@ -94,6 +94,10 @@ pub(crate) struct State {
     pub(crate) clear_tid: u64,
     pub(crate) robust_list: u64,
     pub(crate) death_signal: i32,
+    /// `PR_SET_TIMERSLACK`, nanoseconds; `None` for the default.
+    pub(crate) timer_slack: Option<u64>,
+    /// Processors it may run on, as `sched_setaffinity(2)` got them; empty for all.
+    pub(crate) affinity: Vec<u8>,
     /// A call that ended and whose task has signals to look at first: number and result.
     pub(crate) returning: Option<(u32, Result<i64, Errno>)>,
     /// A special outcome of a call that arrived without registers.
