@@ -145,6 +145,11 @@ impl Crew {
         }
     }
 
+    /// How many container threads run.
+    pub(crate) fn running(&self) -> i64 {
+        self.running.load(Ordering::Relaxed)
+    }
+
     /// A container thread no longer runs: it stopped, or is gone.
     pub(crate) fn stops(&self) {
         self.running.fetch_sub(1, Ordering::SeqCst);
@@ -194,10 +199,10 @@ mod tests {
     use super::*;
 
     /// Runs closures as steps, handed in through a channel.
-    type Step = Box<dyn FnOnce() + Send>;
+    type Job = Box<dyn FnOnce() + Send>;
 
-    fn crew() -> (Arc<Crew>, mpsc::Sender<Step>) {
-        let (send, receive) = mpsc::channel::<Step>();
+    fn crew() -> (Arc<Crew>, mpsc::Sender<Job>) {
+        let (send, receive) = mpsc::channel::<Box<dyn FnOnce() + Send>>();
         let receive = Mutex::new(receive);
         let crew = Crew::new(Box::new(move || {
             let next = receive.lock().unwrap().recv();
