@@ -24,5 +24,5 @@ test:
 	cargo test --workspace
 
 bench: build
-	command -v runsc >/dev/null || apt-get install -y --no-install-recommends runsc
-	target/release/cofferdam-bench
+	command -v runsc >/dev/null && command -v runc >/dev/null || apt-get install -y --no-install-recommends runc runsc
+	unshare -m target/release/cofferdam-bench

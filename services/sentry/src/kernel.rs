@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use cofferdam_platform::Platform;
 use cofferdam_shm::Window;
 
+use crate::filesystems::gofer::Held;
 use crate::memory::object::HostWindow;
 use crate::memory::store::Store;
 use crate::sync::{Mutex, RwLock};
@@ -23,6 +24,8 @@ pub struct Kernel {
     pub cache: Arc<Store>,
     /// The Sentry's own memory window.
     pub memory: Arc<Store>,
+    /// What cached files hold of the Gofer and the page cache window.
+    pub held: Arc<Held>,
     /// Host and domain name (`sethostname(2)`).
     pub names: RwLock<(Vec<u8>, Vec<u8>)>,
     /// Kernel log (`dmesg`), complete lines with their time since boot in nanoseconds.
@@ -45,6 +48,12 @@ pub struct Kernel {
     pub forks: AtomicU64,
 }
 
+/// Bytes of memory of the host. Asked once, before the walls go up.
+fn host_memory() -> u64 {
+    let info = rustix::system::sysinfo();
+    u64::from(info.totalram).saturating_mul(u64::from(info.mem_unit))
+}
+
 impl Kernel {
     /// A kernel with nothing in it yet, over its two host windows.
     pub fn new(cache: Window, memory: Window) -> Arc<Self> {
@@ -52,6 +61,7 @@ impl Kernel {
             timers: Timers::new(),
             cache: Arc::new(Store::new(cache)),
             memory: Arc::new(Store::new(memory)),
+            held: Held::new(host_memory()),
             names: RwLock::new((b"cofferdam".to_vec(), b"(none)".to_vec())),
             log: Mutex::default(),
             booted: crate::time::now(crate::time::Clock::Boottime),

@@ -139,7 +139,11 @@ fn run(channel: &Arc<Channel>) -> Result<(), Failure> {
 
     let cache_window = kernel.cache.window().clone();
     let files = Client::connect(files_wire, Some(cache_window))?;
-    let stdio = StdioHub::new(Client::connect(stdio_wire, None)?)?;
+    let stdio = Client::connect(stdio_wire, None)?;
+    for client in [&files, &stdio] {
+        client.set_before_wait(cofferdam_platform::about_to_block);
+    }
+    let stdio = StdioHub::new(stdio)?;
     let timers = kernel.timers.clone();
     std::thread::Builder::new().name("timers".into()).stack_size(128 << 10).spawn(move || timers.run())?;
     let serving = platform.clone();

@@ -3,9 +3,21 @@
 //! Lock order across the kernel (take from left to right, never the other way):
 //! task tree > thread group > task > address space > fd table > mount table > dentry > inode > file > wait queue.
 //! No lock is held across a message to another service, and wait-queue wake-ups never run code of the woken task
-//! inline: see `wait`.
+//! inline: see `wait`. A thread that must wait for a lock lets another serve the container meanwhile.
 
-use std::sync::{MutexGuard, PoisonError, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{LockResult, MutexGuard, PoisonError, RwLockReadGuard, RwLockWriteGuard, TryLockError, TryLockResult};
+
+/// A lock that was tried; taken after the wait where it was held.
+fn taken<G>(tried: TryLockResult<G>, wait: impl FnOnce() -> LockResult<G>) -> G {
+    match tried {
+        Ok(guard) => guard,
+        Err(TryLockError::Poisoned(e)) => e.into_inner(),
+        Err(TryLockError::WouldBlock) => {
+            cofferdam_platform::about_to_block();
+            wait().unwrap_or_else(PoisonError::into_inner)
+        }
+    }
+}
 
 /// A mutual exclusion lock.
 #[derive(Debug, Default)]
@@ -21,7 +33,7 @@ impl<T> Mutex<T> {
 impl<T: ?Sized> Mutex<T> {
     /// Takes the lock.
     pub fn lock(&self) -> MutexGuard<'_, T> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        taken(self.0.try_lock(), || self.0.lock())
     }
 }
 
@@ -39,11 +51,16 @@ impl<T> RwLock<T> {
 impl<T: ?Sized> RwLock<T> {
     /// Takes the lock for reading.
     pub fn read(&self) -> RwLockReadGuard<'_, T> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        taken(self.0.try_read(), || self.0.read())
+    }
+
+    /// Takes the lock for writing if nobody has it.
+    pub fn try_write(&self) -> Option<RwLockWriteGuard<'_, T>> {
+        self.0.try_write().ok()
     }
 
     /// Takes the lock for writing.
     pub fn write(&self) -> RwLockWriteGuard<'_, T> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        taken(self.0.try_write(), || self.0.write())
     }
 }

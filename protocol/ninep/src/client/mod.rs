@@ -97,6 +97,16 @@ impl Client {
         self.rpc.extended
     }
 
+    /// Has `before` called on every thread that is about to wait for an answer. The first one set stays.
+    pub fn set_before_wait(&self, before: fn()) {
+        let _ = self.rpc.before_wait.set(before);
+    }
+
+    /// Tells the server of all fids dropped so far, without waiting for its answer.
+    pub fn give_back(&self) {
+        self.rpc.give_back(1);
+    }
+
     /// Largest message agreed on, in bytes.
     pub fn msize(&self) -> u32 {
         self.rpc.msize

@@ -5,7 +5,7 @@
 //! follower to lead. With a reader thread ([`Rpc::read_for_ever`]) that thread leads always.
 
 use std::cell::RefCell;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use cofferdam_shm::Window;
 use cofferdam_transport::{Channel, TransportError};
@@ -74,6 +74,8 @@ pub(super) struct Rpc {
     pub msize: u32,
     pub extended: bool,
     pub window: Option<Arc<Window>>,
+    /// Called before a thread waits for an answer.
+    pub before_wait: OnceLock<fn()>,
 }
 
 impl std::fmt::Debug for Rpc {
@@ -141,7 +143,7 @@ impl Rpc {
             next_fid: 0,
             clunks_in_flight: 0,
         };
-        Self { channel, state: Mutex::new(state), msize, extended, window }
+        Self { channel, state: Mutex::new(state), msize, extended, window, before_wait: OnceLock::new() }
     }
 
     pub fn lock(&self) -> MutexGuard<'_, State> {
@@ -172,6 +174,9 @@ impl Rpc {
     }
 
     fn exchange(&self, request: &Request<'_>, out: &mut Vec<u8>, packet: &mut Vec<u8>) -> Result<(), Errno> {
+        if let Some(before) = self.before_wait.get() {
+            before();
+        }
         let tag = self.lock().take_tag(Slot::Waiting)?;
         request.encode(tag, out);
         if out.len() > self.msize as usize {

@@ -20,10 +20,16 @@ enum Direction {
     Write,
 }
 
+/// Bytes that take long enough to copy for another thread to serve meanwhile.
+const LONG: usize = 256 << 10;
+
 fn transfer(direction: Direction, tid: i32, address: u64, local: *mut u8, len: usize) -> Result<usize, MemoryError> {
     // The host checks the remote range; refuse what is not the container's before it gets there.
     if address.checked_add(len as u64).is_none_or(|end| end > crate::GUEST_TOP) && !in_vdso_range(address, len) {
         return Err(MemoryError::Fault);
+    }
+    if len >= LONG {
+        crate::about_to_block();
     }
     let local = libc::iovec { iov_base: local.cast(), iov_len: len };
     let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: len };

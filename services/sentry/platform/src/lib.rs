@@ -254,6 +254,7 @@ pub trait HostThread: Send + Sync {
     fn tid(&self) -> i32;
 }
 
+mod crew;
 mod frame;
 mod host;
 pub mod layout;
@@ -262,6 +263,7 @@ pub mod ptrace;
 mod slots;
 mod starter;
 
+pub use crew::about_to_block;
 pub use host::process_cpu;
 pub use starter::StartError;
 

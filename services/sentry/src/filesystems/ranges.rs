@@ -110,6 +110,11 @@ impl Layout {
         Self { store, window, blocks: [None; BLOCKS] }
     }
 
+    /// The store that blocks are taken from.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
     /// Start and length of a block.
     fn bounds(index: usize) -> (u64, u64) {
         if index == 0 { (0, FIRST) } else { (FIRST << (index - 1), FIRST << (index - 1)) }

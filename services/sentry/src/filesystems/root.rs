@@ -86,7 +86,7 @@ pub type Made = (Arc<dyn FileSystem>, Arc<Dentry>);
 fn make(kernel: &Arc<Kernel>, files: &Client, source: &MountSource) -> Result<Made, Errno> {
     Ok(match source {
         MountSource::Export(name) => {
-            let (fs, root) = GoferFs::attach(files.clone(), kernel.cache.clone(), name)?;
+            let (fs, root) = GoferFs::attach(files.clone(), kernel.cache.clone(), kernel.held.clone(), name)?;
             (fs, root)
         }
         MountSource::Tmpfs { size, mode } => {
@@ -137,7 +137,8 @@ fn mount_point(caller: &Caller<'_>, path: &[u8], kind: FileType) -> Result<PathR
 pub fn build_root(kernel: &Arc<Kernel>, files: &Client, container: &Container) -> Result<FsContext, RootError> {
     let export = &container.root.export;
     let failed = |error| RootError::Export { name: export.clone(), error };
-    let (lower_fs, lower) = GoferFs::attach(files.clone(), kernel.cache.clone(), export).map_err(failed)?;
+    let (lower_fs, lower) =
+        GoferFs::attach(files.clone(), kernel.cache.clone(), kernel.held.clone(), export).map_err(failed)?;
     if lower.inode().kind() != FileType::Directory {
         return Err(RootError::Root(Errno::ENOTDIR));
     }

@@ -12,9 +12,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
+use crate::crew::Crew;
 use crate::frame::SlotFrame;
 use crate::layout::*;
 use crate::slots::{MmSlots, Slots, address};
@@ -25,9 +26,6 @@ use crate::{
 };
 
 pub(crate) mod filter;
-
-/// Serving threads that may exist at once.
-const MAX_WORKERS: usize = 64;
 
 const RECV: u64 = 0xc050_2100;
 const SEND: u64 = 0xc018_2101;
@@ -79,9 +77,7 @@ struct Shared {
     expected: Mutex<HashMap<u64, Arc<Thread>>>,
     processes: Mutex<HashMap<i32, Arc<Process>>>,
     pool: Mutex<Pool>,
-    /// Serving threads that wait for a notification.
-    receiving: AtomicUsize,
-    workers: AtomicUsize,
+    crew: Arc<Crew>,
     after: fn(),
     pipe: Mutex<Option<OwnedFd>>,
 }
@@ -167,15 +163,21 @@ impl Notify {
         }
         let mm = MmSlots::with_group(&started.slots, 0);
         let process = Arc::new(Process { id: AtomicI32::new(started.template), mm, doomed: AtomicBool::new(false) });
-        let shared = Arc::new(Shared {
+        let shared = Arc::new_cyclic(|shared: &Weak<Shared>| Shared {
+            crew: {
+                let shared = shared.clone();
+                Crew::new(Box::new(move || {
+                    if let Some(shared) = shared.upgrade() {
+                        shared.step();
+                    }
+                }))
+            },
             listener,
             slots: started.slots,
             threads: RwLock::default(),
             expected: Mutex::default(),
             processes: Mutex::new(HashMap::from([(started.template, process.clone())])),
             pool: Mutex::new(Pool { template: None, idle: false, wanted: VecDeque::new() }),
-            receiving: AtomicUsize::new(0),
-            workers: AtomicUsize::new(0),
             after: setup.after,
             pipe: Mutex::new(Some(started.pipe)),
         });
@@ -193,6 +195,7 @@ impl Notify {
         SlotFrame::start(&shared.slots.window, 0, &Registers::default());
         shared.threads.write().unwrap_or_else(PoisonError::into_inner).insert(started.template, template.clone());
         lock(&shared.pool).template = Some(template);
+        shared.crew.runs();
         Ok(Self { shared, vdso: started.vdso })
     }
 }
@@ -215,8 +218,7 @@ impl Platform for Notify {
                 crate::fatal(&format!("no thread to reap stubs: {e}"));
             }
         }
-        self.shared.clone().more_workers();
-        self.shared.clone().work()
+        self.shared.crew.join()
     }
 
     fn descriptors(&self) -> Vec<i32> {
@@ -286,47 +288,32 @@ impl Shared {
         }]));
     }
 
-    /// Another serving thread, unless there are enough.
-    fn more_workers(self: Arc<Self>) {
-        if self.workers.fetch_add(1, Ordering::Relaxed) >= MAX_WORKERS {
-            self.workers.fetch_sub(1, Ordering::Relaxed);
-            return;
-        }
-        let builder = std::thread::Builder::new().name("worker".into()).stack_size(256 << 10);
-        let shared = self.clone();
-        if let Err(e) = builder.spawn(move || shared.work()) {
-            self.workers.fetch_sub(1, Ordering::Relaxed);
-            tracing::warn!("no further serving thread: {e}");
-        }
-    }
-
-    fn work(self: Arc<Self>) -> ! {
-        loop {
-            let mut n = Notification::default();
-            self.receiving.fetch_add(1, Ordering::Relaxed);
-            // SAFETY: the ioctl fills one struct seccomp_notif, which must be zeroed before.
-            let r = unsafe { libc::ioctl(self.listener.as_raw_fd(), RECV, &raw mut n) };
-            let left = self.receiving.fetch_sub(1, Ordering::Relaxed) - 1;
-            if r != 0 {
-                let e = std::io::Error::last_os_error();
-                match e.raw_os_error() {
-                    // Interrupted, or the stub was gone before the notification was picked up.
-                    Some(libc::EINTR | libc::ENOENT) => continue,
-                    _ => {
-                        crate::fatal(&format!("receiving notifications: {e}"));
-                    }
+    /// Receives one notification and serves it.
+    fn step(self: &Arc<Self>) {
+        let mut n = Notification::default();
+        // SAFETY: the ioctl fills one struct seccomp_notif, which must be zeroed before.
+        if unsafe { libc::ioctl(self.listener.as_raw_fd(), RECV, &raw mut n) } != 0 {
+            let e = std::io::Error::last_os_error();
+            match e.raw_os_error() {
+                // Interrupted, or the stub was gone before the notification was picked up.
+                Some(libc::EINTR | libc::ENOENT) => return,
+                _ => {
+                    crate::fatal(&format!("receiving notifications: {e}"));
                 }
             }
-            if left == 0 {
-                self.clone().more_workers();
-            }
-            self.serve(&n);
-            self.serve_wanted();
-            (self.after)();
         }
+        self.serve(&n);
+        self.serve_wanted();
+        (self.after)();
     }
 
+    /// Answers the notification of a thread that is known.
     fn send(&self, id: u64, val: i64, flags: u32) {
+        self.crew.runs();
+        self.respond(id, val, flags);
+    }
+
+    fn respond(&self, id: u64, val: i64, flags: u32) {
         let response = Response { id, val, error: 0, flags };
         // SAFETY: the ioctl reads one struct seccomp_notif_resp. ENOENT: the thread died meanwhile, which is told elsewhere.
         unsafe { libc::ioctl(self.listener.as_raw_fd(), SEND, &raw const response) };
@@ -365,9 +352,10 @@ impl Shared {
             // that is being killed may still knock, and minds it not.
             tracing::warn!(tid = n.pid, "an unknown thread made a call: ended");
             host::kill(n.pid as i32);
-            self.send(n.id, EPERM, 0);
+            self.respond(n.id, EPERM, 0);
             return;
         };
+        self.crew.stops();
         if n.nr as u64 == REPORT {
             thread.reported(n);
             return;
@@ -435,6 +423,9 @@ impl Shared {
                 of
             };
             for thread in gone {
+                if lock(&thread.state).stop == Stop::Running {
+                    self.crew.stops();
+                }
                 thread.process.mm.give(thread.slot);
                 let guest = lock(&thread.guest).take();
                 if let Some(guest) = guest
@@ -481,6 +472,7 @@ impl Thread {
                         && (-4095..0).contains(&result)
                     {
                         lock(&shared.expected).remove(&child.slot);
+                        shared.crew.stops();
                         // The clone was let through: the word of a hostile stub is all that says it failed. A group that
                         // may be mapped is not used again, here or elsewhere.
                         let shares = Arc::ptr_eq(&self.process.mm, &child.process.mm);
@@ -668,6 +660,7 @@ impl Thread {
         }
         debug_assert_eq!(start.uc_address(), address(slot + START_CONTEXT));
         lock(&shared.expected).insert(slot, child.clone());
+        shared.crew.runs();
         const VM: u64 = 0x100;
         const THREAD: u64 = VM | 0x200 | 0x400 | 0x800 | 0x1_0000 | 0x4_0000;
         const PARENT: u64 = 0x8000;
@@ -687,6 +680,8 @@ impl Thread {
         shared.threads.write().unwrap_or_else(PoisonError::into_inner).remove(&self.tid.load(Ordering::Acquire));
         *lock(&self.guest) = None;
         self.process.mm.give(self.slot);
+        // The answer that follows lets it run, but only to its end.
+        shared.crew.stops();
     }
 
     /// Ends the process because of what its stub did; the guest hears of it when the process is reaped.

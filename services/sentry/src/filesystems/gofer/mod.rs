@@ -5,13 +5,14 @@
 //! Owned here: inodes by qid, their fids, names and attributes. `pages` owns the bytes. Must never trust an answer more
 //! than the 9P client did: sizes and kinds are the peer's word, and only ever bound our own work.
 
+mod held;
 mod pages;
 #[cfg(test)]
 mod tests;
 
 use std::any::Any;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use cofferdam_ninep::client::{Client, Fid};
@@ -30,6 +31,7 @@ use crate::vfs::inode::{
     mode, split_dev,
 };
 
+pub use held::Held;
 use pages::{GoferFile, Pages};
 
 /// `V9FS_MAGIC`.
@@ -45,6 +47,7 @@ fn errno(e: cofferdam_ninep::Errno) -> Errno {
 pub struct GoferFs {
     client: Client,
     cache: Arc<Store>,
+    held: Arc<Held>,
     dev: u64,
     name: String,
     inodes: Mutex<HashMap<u64, Weak<GoferInode>>>,
@@ -76,11 +79,16 @@ impl FileSystem for GoferFs {
 
 impl GoferFs {
     /// Attaches an export; its root dentry (a directory, or a file for a file export).
-    pub fn attach(client: Client, cache: Arc<Store>, export: &str) -> Result<(Arc<Self>, Arc<Dentry>), Errno> {
+    pub fn attach(
+        client: Client,
+        cache: Arc<Store>,
+        held: Arc<Held>,
+        export: &str,
+    ) -> Result<(Arc<Self>, Arc<Dentry>), Errno> {
         let name = format!("export/{export}");
         let (fid, _) = client.attach(name.as_bytes(), b"root", codec::NONUNAME).map_err(errno)?;
         let attr = client.getattr(&fid).map_err(errno)?;
-        let fs = Arc::new(Self { client, cache, dev: anonymous_dev(), name, inodes: Mutex::default() });
+        let fs = Arc::new(Self { client, cache, held, dev: anonymous_dev(), name, inodes: Mutex::default() });
         let root = fs.inode(&attr, Some(fid), None);
         Ok((fs, Dentry::root(root)))
     }
@@ -108,6 +116,11 @@ impl GoferFs {
         }
     }
 
+    /// Asks for what takes a descriptor in the Gofer.
+    fn with_room<T>(&self, ask: impl Fn() -> Result<T, cofferdam_ninep::Errno>) -> Result<T, Errno> {
+        self.held.with_room(&|| self.client.give_back(), || ask().map_err(errno))
+    }
+
     /// The inode of a qid: the one there is, or a new one.
     fn inode(
         self: &Arc<Self>,
@@ -118,8 +131,10 @@ impl GoferFs {
         let mut inodes = self.inodes.lock();
         if let Some(old) = inodes.get(&a.qid.path).and_then(Weak::upgrade) {
             drop(inodes);
+            old.used.store(true, Ordering::Relaxed);
             return old;
         }
+        let holds = fid.is_some();
         let inode = Arc::new_cyclic(|me| GoferInode {
             me: me.clone(),
             fs: self.clone(),
@@ -131,10 +146,17 @@ impl GoferFs {
             from: Mutex::new(from),
             listing: Mutex::new(None),
             target: OnceLock::new(),
-            pages: Pages::new(self.cache.clone()),
+            pages: Pages::new(self.cache.clone(), self.held.clone()),
+            mapped: AtomicUsize::new(0),
+            used: AtomicBool::new(true),
+            queued: AtomicBool::new(false),
             deleted: GiveBack { client: self.client.clone(), wanted: AtomicBool::new(false) },
         });
         inodes.insert(a.qid.path, Arc::downgrade(&inode));
+        drop(inodes);
+        if holds {
+            self.held.add(&inode);
+        }
         inode
     }
 }
@@ -159,6 +181,11 @@ pub struct GoferInode {
     listing: Mutex<Option<Arc<Listing>>>,
     target: OnceLock<Vec<u8>>,
     pages: Pages,
+    /// Memory objects of it: its pages may be mapped.
+    mapped: AtomicUsize,
+    /// Used since [`Held`] last looked, and whether it is in its queue.
+    used: AtomicBool,
+    queued: AtomicBool,
     /// Last, so that every fid above is dropped before it.
     deleted: GiveBack,
 }
@@ -203,15 +230,51 @@ impl GoferInode {
         }
         let from = self.from.lock().clone();
         let (dir, name) = from.ok_or(Errno::ESTALE)?;
-        let fid = Arc::new(self.client().walk(&*dir.fid()?, &[&name]).map_err(errno)?);
-        Ok(self.fid.lock().get_or_insert(fid).clone())
+        let dir = dir.fid()?;
+        let got = self.fs.with_room(|| {
+            let got = self.client().walk_getattr(&dir, &[&name])?;
+            got.error.map_or(Ok((got.fid, got.steps)), Err)
+        })?;
+        let (Some(fid), [attr]) = (got.0, got.1.as_slice()) else { return Err(Errno::ESTALE) };
+        if attr.qid.path != self.qid {
+            return Err(Errno::ESTALE);
+        }
+        let fid = self.fid.lock().get_or_insert(Arc::new(fid)).clone();
+        self.fs.held.add(&self.me()?);
+        Ok(fid)
+    }
+
+    /// Gives back what it can do without for now (see [`Held`]); false if there is nothing to be had from it.
+    fn give_back(&self) -> bool {
+        // Without a name it would not be found again; with it, no rename or unlink is under way (they take it first).
+        let from = self.from.lock();
+        if from.is_none() {
+            return false;
+        }
+        let pages = self.pages.give_back(self.mapped.load(Ordering::Acquire) > 0);
+        *self.fid.lock() = None;
+        pages
+    }
+
+    /// Makes sure that it holds a fid, and takes its name away, so that it keeps it: what the name was.
+    fn pin(&self) -> Result<Option<(Arc<GoferInode>, Vec<u8>)>, Errno> {
+        loop {
+            self.fid()?;
+            let mut from = self.from.lock();
+            if self.fid.lock().is_some() {
+                return Ok(from.take());
+            }
+        }
     }
 
     /// A new fid for it, open with these flags.
     fn open_fid(&self, open_flags: u32) -> Result<Fid, Errno> {
-        let fid = self.client().walk(&*self.fid()?, &[]).map_err(errno)?;
-        self.client().lopen(&fid, open_flags).map_err(errno)?;
-        Ok(fid)
+        let own = self.fid()?;
+        self.fs.with_room(|| {
+            let fid = self.client().walk(&own, &[])?;
+            self.client().lopen(&fid, open_flags)?;
+            Ok(fid)
+        })
     }
 
     fn list(&self) -> Result<Arc<Listing>, Errno> {
@@ -274,7 +337,11 @@ impl GoferInode {
                 }
             }
         }
-        let got = self.client().walk_getattr(&*self.fid()?, &[name]).map_err(errno)?;
+        let own = self.fid()?;
+        let got = self.fs.with_room(|| match self.client().walk_getattr(&own, &[name])? {
+            got if matches!(got.error, Some(cofferdam_ninep::Errno::NFILE)) => Err(cofferdam_ninep::Errno::NFILE),
+            got => Ok(got),
+        })?;
         match (got.steps.first(), got.error.map(errno)) {
             (Some(attr), _) => Ok(Some(self.fs.inode(attr, got.fid, Some((self.me()?, name.to_vec()))))),
             (None, Some(Errno::ENOENT) | None) => Ok(None),
@@ -360,9 +427,11 @@ impl Inode for GoferInode {
         let bits = new.mode & mode::PERMISSIONS;
         match FileType::of(new.mode) {
             FileType::Regular => {
-                let fid = self.client().walk(&dir, &[]).map_err(errno)?;
                 let how = (libc::O_CREAT | libc::O_EXCL | libc::O_RDWR).cast_unsigned();
-                self.client().lcreate(&fid, name, how, bits, new.gid).map_err(errno)?;
+                self.fs.with_room(|| {
+                    let fid = self.client().walk(&dir, &[])?;
+                    self.client().lcreate(&fid, name, how, bits, new.gid)
+                })?;
             }
             FileType::Directory => {
                 self.client().mkdir(&dir, name, bits, new.gid).map_err(errno)?;
@@ -391,11 +460,13 @@ impl Inode for GoferInode {
 
     fn unlink(&self, name: &[u8], directory: bool) -> Result<(), Errno> {
         let victim = self.find(name)?.ok_or(Errno::ENOENT)?;
-        // Its fid must be there before its name is gone: it may be open.
-        victim.fid()?;
+        // Its fid must be there before its name is gone (it may be open), and stay.
+        let kept = victim.pin()?;
         let how = if directory { libc::AT_REMOVEDIR.cast_unsigned() } else { 0 };
-        self.client().unlinkat(&*self.fid()?, name, how).map_err(errno)?;
-        *victim.from.lock() = None;
+        if let Err(e) = self.client().unlinkat(&*self.fid()?, name, how) {
+            *victim.from.lock() = kept;
+            return Err(errno(e));
+        }
         {
             let mut a = victim.attr.write();
             a.nlink = if directory { 0 } else { a.nlink.saturating_sub(1) };
@@ -414,12 +485,25 @@ impl Inode for GoferInode {
         }
         let moved = self.find(name)?.ok_or(Errno::ENOENT)?;
         let replaced = to.find(new_name)?;
-        for i in std::iter::once(&moved).chain(&replaced) {
-            i.fid()?;
+        let kept = moved.pin()?;
+        let replaced_kept = replaced.as_ref().map_or(Ok(None), |r| r.pin());
+        let renamed = replaced_kept
+            .clone()
+            .and_then(|_| self.client().renameat(&*self.fid()?, name, &*to.fid()?, new_name, flags).map_err(errno));
+        if let Err(e) = renamed {
+            *moved.from.lock() = kept;
+            if let (Some(replaced), Ok(kept)) = (&replaced, replaced_kept) {
+                *replaced.from.lock() = kept;
+            }
+            return Err(e);
         }
-        self.client().renameat(&*self.fid()?, name, &*to.fid()?, new_name, flags).map_err(errno)?;
+        *moved.from.lock() = Some((to.clone(), new_name.to_vec()));
+        if let Some(replaced) = &replaced
+            && flags & libc::RENAME_EXCHANGE != 0
+        {
+            *replaced.from.lock() = Some((self.me()?, name.to_vec()));
+        }
         for i in std::iter::once(&moved).chain(&replaced) {
-            *i.from.lock() = None;
             i.refresh().ok();
         }
         if let Some(replaced) = &replaced

@@ -6,15 +6,17 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use cofferdam_ninep::client::Fid;
 
 use crate::errno::Errno;
+use crate::filesystems::gofer::held::Held;
 use crate::filesystems::gofer::{GoferInode, errno};
 use crate::filesystems::ranges::{Layout, RangeSet};
 use crate::memory::object::{Extent, HostWindow, MemoryObject, Object};
 use crate::memory::store::{PAGE, Store, page_down, page_up};
-use crate::sync::Mutex;
+use crate::sync::{Mutex, RwLock};
 use crate::uio::{Sink, Source};
 use crate::vfs::file::{File, FileOps, Io};
 use crate::vfs::inode::{Inode, OpenHow, SetAttr, file_time};
@@ -43,15 +45,62 @@ pub struct Pages {
     state: Mutex<State>,
     /// Held over a whole write.
     write: Mutex<()>,
+    /// Shared by whoever has to do with bytes in the window: while anybody has, pages are not given back. Only ever
+    /// tried for exclusively, so that nobody waits for it.
+    in_use: RwLock<()>,
+    held: Arc<Held>,
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        let pages = self.state.lock().filled.total();
+        self.held.pages(-bytes(pages));
+    }
+}
+
+fn bytes(pages: u64) -> i64 {
+    i64::try_from(pages.saturating_mul(PAGE)).unwrap_or(i64::MAX)
+}
+
+impl State {
+    /// Whether all pages of the file are valid.
+    fn whole(&self, size: u64) -> bool {
+        self.filled.covered_to(0).is_some_and(|end| end >= size.div_ceil(PAGE))
+    }
 }
 
 impl Pages {
     /// None yet.
-    pub fn new(cache: Arc<Store>) -> Self {
+    pub fn new(cache: Arc<Store>, held: Arc<Held>) -> Self {
         let layout = Layout::new(cache, HostWindow::Cache);
         let filled = RangeSet::default();
         let state = State { layout, filled, last: 0, ahead: FIRST_FILL, reader: None, writer: None };
-        Self { state: Mutex::new(state), write: Mutex::new(()) }
+        Self { state: Mutex::new(state), write: Mutex::new(()), in_use: RwLock::new(()), held }
+    }
+
+    /// Notes pages `[first, end)` as valid.
+    fn filled(&self, s: &mut State, first: u64, end: u64) {
+        let new = s.filled.add(first, end);
+        self.held.pages(bytes(new));
+    }
+
+    /// Gives up the reader and, unless they may be mapped or are being copied, the pages. False if something stays.
+    pub fn give_back(&self, mapped: bool) -> bool {
+        let alone = self.in_use.try_write();
+        let mut s = self.state.lock();
+        s.reader = None;
+        if s.filled.total() == 0 {
+            return true;
+        }
+        if mapped || alone.is_none() {
+            return false;
+        }
+        let layout = Layout::new(s.layout.store().clone(), HostWindow::Cache);
+        // Dropped below with the lock still held: its blocks may be handed out again right after.
+        let _gone = std::mem::replace(&mut s.layout, layout);
+        let pages = std::mem::take(&mut s.filled).total();
+        self.held.pages(-bytes(pages));
+        true
     }
 
     /// Gets ready for an open file: the fids it needs, and with the first open the first bytes.
@@ -61,12 +110,18 @@ impl Pages {
             self.state.lock().writer.get_or_insert(Arc::new(fid));
         }
         if how.read || !how.write {
-            self.reader(inode)?;
+            let size = inode.attr()?.size;
+            let whole = self.state.lock().whole(size);
+            if !whole || size == 0 {
+                self.reader(inode)?;
+            }
         }
+        inode.fs.held.add(&inode.me()?);
         Ok(())
     }
 
     fn reader(&self, inode: &GoferInode) -> Result<Arc<Fid>, Errno> {
+        let _in_use = self.in_use.read();
         let (size, from) = (inode.attr()?.size, inode.from.lock().clone());
         let place = {
             let mut s = self.state.lock();
@@ -79,7 +134,13 @@ impl Pages {
         let fid = match (place, from) {
             (Some((host, len)), Some((dir, name))) => {
                 let count = u32::try_from(len).map_err(|_| Errno::EIO)?;
-                let got = inode.client().open_fill(&*dir.fid()?, &name, count, host).map_err(errno)?;
+                let dir = dir.fid()?;
+                let got = inode.fs.with_room(|| match inode.client().open_fill(&dir, &name, count, host)? {
+                    got if matches!(got.error, Some(cofferdam_ninep::Errno::NFILE)) => {
+                        Err(cofferdam_ninep::Errno::NFILE)
+                    }
+                    got => Ok(got),
+                })?;
                 if got.attr.qid.path != inode.qid {
                     return Err(Errno::ESTALE);
                 }
@@ -88,7 +149,12 @@ impl Pages {
                         let filled = u64::from(got.filled);
                         let whole = filled >= size.min(len);
                         let end = if whole { page_up(size.min(len)).unwrap_or(0) } else { page_down(filled) };
-                        self.state.lock().filled.add(0, end / PAGE);
+                        let mut s = self.state.lock();
+                        self.filled(&mut s, 0, end / PAGE);
+                        if s.whole(size) {
+                            // Nothing will be read from the host any more.
+                            return Ok(Arc::new(got.fid));
+                        }
                         got.fid
                     }
                     (true, Some(_)) => got.fid,
@@ -129,11 +195,24 @@ impl Pages {
         // A short answer is the end of the file: what follows reads as zeros.
         let valid = if start + got >= size.min(start + len) { len } else { page_down(got) };
         let valid = if valid == 0 { PAGE } else { valid };
-        self.state.lock().filled.add(start / PAGE, (start + valid) / PAGE);
+        let mut s = self.state.lock();
+        self.filled(&mut s, start / PAGE, (start + valid) / PAGE);
+        if s.whole(size) {
+            s.reader = None;
+        }
         Ok(start + valid)
     }
 
     fn read(&self, inode: &GoferInode, at: u64, to: &mut Sink<'_>) -> Result<usize, Errno> {
+        let done = {
+            let _in_use = self.in_use.read();
+            self.read_pages(inode, at, to)
+        };
+        self.held.trim();
+        done
+    }
+
+    fn read_pages(&self, inode: &GoferInode, at: u64, to: &mut Sink<'_>) -> Result<usize, Errno> {
         let size = inode.attr()?.size;
         let end = size.min(at.saturating_add(to.room() as u64));
         let mut p = at;
@@ -162,6 +241,7 @@ impl Pages {
 
     fn write(&self, inode: &GoferInode, at: u64, append: bool, from: &mut Source<'_>) -> Result<(usize, u64), Errno> {
         let _write = self.write.lock();
+        let _in_use = self.in_use.read();
         let fid = self.state.lock().writer.clone().ok_or(Errno::EBADF)?;
         let mut size = inode.attr()?.size;
         let at = if append { size } else { at };
@@ -190,7 +270,7 @@ impl Pages {
                     let done = u64::from(done);
                     let whole = if p + done >= size { page_up(p + done) } else { Some(page_down(p + done)) };
                     let (first, last) = (page_down(p) / PAGE, whole.unwrap_or(p) / PAGE);
-                    self.state.lock().filled.add(first, last);
+                    self.filled(&mut self.state.lock(), first, last);
                     p += done;
                     size = size.max(p);
                     let mut a = inode.attr.write();
@@ -226,10 +306,13 @@ impl Pages {
             s.layout.clear(page * PAGE, stop * PAGE);
             at = stop * PAGE;
         }
-        s.filled.remove(end / PAGE, gone);
+        let pages = s.filled.remove(end / PAGE, gone);
+        self.held.pages(-bytes(pages));
     }
 
     fn populate(&self, inode: &GoferInode, offset: u64, len: u64) -> Result<Vec<Extent>, Errno> {
+        // Not given back afterwards: the memory object that asks counts as a mapping.
+        let _in_use = self.in_use.read();
         let size = inode.attr()?.size;
         let stop = page_up(size).ok_or(Errno::EFBIG)?;
         let offset = page_down(offset);
@@ -270,6 +353,7 @@ impl FileOps for GoferFile {
     }
 
     fn memory_object(&self, file: &File, _shared: bool, _write: bool) -> Result<Object, Errno> {
+        self.inode.mapped.fetch_add(1, Ordering::AcqRel);
         Ok(Arc::new(Mapped { inode: self.inode.clone(), path: file.path_ref().clone() }))
     }
 
@@ -299,6 +383,12 @@ impl FileOps for GoferFile {
 struct Mapped {
     inode: Arc<GoferInode>,
     path: PathRef,
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        self.inode.mapped.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl MemoryObject for Mapped {

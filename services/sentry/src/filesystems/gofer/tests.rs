@@ -8,7 +8,7 @@ use cofferdam_ninep::server::{Limits, Session};
 use cofferdam_shm::Window;
 use cofferdam_transport::Channel;
 
-use super::GoferFs;
+use super::{GoferFs, Held};
 use crate::errno::Errno;
 use crate::memory::store::Store;
 use crate::task::Creds;
@@ -33,6 +33,11 @@ impl Drop for Rig {
 }
 
 fn rig(name: &str, read_only: bool) -> Rig {
+    rig_with(name, read_only, 1000, 1 << 30)
+}
+
+/// With that many descriptors in the Gofer and that much memory on the host.
+fn rig_with(name: &str, read_only: bool, descriptors: usize, memory: u64) -> Rig {
     let _ = tracing_subscriber::fmt().with_test_writer().try_init();
     let dir = std::env::temp_dir().join(format!("cofferdam-gofer-fs-{name}-{}", std::process::id()));
     std::fs::remove_dir_all(&dir).ok();
@@ -46,11 +51,11 @@ fn rig(name: &str, read_only: bool) -> Rig {
     let root = rustix::fs::open(&dir, path, rustix::fs::Mode::empty()).unwrap();
     let export = Export { name: "root".into(), read_only, kind: ExportKind::Directory, root };
     let cache = CacheWindow::new(window.fd().try_clone_to_owned().unwrap()).unwrap();
-    let host = Host::new(vec![export], Some(cache), 1000).unwrap();
+    let host = Host::new(vec![export], Some(cache), descriptors).unwrap();
     let (near, far) = Channel::pair().unwrap();
     cofferdam_gofer::service::start_workers(Arc::new(Session::new(host, Limits::default())), far, 2).unwrap();
     let client = Client::connect(near, Some(Arc::new(again()))).unwrap();
-    let (fs, root) = GoferFs::attach(client, Arc::new(Store::new(again())), "root").unwrap();
+    let (fs, root) = GoferFs::attach(client, Arc::new(Store::new(again())), Held::new(memory), "root").unwrap();
     assert!(fs.statfs().unwrap().blocks > 0);
     let mount = Mount::new(fs, root, b"root", MountFlags::empty());
     let caller = Caller::kernel(Arc::new(FsContext::new_root(mount)), Creds::root(ALL_CAPABILITIES));
@@ -139,4 +144,53 @@ fn listings_bring_attributes() {
     std::fs::remove_file(r.dir.join("hello")).unwrap();
     let a = walk(&r.caller, r.caller.fs.cwd(), b"/hello", true).unwrap().dentry.inode().attr().unwrap();
     assert_eq!(a.size, 11, "attributes came with the listing");
+}
+
+#[test]
+fn more_files_than_the_gofer_has_descriptors_can_be_read_and_open() {
+    let r = rig_with("many", false, 200, 1 << 30);
+    std::fs::create_dir(r.dir.join("many")).unwrap();
+    for i in 0..600 {
+        std::fs::write(r.dir.join(format!("many/{i}")), vec![b'a' + (i % 26) as u8; 100_000]).unwrap();
+    }
+    for round in 0..2 {
+        for i in 0..600 {
+            let got = get(&r, &format!("/many/{i}"), 99_990, 100).unwrap();
+            assert_eq!(got, vec![b'a' + (i % 26) as u8; 10], "file {i}, round {round}");
+        }
+    }
+}
+
+#[test]
+fn renamed_files_are_found_again_after_their_descriptors_were_given_back() {
+    let r = rig_with("moved", false, 150, 1 << 30);
+    for i in 0..300 {
+        std::fs::write(r.dir.join(format!("f{i}")), vec![i as u8; 200_000]).unwrap();
+    }
+    for i in 0..300 {
+        let (from, to, cwd) = (format!("/f{i}"), format!("/sub/deep/g{i}"), || r.caller.fs.cwd());
+        ops::rename(&r.caller, (cwd(), from.as_bytes()), (cwd(), to.as_bytes()), 0).unwrap();
+    }
+    for i in 0..300 {
+        assert_eq!(get(&r, &format!("/sub/deep/g{i}"), 199_999, 5).unwrap(), [i as u8]);
+        assert_eq!(get(&r, &format!("/f{i}"), 0, 1), Err(Errno::ENOENT));
+    }
+}
+
+#[test]
+fn the_page_cache_keeps_to_its_part_of_memory() {
+    // 16 MiB, the least there is.
+    let r = rig_with("trim", false, 1000, 1);
+    let big: Vec<u8> = (0..40u32 << 18).flat_map(u32::to_le_bytes).collect();
+    std::fs::write(r.dir.join("bigger"), &big).unwrap();
+    for round in 0..2 {
+        let mut at = 0;
+        while at < big.len() {
+            let got = get(&r, "/bigger", at as u64, 1 << 20).unwrap();
+            assert!(!got.is_empty() && got == big[at..at + got.len()], "at {at}, round {round}");
+            at += got.len();
+        }
+        let pages = rustix::fs::fstat(r.window.fd()).unwrap().st_blocks / 8;
+        assert!(pages <= 20 << 8, "{pages} pages are held");
+    }
 }

@@ -1,0 +1,84 @@
+//! The runtimes that are compared, and how each runs a command over the host's root.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// One way to run a command.
+#[derive(Debug)]
+pub struct Runtime {
+    /// Its column.
+    pub name: &'static str,
+    how: How,
+}
+
+#[derive(Debug)]
+enum How {
+    /// Words before the command.
+    Prefix(Vec<String>),
+    /// An OCI bundle with this rootfs, given to this program.
+    Bundle { program: &'static str, folder: PathBuf },
+}
+
+/// Whether a peer's program is there.
+fn installed(program: &str) -> bool {
+    Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+}
+
+/// Native, Cofferdam from `bin`, and the peers that are installed; `scratch` is a folder for bundles.
+pub fn all(bin: &Path, scratch: &Path) -> Vec<Runtime> {
+    let words = |s: &str| s.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let cofferdam = format!("{} --root {} do --", bin.join("cofferdam").display(), scratch.join("root").display());
+    let mut all = vec![
+        Runtime { name: "native", how: How::Prefix(Vec::new()) },
+        Runtime { name: "cofferdam", how: How::Prefix(words(&cofferdam)) },
+    ];
+    for (name, how) in [
+        ("runc", How::Bundle { program: "runc", folder: scratch.join("bundle") }),
+        ("runsc (ptrace)", How::Prefix(words("runsc --network=none --ignore-cgroups --platform=ptrace do"))),
+    ] {
+        let program = name.split(' ').next().unwrap_or(name);
+        if installed(program) {
+            all.push(Runtime { name, how });
+        } else {
+            println!("{program} is not installed (apt-get install {program}): no column in this run");
+        }
+    }
+    all
+}
+
+impl Runtime {
+    /// A command line that runs `words` to its end with this runtime. Its input is empty.
+    pub fn command(&self, words: &[&str]) -> std::io::Result<Command> {
+        let mut command = match &self.how {
+            How::Prefix(prefix) => {
+                let mut all = prefix.iter().map(String::as_str).chain(words.iter().copied());
+                let mut command = Command::new(all.next().unwrap_or("true"));
+                command.args(all);
+                command
+            }
+            How::Bundle { program, folder } => {
+                bundle(program, folder, words)?;
+                let mut command = Command::new(program);
+                command.args(["run", "--bundle"]).arg(folder).arg(format!("bench-{}", std::process::id()));
+                command
+            }
+        };
+        command.stdin(Stdio::null());
+        Ok(command)
+    }
+}
+
+/// A bundle over the host's root, which `main` has bound to its `rootfs`, with a private /proc and the host's /dev.
+fn bundle(program: &str, folder: &Path, words: &[&str]) -> std::io::Result<()> {
+    let config = folder.join("config.json");
+    let _ = std::fs::remove_file(&config);
+    let made = Command::new(program).args(["spec", "--bundle"]).arg(folder).status()?;
+    if !made.success() {
+        return Err(std::io::Error::other(format!("{program} spec: {made}")));
+    }
+    let mut spec: serde_json::Value = serde_json::from_slice(&std::fs::read(&config)?)?;
+    spec["process"]["terminal"] = false.into();
+    spec["process"]["args"] = words.to_vec().into();
+    spec["root"]["readonly"] = false.into();
+    std::fs::write(&config, spec.to_string())
+}
