@@ -1,6 +1,8 @@
 # Cofferdam: build, run, test. Each target says in one line what is missing.
 SHELL := /bin/bash
-PACKAGES := gcc libc6-dev procps python3-minimal diod busybox-static runc util-linux
+PACKAGES := gcc libc6-dev procps python3-minimal
+# What only tests need; each test installs its own too, when run by itself.
+TEST_PACKAGES := diod busybox-static runc util-linux
 
 .PHONY: build run test bench need
 
@@ -17,7 +19,7 @@ run: build
 
 test:
 	@for p in gcc ps python3 diod busybox runc unshare; do command -v $$p >/dev/null || exit 1; done || \
-	  { apt-get update -q && apt-get install -y --no-install-recommends $(PACKAGES); }
+	  { apt-get update -q && apt-get install -y --no-install-recommends $(PACKAGES) $(TEST_PACKAGES); }
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo build --workspace --bins
