@@ -166,7 +166,7 @@ fn measure(results: &mut Results, runtime: &Runtime, parts: &[&str], scratch: &S
         eprintln!("bench: {} {part} ...", runtime.name);
         match *part {
             "starts" => {
-                for words in [&["true"][..], &["python3", "-c", "pass"]] {
+                for words in [&["true"][..], &["/usr/bin/python3", "-c", "pass"]] {
                     if let Some(ns) = start_to_exit(runtime, words) {
                         results.put(&format!("start to exit of {}", words.join(" ")), runtime, ns);
                     }

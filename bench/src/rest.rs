@@ -35,6 +35,12 @@ fn descendants() -> Vec<u32> {
     parents.keys().copied().filter(|pid| ours(*pid)).collect()
 }
 
+fn end(pid: u32, signal: rustix::process::Signal) {
+    if let Some(pid) = rustix::process::Pid::from_raw(pid.cast_signed()) {
+        let _ = rustix::process::kill_process(pid, signal);
+    }
+}
+
 /// Bytes of PSS of all processes that `sleep` in this runtime takes. The command itself counts as well.
 pub fn at_rest(runtime: &Runtime) -> std::io::Result<f64> {
     let mut child = runtime.command(&["sleep", "60"])?.spawn()?;
@@ -45,15 +51,10 @@ pub fn at_rest(runtime: &Runtime) -> std::io::Result<f64> {
         let kib = rollup.lines().find_map(|l| l.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.trim().parse().ok());
         bytes += kib.unwrap_or(0.0) * 1024.0;
     }
-    // The sleep inside ends the sandbox; from outside it is a process like any other, or a stub.
+    end(child.id(), rustix::process::Signal::TERM);
+    std::thread::sleep(Duration::from_millis(1500));
     for pid in descendants() {
-        let _ = rustix::process::Pid::from_raw(pid.cast_signed())
-            .map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::TERM));
-    }
-    std::thread::sleep(Duration::from_millis(500));
-    for pid in descendants() {
-        let _ = rustix::process::Pid::from_raw(pid.cast_signed())
-            .map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL));
+        end(pid, rustix::process::Signal::KILL);
     }
     child.wait()?;
     Ok(bytes)

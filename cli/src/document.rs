@@ -105,9 +105,8 @@ pub fn of_do(asked: &Do, terminal: bool) -> Result<(Value, Verbatim), Failure> {
         (None, Some(_)) => PathBuf::from("/"),
     };
     let args: Vec<Vec<u8>> = asked.command.iter().map(|a| a.as_bytes().to_vec()).collect();
-    let lossy = |words: &[Vec<u8>]| -> Vec<String> {
-        words.iter().map(|w| String::from_utf8_lossy(w).into_owned()).collect()
-    };
+    let lossy =
+        |words: &[Vec<u8>]| -> Vec<String> { words.iter().map(|w| String::from_utf8_lossy(w).into_owned()).collect() };
     let caps: &[&str] = if uid == 0 { &DEFAULT } else { &[] };
     let document = json!({
         "ociVersion": "1.0.2",

@@ -4,7 +4,7 @@
 static void st(const char *p) {
     struct stat s; int r = lstat(p, &s);
     if (r) printf("%s: %s\n", p, strerrorname_np(errno));
-    else printf("%s: mode %o nlink %d uid %d gid %d size %d rdev %d:%d blksize %d\n", p, s.st_mode, S_ISDIR(s.st_mode) ? 0 : (int)s.st_nlink, s.st_uid, s.st_gid, S_ISDIR(s.st_mode) ? 0 : (int)s.st_size, (int)(s.st_rdev >> 8), (int)(s.st_rdev & 255), S_ISREG(s.st_mode) ? (int)s.st_blksize : 0);
+    else printf("%s: mode %o nlink %d uid %d gid %d size %d rdev %d:%d blksize %d\n", p, s.st_mode, S_ISDIR(s.st_mode) ? 0 : (int)s.st_nlink, /* the host may give its devices away */ S_ISCHR(s.st_mode) ? 0 : s.st_uid, S_ISCHR(s.st_mode) ? 0 : s.st_gid, S_ISDIR(s.st_mode) ? 0 : (int)s.st_size, (int)(s.st_rdev >> 8), (int)(s.st_rdev & 255), S_ISREG(s.st_mode) ? (int)s.st_blksize : 0);
 }
 int main(void) {
     struct stat s, s2; struct statx x;

@@ -12,6 +12,7 @@ use crate::memory::store::Store;
 use crate::sync::{Mutex, RwLock};
 use crate::task::tree::Tree;
 use crate::time::Timers;
+use crate::wait::WaitQueue;
 
 /// Told when the container's first process ends, with its wait status.
 pub type InitExit = Box<dyn Fn(i32) + Send + Sync>;
@@ -44,6 +45,8 @@ pub struct Kernel {
     pub init_stopped: OnceLock<Box<dyn Fn(i32, i32) + Send + Sync>>,
     /// Told when a session leader ends, with the session's id: its controlling terminal hangs up.
     pub session_end: OnceLock<Box<dyn Fn(i32) + Send + Sync>>,
+    /// Woken by every signal that becomes pending (signalfds).
+    pub signalled: WaitQueue,
     /// Forks since boot (`/proc/stat`).
     pub forks: AtomicU64,
 }
@@ -71,6 +74,7 @@ impl Kernel {
             init_exit: OnceLock::new(),
             init_stopped: OnceLock::new(),
             session_end: OnceLock::new(),
+            signalled: WaitQueue::new(),
             forks: AtomicU64::new(0),
         })
     }

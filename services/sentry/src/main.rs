@@ -7,6 +7,7 @@
 mod abi;
 mod errno;
 mod filesystems;
+mod interval;
 mod ipc;
 mod kernel;
 mod loader;

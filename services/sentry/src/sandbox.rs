@@ -157,6 +157,7 @@ impl Sandbox {
         let mut tree = self.kernel.tree.lock();
         let pid = tree.new_id().ok_or(Errno::EAGAIN)?;
         let group = Group::new(pid, limits);
+        group.plain.store(spec.plain, std::sync::atomic::Ordering::Relaxed);
         if let Some(adj) = spec.oom_score_adj {
             group.oom_score_adj.store(adj, std::sync::atomic::Ordering::Relaxed);
         }

@@ -64,6 +64,22 @@ impl Timeval {
     }
 }
 
+/// Numbers of clocks, `clock_gettime(2)`.
+#[allow(missing_docs)]
+pub mod clock {
+    pub const REALTIME: i32 = 0;
+    pub const MONOTONIC: i32 = 1;
+    pub const PROCESS_CPUTIME: i32 = 2;
+    pub const THREAD_CPUTIME: i32 = 3;
+    pub const MONOTONIC_RAW: i32 = 4;
+    pub const REALTIME_COARSE: i32 = 5;
+    pub const MONOTONIC_COARSE: i32 = 6;
+    pub const BOOTTIME: i32 = 7;
+    pub const REALTIME_ALARM: i32 = 8;
+    pub const BOOTTIME_ALARM: i32 = 9;
+    pub const TAI: i32 = 11;
+}
+
 /// A clock of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clock {

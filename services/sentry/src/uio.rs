@@ -153,6 +153,11 @@ impl<'a> Source<'a> {
         Self { left: from.len(), buffer: Buffer::KernelSource(from), done: 0 }
     }
 
+    /// Takes no more than `most` further bytes.
+    pub fn limit(&mut self, most: usize) {
+        self.left = self.left.min(most);
+    }
+
     /// Bytes not yet taken.
     pub fn left(&self) -> usize {
         self.left

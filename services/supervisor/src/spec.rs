@@ -130,6 +130,7 @@ pub fn plan(document: &[u8], request: &Create) -> Result<Plan, Refused> {
         capabilities,
         no_new_privileges: process.no_new_privileges().unwrap_or(false),
         oom_score_adj: process.oom_score_adj(),
+        plain: request.plain,
     };
     let annotations = spec.annotations().clone().unwrap_or_default().into_iter().collect();
     Ok(Plan { container, exports, oci_version: spec.version().clone(), annotations })
@@ -320,6 +321,7 @@ mod tests {
             config: None,
             overlay: true,
             platform: PlatformChoice::Auto,
+            plain: false,
             owner: Owner::Itself,
             tty: false,
             console_size: None,

@@ -60,8 +60,9 @@ pub struct Install {
 
 /// The programs of a rootfs for [`Install::rootfs`]; all are busybox.
 const APPLETS: [&str; 31] = [
-    "sh", "ls", "cat", "id", "pwd", "touch", "sleep", "stty", "echo", "true", "false", "env", "kill", "dd", "od", "mkdir",
-    "rm", "mv", "stat", "head", "wc", "tr", "chmod", "ln", "sync", "yes", "mount", "hostname", "tty", "printf", "rmdir",
+    "sh", "ls", "cat", "id", "pwd", "touch", "sleep", "stty", "echo", "true", "false", "env", "kill", "dd", "od",
+    "mkdir", "rm", "mv", "stat", "head", "wc", "tr", "chmod", "ln", "sync", "yes", "mount", "hostname", "tty",
+    "printf", "rmdir",
 ];
 
 impl Install {
@@ -86,9 +87,13 @@ impl Install {
             (gofer, "cofferdam-gofer"),
         ] {
             let from = built().join(from);
-            std::fs::copy(&from, folder.join("bin").join(to)).map_err(|e| {
-                std::io::Error::other(format!("{} (cargo build --workspace first): {e}", from.display()))
-            })?;
+            // By a program of its own: a descriptor that we hold for writing would go into children of other tests' threads,
+            // and whoever runs the copy then would find it busy (ETXTBSY).
+            let copied = Command::new("cp").arg(&from).arg(folder.join("bin").join(to)).status()?;
+            if !copied.success() {
+                let why = format!("{} (cargo build --workspace first): cp: {copied}", from.display());
+                return Err(std::io::Error::other(why));
+            }
         }
         Ok(Self { folder, user: None, namespaces: std::sync::Mutex::default() })
     }
@@ -187,7 +192,12 @@ impl Install {
         command.arg("--root").arg(self.root()).args(arguments).stdin(Stdio::null());
         if let Some(uid) = self.user {
             use std::os::unix::process::CommandExt;
-            command.uid(uid).gid(uid).env("HOME", self.folder.join("home")).env_remove("XDG_RUNTIME_DIR").current_dir("/");
+            command
+                .uid(uid)
+                .gid(uid)
+                .env("HOME", self.folder.join("home"))
+                .env_remove("XDG_RUNTIME_DIR")
+                .current_dir("/");
         }
         command
     }

@@ -1,6 +1,7 @@
-//! Differential tests: every program of tests/guest is compiled and run natively and in the sandbox, each time in an
-//! empty directory of its own; output and status must be the same. A difference that is known stands with its reason in
-//! tests/guest/EXPECTED-DEVIATIONS; a line there that no longer differs fails too, so the file cannot grow stale.
+//! Differential tests: every program of tests/guest is compiled and run natively and in the sandbox on each platform, each
+//! time in an empty directory of its own; output and status must be the same. A difference that is known stands with its
+//! reason in tests/guest/EXPECTED-DEVIATIONS; a line there that differs on no platform fails too, so the file cannot grow
+//! stale. `GUEST=NAME` runs one program, `PLATFORM=NAME` one platform.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test: what fails shall fail it")]
 
@@ -9,9 +10,13 @@ use std::fmt::Write as _;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cofferdam_integration::install::built;
+
+/// The sandbox's platforms, both of which must behave as Linux does.
+const PLATFORMS: [&str; 2] = ["notify", "ptrace"];
 
 /// How long a program may run before it counts as hanging; each ends itself by an alarm before.
 const LIMIT: Duration = Duration::from_secs(90);
@@ -101,6 +106,67 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// What one program came to.
+struct Compared {
+    name: String,
+    /// Lines for the table.
+    table: String,
+    /// Differences that nothing explains, and what is known about others.
+    report: String,
+    failed: bool,
+    /// Known deviations that were seen, by their place in the list.
+    seen: Vec<usize>,
+}
+
+fn compile(source: &Path, program: &Path) {
+    let compiled = Command::new("gcc")
+        .args(["-O1", "-w", "-o"])
+        .arg(program)
+        .arg(source)
+        .args(["-lpthread", "-lm", "-lutil"])
+        .output()
+        .unwrap();
+    assert!(compiled.status.success(), "{}: {}", source.display(), String::from_utf8_lossy(&compiled.stderr));
+}
+
+fn compare(source: &Path, scratch: &Path, platforms: &[&str], known: &[(String, String, String)]) -> Compared {
+    let name = source.file_stem().unwrap().to_str().unwrap().to_owned();
+    let program = scratch.join(&name);
+    compile(source, &program);
+    let native = run(Command::new(&program), &scratch.join("native").join(&name));
+    let mut c = Compared { name, table: String::new(), report: String::new(), failed: false, seen: Vec::new() };
+    for platform in platforms {
+        let mut command = Command::new(built().join("cofferdam"));
+        command.arg("--root").arg(scratch.join("root")).args(["--platform", platform, "do", "--"]).arg(&program);
+        let sandbox = run(command, &scratch.join(platform).join(&c.name));
+        let found = differences(&native.output, &sandbox.output);
+        let place = |d: &String| known.iter().position(|(p, k, _)| *p == c.name && k == d);
+        let (old, new): (Vec<_>, Vec<_>) = found.iter().partition(|d| place(d).is_some());
+        writeln!(
+            c.table,
+            "{:<14} {platform:<7} {:>5} lines {:>5} differ {:>3} known  native {:>6} ms  sandbox {:>6} ms",
+            c.name,
+            native.output.lines().count(),
+            new.len(),
+            old.len(),
+            native.time.as_millis(),
+            sandbox.time.as_millis()
+        )
+        .unwrap();
+        for at in old.into_iter().filter_map(place) {
+            let (_, difference, reason) = &known[at];
+            writeln!(c.report, "{} on {platform}: known {difference}: {reason}", c.name).unwrap();
+            c.seen.push(at);
+        }
+        if !new.is_empty() {
+            writeln!(c.report, "== {} on {platform}: - native, + sandbox", c.name).unwrap();
+            new.iter().for_each(|d| writeln!(c.report, "{d}").unwrap());
+            c.failed = true;
+        }
+    }
+    c
+}
+
 #[test]
 fn guests_behave_as_on_linux() {
     let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guest");
@@ -108,63 +174,35 @@ fn guests_behave_as_on_linux() {
     let _ = std::fs::remove_dir_all(&scratch);
     std::fs::create_dir_all(&scratch).unwrap();
     let known = expected(&guests.join("EXPECTED-DEVIATIONS"));
-    let waiting = std::fs::read_to_string(guests.join("NOT-YET")).unwrap();
-    let waiting: Vec<(&str, &str)> = waiting.lines().filter_map(|l| l.split_once(" | ")).collect();
-    let only = std::env::var("GUEST").ok();
-    let (mut table, mut failed) = (String::new(), Vec::new());
-    let mut seen = HashSet::new();
-    for source in sources(&guests) {
-        let name = source.file_stem().unwrap().to_str().unwrap().to_owned();
-        if only.as_ref().is_some_and(|o| *o != name) {
-            continue;
+    let only = |name: &str| std::env::var(name).ok();
+    let (program, platform) = (only("GUEST"), only("PLATFORM"));
+    let platforms: Vec<&str> = PLATFORMS.iter().copied().filter(|p| platform.as_ref().is_none_or(|o| o == p)).collect();
+    let mut list = sources(&guests);
+    list.retain(|s| program.as_ref().is_none_or(|o| s.file_stem().unwrap().to_str() == Some(o)));
+    assert!(!list.is_empty() && !platforms.is_empty(), "nothing to run");
+    // Two at a time: most of a program's time is sleep.
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        while let Some(source) = list.get(next.fetch_add(1, Ordering::Relaxed)) {
+            done.push(compare(source, &scratch, &platforms, &known));
         }
-        // Programs that are ahead of the Sentry: named with what is missing, never counted as passed.
-        if only.is_none()
-            && let Some((_, why)) = waiting.iter().find(|(program, _)| *program == name)
-        {
-            writeln!(table, "{name:<14} NOT COMPARED YET: {why}").unwrap();
-            continue;
-        }
-        let program = scratch.join(&name);
-        let compiled = Command::new("gcc")
-            .args(["-O1", "-w", "-o"])
-            .arg(&program)
-            .arg(&source)
-            .args(["-lpthread", "-lm", "-lutil"])
-            .output()
-            .unwrap();
-        assert!(compiled.status.success(), "{name}: {}", String::from_utf8_lossy(&compiled.stderr));
-        let native = run(Command::new(&program), &scratch.join("native").join(&name));
-        let mut command = Command::new(built().join("cofferdam"));
-        command.arg("--root").arg(scratch.join("root")).args(["do", "--"]).arg(&program);
-        let sandbox = run(command, &scratch.join("sandbox").join(&name));
-        let found = differences(&native.output, &sandbox.output);
-        let reason = |d: &String| known.iter().position(|(p, k, _)| *p == name && k == d);
-        let (old, new): (Vec<_>, Vec<_>) = found.iter().partition(|d| reason(d).is_some());
-        seen.extend(old.iter().filter_map(|d| reason(d)));
-        let lines = native.output.lines().count();
-        writeln!(
-            table,
-            "{name:<14} {lines:>5} lines {:>5} differ {:>3} known  native {:>6} ms  sandbox {:>6} ms",
-            new.len(),
-            old.len(),
-            native.time.as_millis(),
-            sandbox.time.as_millis()
-        )
-        .unwrap();
-        for d in old {
-            let (_, _, reason) = &known[known.iter().position(|(p, k, _)| *p == name && k == d).unwrap()];
-            println!("{name}: known {d}: {reason}");
-        }
-        if !new.is_empty() {
-            println!("== {name}: - native, + sandbox");
-            new.iter().for_each(|d| println!("{d}"));
-            failed.push(name);
-        }
-    }
-    println!("{table}");
+        done
+    };
+    let mut done = std::thread::scope(|s| {
+        let other = s.spawn(work);
+        let mut done = work();
+        done.extend(other.join().unwrap());
+        done
+    });
+    done.sort_by(|a, b| a.name.cmp(&b.name));
+    done.iter().for_each(|c| print!("{}", c.report));
+    done.iter().for_each(|c| print!("{}", c.table));
+    let seen: HashSet<usize> = done.iter().flat_map(|c| c.seen.iter().copied()).collect();
     let stale: Vec<_> = known.iter().enumerate().filter(|(i, _)| !seen.contains(i)).map(|(_, k)| k).collect();
+    let failed: Vec<_> = done.iter().filter(|c| c.failed).map(|c| &c.name).collect();
     let _ = std::fs::remove_dir_all(&scratch);
     assert!(failed.is_empty(), "differs from Linux: {failed:?}");
-    assert!(only.is_some() || stale.is_empty(), "no deviation any more: {stale:?}");
+    let all = program.is_none() && platform.is_none();
+    assert!(!all || stale.is_empty(), "no deviation any more: {stale:?}");
 }

@@ -46,6 +46,7 @@ for_each_user! {
     arguments_and_environment_are_bytes,
     stdio_passes_unchanged_and_a_closed_pipe_ends_the_writer,
     signals_reach_the_command,
+    a_signal_ends_the_command_as_it_does_natively,
     the_supervisor_leaves_when_it_has_nothing_left,
     many_at_once,
 }
@@ -139,7 +140,8 @@ fn a_rootfs_is_the_root_and_stays_as_it_is(install: &Install) {
     let rootfs = install.rootfs("r").unwrap();
     let rootfs = rootfs.to_str().unwrap();
     let uid = install.uid();
-    let inside = out(install, &["--rootfs", rootfs, "--user", "0:0", "sh", "-c", "ls /; pwd; echo x > /new; cat /new; id -u"]);
+    let inside =
+        out(install, &["--rootfs", rootfs, "--user", "0:0", "sh", "-c", "ls /; pwd; echo x > /new; cat /new; id -u"]);
     assert_eq!(inside, "bin\ndev\netc\nproc\nsys\ntmp\n/\nx\n0\n");
     let mut names: Vec<_> = std::fs::read_dir(rootfs).unwrap().map(|e| e.unwrap().file_name()).collect();
     names.sort();
@@ -184,7 +186,10 @@ fn a_file_can_be_bound(install: &Install) {
     std::fs::write(&file, "1\n").unwrap();
     std::os::unix::fs::chown(&file, Some(install.uid()), None).unwrap();
     let bind = format!("{}:/tmp/x/bound", file.display());
-    assert_eq!(out(install, &["--bind", &bind, "sh", "-c", "cat /tmp/x/bound; echo 2 >> /tmp/x/bound; ls /tmp/x"]), "1\nbound\n");
+    assert_eq!(
+        out(install, &["--bind", &bind, "sh", "-c", "cat /tmp/x/bound; echo 2 >> /tmp/x/bound; ls /tmp/x"]),
+        "1\nbound\n"
+    );
     assert_eq!(std::fs::read(&file).unwrap(), b"1\n2\n");
     let refused = install.run(&["do", "--bind", &format!("{bind}:ro"), "sh", "-c", "echo 3 > /tmp/x/bound"]).unwrap();
     assert!(said(&refused).1.to_lowercase().contains("read-only"), "{:?}", said(&refused));
@@ -252,18 +257,14 @@ fn each_platform_can_be_chosen_and_is_told(install: &Install) {
 
 fn arguments_and_environment_are_bytes(install: &Install) {
     let odd = OsStr::from_bytes(b"a\xff\x80 \xc3\n'\"\\");
-    let output = install
-        .command(&["do", "--", "printf", "%s"])
-        .arg(odd)
-        .env("ODD", odd)
-        .output()
-        .unwrap();
+    let output = install.command(&["do", "--", "printf", "%s"]).arg(odd).env("ODD", odd).output().unwrap();
     assert_eq!(output.stdout, odd.as_bytes(), "{}", said(&output).1);
     let output = install.command(&["do", "sh", "-c", "printf %s \"$ODD\""]).env("ODD", odd).output().unwrap();
     assert_eq!(output.stdout, odd.as_bytes(), "{}", said(&output).1);
     let mut argument = std::ffi::OsString::from("ODD=");
     argument.push(odd);
-    let output = install.command(&["do", "--env"]).arg(&argument).args(["sh", "-c", "printf %s \"$ODD\""]).output().unwrap();
+    let output =
+        install.command(&["do", "--env"]).arg(&argument).args(["sh", "-c", "printf %s \"$ODD\""]).output().unwrap();
     assert_eq!(output.stdout, odd.as_bytes(), "{}", said(&output).1);
     // Flags of the command are its own.
     assert_eq!(out(install, &["echo", "-n", "--help", "--rootfs"]), "--help --rootfs");
@@ -274,8 +275,7 @@ fn arguments_and_environment_are_bytes(install: &Install) {
 
 fn stdio_passes_unchanged_and_a_closed_pipe_ends_the_writer(install: &Install) {
     let data: Vec<u8> = (0..3_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-    let mut child =
-        install.command(&["do", "cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = install.command(&["do", "cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let (mut to, given) = (child.stdin.take().unwrap(), data.clone());
     let writer = std::thread::spawn(move || std::io::Write::write_all(&mut to, &given).unwrap());
     let output = child.wait_with_output().unwrap();
@@ -309,6 +309,28 @@ fn signals_reach_the_command(install: &Install) {
         line.clear();
         std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
         assert_eq!((line.as_str(), child.wait().unwrap().code()), ("caught\n", Some(7)), "{name}");
+    }
+    install.nothing_left().unwrap();
+}
+
+fn a_signal_ends_the_command_as_it_does_natively(install: &Install) {
+    use rustix::process::{Pid, Signal, kill_process};
+    use std::os::unix::process::ExitStatusExt;
+    for (script, signal) in [("kill -9 $$", 9), ("kill -TERM $$", 15), ("kill -SEGV $$", 11), ("exec yes | head -1", 0)]
+    {
+        let native =
+            Command::new("sh").args(["-c", script]).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        let inside = install.run(&["do", "sh", "-c", script]).unwrap().status;
+        let ends = |s: std::process::ExitStatus| (s.code(), s.signal());
+        assert_eq!(ends(inside), ends(native), "{script}");
+        assert_eq!(inside.signal().unwrap_or(0), signal, "{script}");
+    }
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let mut child = install.command(&["do", "sleep", "1000"]).spawn().unwrap();
+        until("running", || said(&install.run(&["list"]).unwrap()).0.contains("running"));
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(signal.as_raw()), "{signal:?}");
+        until("it is gone", || !said(&install.run(&["list"]).unwrap()).0.contains("running"));
     }
     install.nothing_left().unwrap();
 }

@@ -26,7 +26,8 @@ struct Small(PathBuf);
 impl Small {
     fn new(at: PathBuf, size: &str) -> Self {
         std::fs::create_dir_all(&at).unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", size, "cofferdam-test"]).arg(&at).status().unwrap();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", size, "cofferdam-test"]).arg(&at).status().unwrap();
         assert!(mounted.success());
         Self(at)
     }
@@ -72,13 +73,22 @@ fn bad_input_is_told_with_status_1_and_leaves_nothing() {
     let no_args = broken("no-args", &|d| d["process"]["args"] = serde_json::json!([]));
     let wrong_type = broken("wrong-type", &|d| d["process"]["args"] = "sh".into());
     let no_mount = broken("no-mount", &|d| {
-        d["mounts"].as_array_mut().unwrap().push(serde_json::json!({"destination": "/x", "type": "bind", "source": "/no/such", "options": ["bind"]}));
+        d["mounts"]
+            .as_array_mut()
+            .unwrap()
+            .push(serde_json::json!({"destination": "/x", "type": "bind", "source": "/no/such", "options": ["bind"]}));
     });
     let odd_mount = broken("odd-mount", &|d| {
-        d["mounts"].as_array_mut().unwrap().push(serde_json::json!({"destination": "/x", "type": "nfs4", "source": "x"}));
+        d["mounts"]
+            .as_array_mut()
+            .unwrap()
+            .push(serde_json::json!({"destination": "/x", "type": "nfs4", "source": "x"}));
     });
     let clash = broken("clash", &|d| {
-        d["mounts"].as_array_mut().unwrap().push(serde_json::json!({"destination": "/etc/passwd/x", "type": "tmpfs", "source": "x"}));
+        d["mounts"]
+            .as_array_mut()
+            .unwrap()
+            .push(serde_json::json!({"destination": "/etc/passwd/x", "type": "tmpfs", "source": "x"}));
     });
     let no_cwd = broken("no-cwd", &|d| d["process"]["cwd"] = "/no/such".into());
     let file_cwd = broken("file-cwd", &|d| d["process"]["cwd"] = "/etc/passwd".into());
@@ -158,7 +168,8 @@ fn programs_that_cannot_run_give_a_shells_statuses_from_do() {
     assert!(told.contains("interpreter"), "{told}");
     let (code, told) = run("/etc/passwd");
     assert_eq!((code, told.contains("permission denied")), (126, true), "{told}");
-    let mut names: Vec<_> = std::fs::read_dir(&rootfs).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> =
+        std::fs::read_dir(&rootfs).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.retain(|n| n.starts_with("cut") || n.starts_with("wild"));
     for name in names {
         let (code, told) = run(&format!("/{name}"));
@@ -210,7 +221,8 @@ fn a_full_disk_is_told_and_leaves_nothing() {
     let rootfs = install.rootfs("r").unwrap();
     let script = "dd if=/dev/zero of=/data/big bs=64k count=64 2>&1; echo status $?; echo more > /data/more; echo status $?; \
                   rm /data/big; echo more > /data/more; cat /data/more; i=0; while mkdir /data/d$i; do i=$((i+1)); done; echo end";
-    let output = install.run(&["do", "--rootfs", rootfs.to_str().unwrap(), "--bind", &bind, "sh", "-c", script]).unwrap();
+    let output =
+        install.run(&["do", "--rootfs", rootfs.to_str().unwrap(), "--bind", &bind, "sh", "-c", script]).unwrap();
     let (out, err) = (String::from_utf8_lossy(&output.stdout).into_owned(), says(&output));
     assert_eq!(output.status.code(), Some(0), "{out}{err}");
     assert!(format!("{out}{err}").contains("No space left on device") && out.contains("status 1"), "{out}{err}");
@@ -274,12 +286,8 @@ fn ended(child: &mut Child) -> Option<(std::process::ExitStatus, String)> {
 
 /// Starts a sandbox that does `script` for ever, kills `part` once `ready` says so, and looks at what came of it.
 fn kill_when(install: &Install, part: &str, script: &str, wait: Duration, ready: impl Fn() -> bool) -> String {
-    let mut child = install
-        .command(&["do", "sh", "-c", script])
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child =
+        install.command(&["do", "sh", "-c", script]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let end = Instant::now() + Duration::from_secs(10);
     while !ready() && Instant::now() < end {
         std::hint::spin_loop();
@@ -382,7 +390,9 @@ fn a_killed_command_line_ends_its_sandbox_and_no_other() {
     install.note();
     victim.kill().unwrap();
     victim.wait().unwrap();
-    until("its services' end", || install.pids("cofferdam-sentry").len() == 1 && install.pids("cofferdam-gofer").len() == 1);
+    until("its services' end", || {
+        install.pids("cofferdam-sentry").len() == 1 && install.pids("cofferdam-gofer").len() == 1
+    });
     let output = other.wait_with_output().unwrap();
     assert_eq!(output.stdout, b"fine\n");
     install.nothing_left().unwrap();

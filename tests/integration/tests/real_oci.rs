@@ -36,7 +36,9 @@ fn create(install: &Install, arguments: &[&str], out: &Path) -> Output {
 #[test]
 fn a_container_goes_through_its_life() {
     let install = Install::with_services("oci-life").unwrap();
-    let bundle = install.busybox("b", &["sh", "-c", "echo begun; trap 'echo ended; exit 9' TERM; while :; do sleep 0.05; done"], false).unwrap();
+    let bundle = install
+        .busybox("b", &["sh", "-c", "echo begun; trap 'echo ended; exit 9' TERM; while :; do sleep 0.05; done"], false)
+        .unwrap();
     let (bundle, out) = (bundle.to_str().unwrap(), install.folder.join("out"));
     let pid_file = install.folder.join("pid");
     let output = create(&install, &["--bundle", bundle, "--pid-file", pid_file.to_str().unwrap(), "c1"], &out);
@@ -183,7 +185,8 @@ fn take_master(listener: &UnixListener) -> (OwnedFd, String) {
     let mut name = [0u8; 256];
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let got = rustix::net::recvmsg(&stream, &mut [IoSliceMut::new(&mut name)], &mut control, RecvFlags::empty()).unwrap();
+    let got =
+        rustix::net::recvmsg(&stream, &mut [IoSliceMut::new(&mut name)], &mut control, RecvFlags::empty()).unwrap();
     let master = control.drain().find_map(|m| match m {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
@@ -270,7 +273,8 @@ fn every_command_has_help_and_takes_the_global_flags() {
         let output = install.run(&[command, "--help"]).unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{command}");
-        for flag in ["--root", "--log", "--log-format", "--debug", "--trace-startup", "--platform", "Usage: cofferdam"] {
+        for flag in ["--root", "--log", "--log-format", "--debug", "--trace-startup", "--platform", "Usage: cofferdam"]
+        {
             assert!(text.contains(flag), "{command} --help does not tell of {flag}:\n{text}");
         }
     }
@@ -319,7 +323,8 @@ fn the_trace_of_a_start_names_its_phases_in_order() {
     assert!(output.status.success());
     let text = says(&output);
     let mut at = 0;
-    for phase in ["connected", "services launched", "walls", "services ready", "container created", "container started"] {
+    for phase in ["connected", "services launched", "walls", "services ready", "container created", "container started"]
+    {
         let found = text[at..].find(phase).unwrap_or_else(|| panic!("no {phase:?} in its place:\n{text}"));
         at += found;
     }

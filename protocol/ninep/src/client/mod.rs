@@ -102,11 +102,6 @@ impl Client {
         let _ = self.rpc.before_wait.set(before);
     }
 
-    /// Tells the server of all fids dropped so far, without waiting for its answer.
-    pub fn give_back(&self) {
-        self.rpc.give_back(1);
-    }
-
     /// Largest message agreed on, in bytes.
     pub fn msize(&self) -> u32 {
         self.rpc.msize

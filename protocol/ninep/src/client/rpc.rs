@@ -60,7 +60,7 @@ struct TagState {
 pub(super) struct State {
     tags: Vec<TagState>,
     free_tags: Vec<u16>,
-    leading: bool,
+    pub leading: bool,
     dead: bool,
     dropped: Vec<u32>,
     free_fids: Vec<u32>,
@@ -284,9 +284,15 @@ impl Rpc {
         Ok(())
     }
 
-    /// The reader thread's work: leads until the connection ends.
+    /// Takes the lead for the reader thread, once nobody has it: two that receive would take each other's answers.
+    pub fn take_lead(&self) {
+        while std::mem::replace(&mut self.lock().leading, true) {
+            std::thread::yield_now();
+        }
+    }
+
+    /// The reader thread's work, after [`Rpc::take_lead`]: leads until the connection ends.
     pub fn read_for_ever(&self) {
-        self.lock().leading = true;
         let mut packet = Vec::with_capacity(HEADER);
         if let Err(why) = self.lead(&mut packet, None) {
             self.break_off(&why.to_string());

@@ -22,8 +22,13 @@ impl Client {
     /// for this client (typed requests from it would wait for themselves); it may submit.
     pub fn start_reader(&self, name: &str) -> std::io::Result<()> {
         let rpc = Arc::clone(&self.rpc);
-        std::thread::Builder::new().name(name.to_owned()).spawn(move || rpc.read_for_ever())?;
-        Ok(())
+        // Here and not on the thread: a request made right after this returns must not begin to receive for itself.
+        rpc.take_lead();
+        let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(move || rpc.read_for_ever());
+        if spawned.is_err() {
+            self.rpc.lock().leading = false;
+        }
+        spawned.map(drop)
     }
 
     /// Asks for at most `count` bytes; the callback runs on the reader thread (or here, on failure to send).

@@ -266,6 +266,12 @@ unsafe fn template_main(mode: u64) -> ! {
             fail(107);
         }
         if mode == 1 {
+            // Children start with this mask, on a signal stack that is not theirs yet: an interrupt must wait for the
+            // end of their first orders, as it does in a handler. The return from there clears the mask.
+            let all = !0u64;
+            if sys(14, 0, &raw const all as u64, 0, 8, 0, 0) != 0 {
+                fail(111);
+            }
             let filter =
                 Filter { len: boot(BOOT_STUB_FILTER).read_volatile() as u16, pad: [0; 3], at: SLOTS + BOOT_STUB_FILTER + 8 };
             // seccomp(SET_MODE_FILTER, NEW_LISTENER | WAIT_KILLABLE_RECV)

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::errno::Errno;
 use crate::filesystems::ranges::{Layout, RangeSet};
+use crate::filesystems::seals::Writer;
 use crate::memory::object::{Extent, HostWindow, MemoryObject};
 use crate::memory::store::{PAGE, Store, page_down, page_up};
 use crate::sync::{Mutex, RwLock};
@@ -260,6 +261,9 @@ impl Content {
         let old = inner.size;
         if size < old {
             self.clear(&mut inner, size, old)?;
+        } else if let Some(layout) = &inner.layout {
+            // What a mapping left behind the end of the last page does not become part of the file.
+            layout.clear(old, page_up(old).ok_or(Errno::EFBIG)?.min(size));
         }
         inner.size = size;
         Ok(())
@@ -356,6 +360,8 @@ pub struct Mapped {
     pub identity: (u64, u64),
     /// Where it was opened; `None` for memory without a file.
     pub path: Option<PathRef>,
+    /// Counts it as a shared mapping that may be written, where there are seals.
+    pub _writer: Option<Writer>,
 }
 
 impl MemoryObject for Mapped {

@@ -106,5 +106,5 @@ fn zero_object(store: &Arc<Store>) -> Result<Object, Errno> {
     let content = Content::new(store.clone(), Quota::new(u64::MAX >> 1));
     content.truncate(FILE_MAX)?;
     let identity = (crate::filesystems::anon::Family::Memory.dev(), next_ino());
-    Ok(Arc::new(Mapped { content, identity, path: None }))
+    Ok(Arc::new(Mapped { content, identity, path: None, _writer: None }))
 }

@@ -9,6 +9,7 @@ pub mod proc;
 pub mod pseudo;
 pub mod ranges;
 pub mod root;
+pub mod seals;
 pub mod special;
 pub mod stdio;
 pub mod sys;

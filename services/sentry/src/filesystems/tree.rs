@@ -14,6 +14,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use crate::errno::Errno;
 use crate::filesystems::anon::DirectoryFile;
 use crate::filesystems::content::{Content, Mapped, Quota};
+use crate::filesystems::seals::Seals;
 use crate::memory::object::Object;
 use crate::memory::store::{PAGE, Store};
 use crate::sync::{Mutex, RwLock};
@@ -86,6 +87,8 @@ pub struct Node {
     lower: Option<InodeRef>,
     /// `None` while the attributes are the lower inode's.
     xattrs: Mutex<Option<BTreeMap<Vec<u8>, Vec<u8>>>>,
+    /// Of memfds only.
+    seals: Option<Seals>,
 }
 
 impl Drop for Node {
@@ -152,13 +155,17 @@ impl Tree {
         Ok((tree.clone(), Dentry::root(root)))
     }
 
-    /// A regular file of no tree (memfd, shared memory).
-    pub fn unnamed_file(store: Arc<Store>, new: &NewNode) -> Arc<Node> {
+    /// A regular file of no tree (memfd), with seals.
+    pub fn unnamed_file(store: Arc<Store>, new: &NewNode, seals: u32) -> Arc<Node> {
         let tree = Self::make(store, u64::MAX >> 1, false, String::new());
-        tree.fresh(new, Body::Regular(Mutex::new(None)), 0)
+        tree.fresh_sealed(new, Body::Regular(Mutex::new(None)), 0, Some(Seals::new(seals)))
     }
 
     fn fresh(self: &Arc<Self>, new: &NewNode, body: Body, nlink: u32) -> Arc<Node> {
+        self.fresh_sealed(new, body, nlink, None)
+    }
+
+    fn fresh_sealed(self: &Arc<Self>, new: &NewNode, body: Body, nlink: u32, seals: Option<Seals>) -> Arc<Node> {
         self.nodes.fetch_add(1, Ordering::Relaxed);
         let (t, ino) = (file_time(), next_ino());
         let body = match body {
@@ -190,6 +197,7 @@ impl Tree {
             body,
             lower: None,
             xattrs: Mutex::new(Some(BTreeMap::new())),
+            seals,
         })
     }
 
@@ -223,6 +231,7 @@ impl Tree {
             body,
             lower: Some(lower),
             xattrs: Mutex::new(None),
+            seals: None,
         });
         let mut table = self.lower.lock();
         if let Some(other) = known(&table) {
@@ -439,9 +448,18 @@ impl Node {
         if self.kind == FileType::Directory {
             return Err(Errno::EISDIR);
         }
-        self.own_content(size)?.truncate(size)?;
+        let content = self.own_content(size)?;
+        if let Some(seals) = &self.seals {
+            seals.check_resize(content.size(), size)?;
+        }
+        content.truncate(size)?;
         self.written()
     }
+}
+
+/// The seals of a memfd; `None` for any other file.
+pub fn seals(inode: &InodeRef) -> Option<&Seals> {
+    inode.as_any().downcast_ref::<Node>()?.seals.as_ref()
 }
 
 fn node_of(inode: &InodeRef) -> Result<Arc<Node>, Errno> {
@@ -480,6 +498,9 @@ impl Inode for Node {
     fn set_attr(&self, set: &SetAttr) -> Result<(), Errno> {
         if let Some(size) = set.size {
             self.resize(size)?;
+        }
+        if let (Some(seals), Some(m)) = (&self.seals, set.mode) {
+            seals.check_mode(self.attr()?.mode, m)?;
         }
         let t = file_time();
         self.change(|a| {
@@ -708,7 +729,13 @@ impl FileOps for NodeFile {
     }
 
     fn write(&self, _io: &Io<'_>, at: u64, append: bool, from: &mut Source<'_>) -> Result<(usize, u64), Errno> {
-        let r = self.node.own_content(u64::MAX)?.write(at, append, from)?;
+        let content = self.node.own_content(u64::MAX)?;
+        if let Some(seals) = &self.node.seals {
+            let (size, len) = (content.size(), from.left());
+            let may = seals.check_write(if append { size } else { at }, len as u64, size)?;
+            from.limit(usize::try_from(may).unwrap_or(len));
+        }
+        let r = content.write(at, append, from)?;
         self.node.written()?;
         Ok(r)
     }
@@ -732,7 +759,12 @@ impl FileOps for NodeFile {
             _ => self.node.own_content(u64::MAX)?,
         };
         let identity = (self.node.tree.dev, self.node.ino);
-        Ok(Arc::new(Mapped { content, identity, path: Some(file.path_ref().clone()) }))
+        let writer = match &self.node.seals {
+            // One that is only read now and sealed can never be written either: see `mmap`.
+            Some(seals) if shared && file.writable() && (write || !seals.no_writing()) => Some(seals.map()?),
+            _ => None,
+        };
+        Ok(Arc::new(Mapped { content, identity, path: Some(file.path_ref().clone()), _writer: writer }))
     }
 
     fn truncate(&self, _file: &File, size: u64) -> Result<(), Errno> {
@@ -744,6 +776,14 @@ impl FileOps for NodeFile {
         const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE | KEEP;
         const ZERO: i32 = libc::FALLOC_FL_ZERO_RANGE;
         let content = self.node.own_content(u64::MAX)?;
+        if let Some(seals) = &self.node.seals {
+            if how & (PUNCH & !KEEP | ZERO) != 0 && seals.no_writing() {
+                return Err(Errno::EPERM);
+            }
+            if how & KEEP == 0 {
+                seals.check_resize(content.size(), content.size().max(offset.saturating_add(len)))?;
+            }
+        }
         match how {
             0 | KEEP => content.allocate(offset, len, how == KEEP)?,
             PUNCH => content.punch(offset, len)?,

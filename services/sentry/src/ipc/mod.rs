@@ -3,8 +3,11 @@
 pub mod epoll;
 pub mod eventfd;
 pub mod futex;
+pub mod pidfd;
 pub mod pipe;
+pub mod signalfd;
 pub mod termios;
+pub mod timerfd;
 pub mod tty;
 pub mod tty_file;
 pub mod unix;

@@ -1,4 +1,8 @@
 //! Pipes and FIFOs, `pipe(7)`, `fifo(7)`.
+//!
+//! The bytes of a pipe lie in one ring; how they fill it is counted as Linux does, in slots of a page: a write adds to the
+//! last slot if all of its odd bytes fit there, and takes new slots for the rest. What fits, what a partial write wrote,
+//! and when a pipe is full follow from the slots, not from the bytes.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -15,21 +19,79 @@ use crate::vfs::file::{File, FileOps, Io, flags};
 use crate::vfs::inode::{InodeRef, OpenHow, mode};
 use crate::wait::{PollMask, WaitQueue};
 
-/// Writes of at most this many bytes are not interleaved with others.
-pub const PIPE_BUF: usize = 4096;
+/// Bytes of a slot.
+const SLOT: usize = PAGE as usize;
 /// Capacity of a new pipe, bytes.
-const DEFAULT_SIZE: usize = 65_536;
+const DEFAULT_SIZE: usize = 16 * SLOT;
 /// Largest capacity without CAP_SYS_RESOURCE (`fs.pipe-max-size`).
 pub const MAX_SIZE: usize = 1 << 20;
 
+/// What lies in one page of a pipe.
+#[derive(Clone, Copy)]
+struct Slot {
+    /// Bytes in it that are not read yet.
+    len: usize,
+    /// Bytes of the page in use, those already read included.
+    end: usize,
+    /// Whether a write may add to it.
+    open: bool,
+    /// Whether a read takes it alone and drops what it had no room for (`O_DIRECT`).
+    packet: bool,
+}
+
 struct State {
     data: VecDeque<u8>,
-    capacity: usize,
+    slots: VecDeque<Slot>,
+    /// Slots there may be.
+    most: usize,
     readers: u32,
     writers: u32,
     /// How many readers and writers ever opened: what an open of a FIFO waits for.
     readers_seen: u64,
     writers_seen: u64,
+}
+
+impl State {
+    /// Takes `n` bytes off the front.
+    fn drop_front(&mut self, mut n: usize) {
+        self.data.drain(..n.min(self.data.len()));
+        while let Some(first) = self.slots.front_mut() {
+            if n < first.len {
+                first.len -= n;
+                break;
+            }
+            n -= first.len;
+            self.slots.pop_front();
+        }
+        if self.data.is_empty() && self.data.capacity() > DEFAULT_SIZE {
+            self.data = VecDeque::new();
+        }
+    }
+
+    fn free(&self) -> usize {
+        self.most.saturating_sub(self.slots.len())
+    }
+
+    /// Bytes of a write of `want` that go into the last slot.
+    fn merges(&self, want: usize) -> usize {
+        let odd = want % SLOT;
+        match self.slots.back() {
+            Some(s) if s.open && s.end + odd <= SLOT => odd,
+            _ => 0,
+        }
+    }
+
+    /// Enters bytes: `merged` of them into the last slot, the rest into new ones.
+    fn enter(&mut self, data: &[u8], merged: usize, open: bool, packet: bool) {
+        self.data.extend(data);
+        if let Some(last) = self.slots.back_mut() {
+            last.len += merged;
+            last.end += merged;
+        }
+        for chunk in data.get(merged..).unwrap_or_default().chunks(SLOT) {
+            self.slots.push_back(Slot { len: chunk.len(), end: chunk.len(), open, packet });
+        }
+    }
 }
 
 /// A pipe.
@@ -42,7 +104,8 @@ impl Pipe {
     fn new() -> Arc<Self> {
         let state = State {
             data: VecDeque::new(),
-            capacity: DEFAULT_SIZE,
+            slots: VecDeque::new(),
+            most: DEFAULT_SIZE / SLOT,
             readers: 0,
             writers: 0,
             readers_seen: 0,
@@ -155,17 +218,70 @@ impl PipeEnd {
 
     /// Takes bytes that were peeked.
     pub fn consume(&self, n: usize) {
-        let mut s = self.pipe.state.lock();
-        let n = n.min(s.data.len());
-        s.data.drain(..n);
-        drop(s);
+        self.pipe.state.lock().drop_front(n);
         self.pipe.queue.wake(PollMask::OUT | PollMask::WRNORM);
     }
 
     /// Bytes that a write could put now.
     pub fn room(&self) -> usize {
-        let s = self.pipe.state.lock();
-        s.capacity.saturating_sub(s.data.len())
+        self.pipe.state.lock().free() * SLOT
+    }
+
+    /// Moves (`take`) or copies up to `len` bytes slot by slot to another pipe (`splice(2)`, `tee(2)`). 0 at the end of a
+    /// pipe that nobody writes; EAGAIN if there is nothing to move or no room; EPIPE if nobody reads the other.
+    pub fn transfer(&self, to: &PipeEnd, len: usize, take: bool) -> Result<usize, Errno> {
+        let (a, b) = (&self.pipe.state, &to.pipe.state);
+        // Two pipes are locked in one order, whichever way the bytes go.
+        let (mut from, mut into) = if Arc::as_ptr(&self.pipe) < Arc::as_ptr(&to.pipe) {
+            let from = a.lock();
+            (from, b.lock())
+        } else {
+            let into = b.lock();
+            (a.lock(), into)
+        };
+        if into.readers == 0 {
+            return Err(Errno::EPIPE);
+        }
+        if len == 0 || (from.slots.is_empty() && from.writers == 0) {
+            return Ok(0);
+        }
+        let mut moved = 0;
+        for n in 0..from.slots.len().min(into.free()) {
+            let Some(slot) = from.slots.get(n).copied().filter(|_| moved < len) else { break };
+            let part = slot.len.min(len - moved);
+            let data: Vec<u8> = from.data.range(moved..moved + part).copied().collect();
+            into.enter(&data, 0, false, slot.packet);
+            moved += part;
+        }
+        if moved == 0 {
+            return Err(Errno::EAGAIN);
+        }
+        if take {
+            from.drop_front(moved);
+        }
+        drop((from, into));
+        to.pipe.queue.wake(PollMask::IN | PollMask::RDNORM);
+        if take {
+            self.pipe.queue.wake(PollMask::OUT | PollMask::WRNORM);
+        }
+        Ok(moved)
+    }
+
+    /// Enters a chunk of at most a page as a slot of its own (`vmsplice(2)`). EAGAIN if there is no slot, EPIPE if nobody
+    /// reads.
+    pub fn add_page(&self, from: &mut Source<'_>, len: usize) -> Result<usize, Errno> {
+        let mut s = self.pipe.state.lock();
+        if s.readers == 0 {
+            return Err(Errno::EPIPE);
+        }
+        if s.free() == 0 {
+            return Err(Errno::EAGAIN);
+        }
+        let data = from.take_vec(len.min(SLOT))?;
+        s.enter(&data, 0, false, false);
+        drop(s);
+        self.pipe.queue.wake(PollMask::IN | PollMask::RDNORM);
+        Ok(data.len())
     }
 
     /// Whether there is anybody who could still write.
@@ -180,7 +296,7 @@ impl PipeEnd {
 
     /// `F_GETPIPE_SZ`.
     pub fn capacity(&self) -> usize {
-        self.pipe.state.lock().capacity
+        self.pipe.state.lock().most * SLOT
     }
 
     /// `F_SETPIPE_SZ`; the capacity it got. EBUSY if there is more in it, EPERM above the limit without right.
@@ -190,13 +306,13 @@ impl PipeEnd {
             return Err(Errno::EINVAL);
         }
         let mut s = self.pipe.state.lock();
-        if size > MAX_SIZE && size > s.capacity && !privileged {
+        if size > MAX_SIZE && size > s.most * SLOT && !privileged {
             return Err(Errno::EPERM);
         }
-        if size < s.data.len() {
+        if size / SLOT < s.slots.len() {
             return Err(Errno::EBUSY);
         }
-        s.capacity = size;
+        s.most = size / SLOT;
         drop(s);
         self.pipe.queue.wake(PollMask::OUT | PollMask::WRNORM);
         Ok(size)
@@ -220,21 +336,21 @@ impl FileOps for PipeEnd {
         if s.data.is_empty() {
             return if s.writers == 0 { Ok(0) } else { Err(Errno::EAGAIN) };
         }
+        let packet = s.slots.front().filter(|p| p.packet).map(|p| p.len);
+        let most = packet.unwrap_or(s.data.len());
         let (a, b) = s.data.as_slices();
+        let (a, b) = (a.get(..most).unwrap_or(a), b.get(..most.saturating_sub(a.len())).unwrap_or_default());
         let mut n = to.put(a)?;
         if n == a.len() && !b.is_empty() {
             n += to.put(b).unwrap_or(0);
         }
-        s.data.drain(..n);
-        if s.data.is_empty() && s.data.capacity() > DEFAULT_SIZE {
-            s.data = VecDeque::new();
-        }
+        s.drop_front(packet.unwrap_or(n));
         drop(s);
         self.pipe.queue.wake(PollMask::OUT | PollMask::WRNORM);
         Ok(n)
     }
 
-    fn write(&self, _io: &Io<'_>, _at: u64, _append: bool, from: &mut Source<'_>) -> Result<(usize, u64), Errno> {
+    fn write(&self, io: &Io<'_>, _at: u64, _append: bool, from: &mut Source<'_>) -> Result<(usize, u64), Errno> {
         let mut s = self.pipe.state.lock();
         if s.readers == 0 {
             return Err(Errno::EPIPE);
@@ -243,12 +359,22 @@ impl FileOps for PipeEnd {
         if want == 0 {
             return Ok((0, 0));
         }
-        let free = s.capacity.saturating_sub(s.data.len());
-        if free == 0 || (want <= PIPE_BUF && free < want) {
+        let packet = io.file.flags() & flags::DIRECT != 0;
+        let merged = s.merges(want);
+        let fits = (want - merged).min(s.free() * SLOT) + merged;
+        if fits == 0 {
             return Err(Errno::EAGAIN);
         }
-        let data = from.take_vec(free)?;
-        s.data.extend(&data);
+        let mut data = from.take_vec(fits)?;
+        if data.len() < fits {
+            // A page that could not be filled is not entered.
+            let whole = data.len().checked_sub(merged).map_or(0, |rest| merged + rest - rest % SLOT);
+            data.truncate(whole);
+            if whole == 0 {
+                return Err(Errno::EFAULT);
+            }
+        }
+        s.enter(&data, merged, !packet, packet);
         drop(s);
         self.pipe.queue.wake(PollMask::IN | PollMask::RDNORM);
         Ok((data.len(), 0))
@@ -266,7 +392,7 @@ impl FileOps for PipeEnd {
             }
         }
         if self.write {
-            if s.capacity - s.data.len().min(s.capacity) >= PIPE_BUF {
+            if s.free() > 0 {
                 m |= PollMask::OUT | PollMask::WRNORM;
             }
             if s.readers == 0 {
@@ -317,12 +443,30 @@ mod tests {
     }
 
     #[test]
-    fn small_writes_are_whole_and_a_pipe_without_reader_is_broken() {
+    fn a_pipe_is_full_when_its_slots_are() {
         let (r, w) = pipe(&Creds::root(0), 0);
-        assert_eq!(w.write(None, &mut Source::kernel(&[0; 65_000])), Ok(65_000));
-        assert_eq!(w.write(None, &mut Source::kernel(&[0; 4096])), Err(Errno::EAGAIN));
-        assert_eq!(w.write(None, &mut Source::kernel(&[0; 5000])), Ok(536));
+        let write = |n: usize| w.write(None, &mut Source::kernel(&vec![0; n]));
+        assert_eq!(write(65_000), Ok(65_000));
+        assert_eq!(write(4096), Err(Errno::EAGAIN));
+        assert_eq!(write(537), Err(Errno::EAGAIN));
+        // The odd bytes of a big write go into the last slot only if all of them fit.
+        assert_eq!(write(4096 + 536), Ok(536));
+        assert_eq!(read(&r, 4095).unwrap().len(), 4095);
+        assert_eq!(write(1), Err(Errno::EAGAIN));
+        read(&r, 1).unwrap();
+        assert_eq!(write(5000), Ok(4096));
         drop(r);
-        assert_eq!(w.write(None, &mut Source::kernel(b"x")), Err(Errno::EPIPE));
+        assert_eq!(write(1), Err(Errno::EPIPE));
+    }
+
+    #[test]
+    fn packets_are_read_one_by_one() {
+        let (r, w) = pipe(&Creds::root(0), flags::DIRECT);
+        for data in ["ab", "cdef"] {
+            w.write(None, &mut Source::kernel(data.as_bytes())).unwrap();
+        }
+        assert_eq!(read(&r, 10).unwrap(), b"ab");
+        assert_eq!(read(&r, 1).unwrap(), b"c");
+        assert_eq!(read(&r, 1), Err(Errno::EAGAIN));
     }
 }

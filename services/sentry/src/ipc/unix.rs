@@ -598,6 +598,11 @@ impl FileOps for SocketFile {
         self.0.receive(to, false).map(|r| r.count)
     }
 
+    fn write_timeout(&self) -> Option<i64> {
+        let [_, sending] = self.0.timeouts();
+        (sending > 0).then_some(sending)
+    }
+
     fn read_timeout(&self) -> Option<i64> {
         let [receive, _] = self.0.timeouts();
         (receive > 0).then_some(receive)

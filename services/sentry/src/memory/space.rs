@@ -88,6 +88,8 @@ struct Inner {
 /// An address space.
 pub struct AddressSpace {
     inner: Mutex<Inner>,
+    /// Files that shrank and whose pages beyond the end are still mapped here: identity and size.
+    shrunk: Mutex<Vec<((u64, u64), u64)>>,
 }
 
 /// What `/proc` shows of the layout.
@@ -241,7 +243,7 @@ impl AddressSpace {
     /// An empty one, with mappings placed downwards from `mmap_base` and the break at `brk`.
     pub fn new(mmap_base: u64, brk: u64) -> Arc<Self> {
         let inner = Inner { mmap_base, brk_start: brk, brk, ..Inner::default() };
-        Arc::new(Self { inner: Mutex::new(inner) })
+        Arc::new(Self { inner: Mutex::new(inner), shrunk: Mutex::default() })
     }
 
     /// Sets the break of a program just loaded.
@@ -310,6 +312,7 @@ impl AddressSpace {
                 data: i.data,
                 auxv: i.auxv.clone(),
             }),
+            shrunk: Mutex::new(self.shrunk.lock().clone()),
         })
     }
 
@@ -788,6 +791,39 @@ impl AddressSpace {
         if orders.is_empty() { Fault::Bus } else { Fault::Orders(orders) }
     }
 
+    /// A file is only `size` bytes now: whether pages beyond that are mapped here, for [`shrunk`](Self::shrunk) to unmap.
+    pub fn shrink(&self, identity: (u64, u64), size: u64) -> bool {
+        let mut pending = self.shrunk.lock();
+        let known = pending.iter().any(|(i, s)| *i == identity && *s <= size);
+        if !known {
+            let inner = self.inner.lock();
+            let beyond = inner.areas.values().any(|v| {
+                let end = beyond(v, identity, size);
+                end.is_some_and(|end| !v.mapped_parts(end, v.end).is_empty())
+            });
+            if !beyond {
+                return false;
+            }
+            pending.push((identity, size));
+        }
+        true
+    }
+
+    /// Orders that unmap what lies beyond the ends of files that shrank.
+    pub fn shrunk(&self) -> Vec<Order> {
+        let pending = std::mem::take(&mut *self.shrunk.lock());
+        let mut inner = self.inner.lock();
+        let mut orders = Vec::new();
+        for (identity, size) in pending {
+            for v in inner.areas.values_mut() {
+                let Some(end) = beyond(v, identity, size) else { continue };
+                let gone = v.drop_mapped(end);
+                orders.extend(gone.iter().map(|(a, b)| Order::Unmap { address: *a, len: b - a }));
+            }
+        }
+        orders
+    }
+
     /// A touch below a stack makes it grow.
     fn grow(inner: &mut Inner, address: u64) -> Fault {
         let Some((start, v)) = inner.areas.range(address..).next() else { return Fault::Segv(1) };
@@ -808,6 +844,13 @@ impl AddressSpace {
         inner.areas.insert(from, v);
         Fault::Orders(vec![order])
     }
+}
+
+/// The first address of an area that shows nothing of a file of `size` bytes; `None` for an area of something else.
+fn beyond(v: &Vma, identity: (u64, u64), size: u64) -> Option<u64> {
+    let Backing::Object { object, offset, .. } = &v.backing else { return None };
+    let shown = page_up(size)?.saturating_sub(*offset);
+    (object.identity() == identity).then(|| v.start.saturating_add(shown).min(v.end))
 }
 
 /// Whether a protection is one that can be.

@@ -126,6 +126,18 @@ impl Vma {
         mapped.insert(at, (a, b));
     }
 
+    /// Notes that the host has nothing mapped from `from` on any more; what it had.
+    pub fn drop_mapped(&mut self, from: u64) -> Vec<(u64, u64)> {
+        let gone = self.mapped_parts(from, self.end);
+        if let Backing::Object { mapped, .. } = &mut self.backing {
+            mapped.retain_mut(|(a, b)| {
+                *b = (*b).min(from);
+                a < b
+            });
+        }
+        gone
+    }
+
     /// Cuts the area at `at`: keeps what is below, returns what is from there on.
     pub fn split(&mut self, at: u64) -> Vma {
         let mut high = self.clone();

@@ -10,7 +10,7 @@ use super::{
     Action, Default_, SIG_DFL, SIG_IGN, SS_AUTODISARM, SS_ONSTACK, SigInfo, SigSet, code, default_of, sa, sig,
 };
 use crate::errno::Errno;
-use crate::task::{Task, exit};
+use crate::task::{After, Task, exit};
 
 /// `restart_syscall(2)`.
 const RESTART_SYSCALL: u64 = 219;
@@ -22,6 +22,13 @@ impl Task {
         frame: &mut dyn Frame,
         mut returning: Option<(u32, Result<i64, Errno>)>,
     ) -> Answer {
+        if self.stale.swap(false, Ordering::SeqCst) {
+            let orders = self.mm().shrunk();
+            if !orders.is_empty() {
+                self.state.lock().returning = returning;
+                return self.order(orders, After::Shrunk);
+            }
+        }
         loop {
             if self.exited.load(Ordering::SeqCst) {
                 return Answer::Park;
@@ -61,13 +68,13 @@ impl Task {
                         }
                     }
                     Default_::Terminate => {
-                        if self.pid() != 1 || info.code > 0 {
+                        if !self.group().is_init() || info.code > 0 {
                             exit::exit_group(self, info.signo);
                             return Answer::Park;
                         }
                     }
                     Default_::Core => {
-                        if self.pid() != 1 || info.code > 0 {
+                        if !self.group().is_init() || info.code > 0 {
                             let dumped = self.group().limit(crate::task::group::rlimit::CORE).soft > 0;
                             self.kernel().log(format!(
                                 "{}[{}]: ended by signal {} at ip {:x} sp {:x}",

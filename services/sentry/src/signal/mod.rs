@@ -263,6 +263,25 @@ impl SigInfo {
         s
     }
 
+    /// Of a POSIX timer: `si_timerid`, `si_overrun` (for now 0), `si_value`.
+    pub fn timer(signo: i32, id: i32, value: u64) -> Self {
+        let mut s = Self::new(signo, code::TIMER);
+        s.put(0, &id.to_le_bytes());
+        s.put(8, &value.to_le_bytes());
+        s
+    }
+
+    /// The timer it is of.
+    pub fn timer_id(&self) -> Option<i32> {
+        let id = self.fields.first_chunk().copied().map(i32::from_le_bytes);
+        id.filter(|_| self.code == code::TIMER)
+    }
+
+    /// Sets `si_overrun`.
+    pub fn set_overrun(&mut self, overrun: i32) {
+        self.put(4, &overrun.to_le_bytes());
+    }
+
     /// As in memory.
     pub fn to_bytes(self) -> [u8; 128] {
         let mut b = [0; 128];
@@ -311,6 +330,11 @@ impl Pending {
     /// The set of pending signals.
     pub fn set(&self) -> SigSet {
         SigSet(self.set)
+    }
+
+    /// Whether a signal of this POSIX timer waits.
+    pub fn has_timer(&self, id: i32) -> bool {
+        self.queue.iter().any(|i| i.timer_id() == Some(id))
     }
 
     /// Takes the next one that is in `wanted`: synchronous ones first, then by number.

@@ -12,19 +12,20 @@ use crate::kernel::Kernel;
 use crate::task::creds::cap;
 use crate::task::group::rlimit;
 use crate::task::{Creds, Group, Task, exit};
+use crate::wait::PollMask;
 
 /// Whether a signal would be dropped on arrival: ignored, and not blocked by `task`.
 fn ignored(group: &Group, task: &Task, signo: i32) -> bool {
     if task.mask().has(signo) {
         return false;
     }
-    // The first process gets only what it handles: nobody ends it by default from within.
+    // An init gets only what it handles: nobody ends it by default from within.
     let action = task.actions().lock().get(signo);
     match action.handler {
         SIG_IGN => true,
         SIG_DFL => {
             default_of(signo) == Default_::Ignore
-                || (group.pid == 1
+                || (group.is_init()
                     && !matches!(signo, sig::KILL | sig::STOP)
                     && !SigSet::SYNCHRONOUS.has(signo)
                     && !matches!(default_of(signo), Default_::Continue))
@@ -66,7 +67,7 @@ pub fn to_group(kernel: &Arc<Kernel>, group: &Arc<Group>, info: SigInfo) {
     let tasks = group.tasks();
     let Some(leader) = tasks.first() else { return };
     if info.signo == sig::KILL {
-        if group.pid != 1 || info.code > 0 {
+        if !group.is_init() || info.code > 0 {
             exit::exit_group(leader, sig::KILL);
         }
         return;
@@ -80,6 +81,7 @@ pub fn to_group(kernel: &Arc<Kernel>, group: &Arc<Group>, info: SigInfo) {
         pending.push(info, limit);
         group.note_pending(&pending);
     }
+    kernel.signalled.wake(PollMask::IN);
     // Any thread that does not block it may take it; one that waits for it by sigtimedwait is woken by looking as well.
     let free = tasks.iter().find(|t| !t.mask().has(info.signo));
     match free {
@@ -96,7 +98,7 @@ pub fn to_task(task: &Arc<Task>, info: SigInfo) {
     }
     on_send(task.kernel(), group, info.signo);
     if info.signo == sig::KILL {
-        if group.pid != 1 || info.code > 0 {
+        if !group.is_init() || info.code > 0 {
             exit::exit_group(task, sig::KILL);
         }
         return;
@@ -110,6 +112,7 @@ pub fn to_task(task: &Arc<Task>, info: SigInfo) {
         pending.push(info, limit);
         task.pending_set.store(pending.set().0, Ordering::SeqCst);
     }
+    task.kernel().signalled.wake(PollMask::IN);
     if task.mask().has(info.signo) { task.wake_up() } else { task.get_attention() }
 }
 
@@ -168,6 +171,12 @@ impl Task {
 
     /// Takes the next signal that is not blocked.
     pub(crate) fn take_signal(&self, wanted: SigSet) -> Option<SigInfo> {
+        let mut info = self.dequeue(wanted)?;
+        crate::task::timers::delivered(self.group(), &mut info);
+        Some(info)
+    }
+
+    fn dequeue(&self, wanted: SigSet) -> Option<SigInfo> {
         {
             let mut pending = self.pending.lock();
             if let Some(info) = pending.take(wanted) {

@@ -6,7 +6,7 @@ use crate::entry;
 use crate::errno::Errno;
 use crate::syscalls::args::AT_FDCWD;
 use crate::syscalls::{Entry, Fd, SysResult, UserPtr, UserStr, done, value};
-use crate::task::Task;
+use crate::task::{Task, shrink};
 use crate::time::{NS, Timespec, Timeval};
 use crate::vfs::control::check_file_size;
 use crate::vfs::inode::FileType;
@@ -159,6 +159,7 @@ fn truncate(task: &Arc<Task>, path: UserStr, to: i64) -> SysResult {
     let at = task.at(AT_FDCWD, path, 0)?;
     check_file_size(task, to.saturating_sub(1))?;
     ops::truncate(&Caller::of(task), &at, to)?;
+    shrink::truncated(task, at.dentry.inode())?;
     done()
 }
 
@@ -176,6 +177,7 @@ fn ftruncate(task: &Arc<Task>, fd: Fd, to: i64) -> SysResult {
     check_file_size(task, to.saturating_sub(1))?;
     file.ops().truncate(&file, to)?;
     ops::strip_privileges(&Caller::of(task), file.inode())?;
+    shrink::truncated(task, file.inode())?;
     done()
 }
 

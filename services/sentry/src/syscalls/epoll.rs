@@ -8,6 +8,7 @@ use crate::entry;
 use crate::errno::Errno;
 use crate::ipc::epoll::{self, EDGE, EXCLUSIVE, Epoll, EpollFile, WAKEUP};
 use crate::ipc::eventfd;
+use crate::ipc::signalfd::polling_for;
 use crate::syscalls::{Entry, Fd, Outcome, SysResult, UserPtr, done, value};
 use crate::task::Task;
 use crate::time::{Deadline, Timespec};
@@ -74,12 +75,12 @@ fn epoll_ctl(task: &Arc<Task>, epfd: Fd, operation: i32, fd: Fd, event: UserPtr<
     if events & EXCLUSIVE != 0 && (events & !exclusive_ok != 0 || operation == 3) {
         return Err(Errno::EINVAL);
     }
-    match operation {
-        1 => epoll.add(fd.0, &file, events, data)?,
-        2 => epoll.delete(fd.0, &file)?,
-        3 => epoll.modify(fd.0, &file, events, data)?,
-        _ => return Err(Errno::EINVAL),
-    }
+    polling_for(task, || match operation {
+        1 => epoll.add(fd.0, &file, events, data),
+        2 => epoll.delete(fd.0, &file),
+        3 => epoll.modify(fd.0, &file, events, data),
+        _ => Err(Errno::EINVAL),
+    })?;
     done()
 }
 
@@ -96,7 +97,7 @@ fn wait(
     let swapped = mask.map(|m| task.swap_signal_mask(m));
     let queue = epoll.queue().clone();
     let step = move |task: &Arc<Task>, cause: Cause| -> Option<Result<i64, Errno>> {
-        let got = epoll.take(max);
+        let got = polling_for(task, || epoll.take(max));
         let result = if !got.is_empty() {
             let out: Vec<Event> =
                 got.iter().map(|(e, d)| Event { events: e.to_le_bytes(), data: d.to_le_bytes() }).collect();

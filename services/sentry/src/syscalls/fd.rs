@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::entry;
 use crate::errno::Errno;
+use crate::filesystems::tree::seals;
 use crate::ipc::pipe::PipeEnd;
 use crate::syscalls::{Entry, Fd, SysResult, UserPtr, done, value};
 use crate::task::Task;
@@ -82,6 +83,8 @@ const F_OFD_SETLKW: i32 = 38;
 const F_DUPFD_CLOEXEC: i32 = 1030;
 const F_SETPIPE_SZ: i32 = 1031;
 const F_GETPIPE_SZ: i32 = 1032;
+const F_ADD_SEALS: i32 = 1033;
+const F_GET_SEALS: i32 = 1034;
 const F_GETLEASE: i32 = 1025;
 const F_SETLEASE: i32 = 1024;
 const F_UNLCK: i32 = 2;
@@ -106,7 +109,7 @@ fn fcntl(task: &Arc<Task>, fd: Fd, command: i32, argument: u64) -> SysResult {
             files.set_cloexec(fd.0, number & 1 != 0)?;
             done()
         }
-        F_GETFL => value(file.flags() | flags::LARGEFILE),
+        F_GETFL => value(file.flags()),
         F_SETFL => {
             file.set_flags(number);
             done()
@@ -147,6 +150,14 @@ fn fcntl(task: &Arc<Task>, fd: Fd, command: i32, argument: u64) -> SysResult {
             let pipe = file.ops_as::<PipeEnd>().ok_or(Errno::EBADF)?;
             value(pipe.set_capacity(size, task.creds().capable(cap::SYS_RESOURCE))?)
         }
+        F_ADD_SEALS if !file.writable() => Err(Errno::EPERM),
+        F_ADD_SEALS => {
+            let seals = seals(file.inode()).ok_or(Errno::EINVAL)?;
+            let program = file.inode().attr()?.mode & 0o111 != 0;
+            seals.add(number.cast_unsigned(), program)?;
+            done()
+        }
+        F_GET_SEALS => value(seals(file.inode()).ok_or(Errno::EINVAL)?.get()),
         F_GETLEASE => value(F_UNLCK),
         F_SETLEASE if number == F_UNLCK => Err(Errno::EAGAIN),
         F_SETLEASE => Err(Errno::EAGAIN),

@@ -1,6 +1,8 @@
 //! The families of calls about files.
 
-use super::{Entry, attr, dir, epoll, fd, ioctl, lock, mount, open, pipe, poll, read_write, socket, stat, sync, xattr};
+use super::{
+    Entry, attr, dir, epoll, event, fd, ioctl, lock, mount, open, pipe, poll, read_write, socket, stat, sync, xattr,
+};
 
 /// Their tables.
 pub fn families() -> Vec<(&'static str, &'static [Entry])> {
@@ -15,6 +17,7 @@ pub fn families() -> Vec<(&'static str, &'static [Entry])> {
         ("pipes", pipe::TABLE),
         ("waiting for files", poll::TABLE),
         ("epoll and eventfd", epoll::TABLE),
+        ("timerfd and signalfd", event::TABLE),
         ("sockets", socket::TABLE),
         ("device requests", ioctl::TABLE),
         ("extended attributes", xattr::TABLE),

@@ -63,6 +63,10 @@ fn mmap(task: &Arc<Task>, address: UserPtr<u8>, len: u64, prot: i32, flags: i32,
             }
             max_prot &= !WRITE;
         }
+        if shared && prot & WRITE == 0 && crate::filesystems::tree::seals(file.inode()).is_some_and(|s| s.no_writing())
+        {
+            max_prot &= !WRITE;
+        }
         if file.no_exec() {
             if prot & EXEC != 0 {
                 return Err(Errno::EPERM);

@@ -16,6 +16,7 @@ pub mod blocking;
 pub mod compatibility;
 pub mod dir;
 pub mod epoll;
+pub mod event;
 pub mod fd;
 pub mod files;
 pub mod futex;
@@ -26,6 +27,7 @@ pub mod memory;
 pub mod mount;
 pub mod names;
 pub mod open;
+pub mod pidfd;
 pub mod pipe;
 pub mod poll;
 pub mod process;
@@ -37,6 +39,7 @@ pub mod stat;
 pub mod sync;
 pub mod system;
 pub mod time;
+pub mod timer;
 pub mod xattr;
 
 pub use args::{Fd, FromArg, UserPtr, UserStr};
@@ -125,10 +128,12 @@ pub fn families() -> Vec<(&'static str, &'static [Entry])> {
     let mut all: Vec<(&'static str, &'static [Entry])> = vec![
         ("memory", memory::TABLE),
         ("processes", process::TABLE),
+        ("process descriptors", pidfd::TABLE),
         ("identity", identity::TABLE),
         ("signals", signal::TABLE),
         ("futexes", futex::TABLE),
         ("time", time::TABLE),
+        ("POSIX timers", timer::TABLE),
         ("scheduling", sched::TABLE),
         ("system", system::TABLE),
     ];

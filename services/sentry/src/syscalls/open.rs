@@ -74,7 +74,11 @@ fn do_open(task: &Arc<Task>, dirfd: Fd, path: UserStr, open_flags: i32, mode: u3
     let path = path.read_path(task)?;
     let caller = Caller::of(task);
     let base = task_files::base(task, &caller, dirfd, &path)?;
-    let file = ops::open(&caller, base, &path, open_flags & KNOWN, mode, resolve)?;
+    // A 64-bit program's files are all large; only what open() makes shows it.
+    let file = ops::open(&caller, base, &path, (open_flags & KNOWN) | flags::LARGEFILE, mode, resolve)?;
+    if open_flags & flags::TRUNC != 0 {
+        crate::task::shrink::truncated(task, file.inode())?;
+    }
     crate::ipc::terminal_opened(task, &file, open_flags);
     install(task, file, open_flags & flags::CLOEXEC != 0)
 }

@@ -11,7 +11,7 @@ use crate::vfs::file::flags;
 /// This family's part of the table.
 pub const TABLE: &[Entry] = &[
     entry!(22, "pipe", Full, "", pipe(UserPtr<[i32; 2]>)),
-    entry!(293, "pipe2", Partial, "O_DIRECT has no packets", pipe2(UserPtr<[i32; 2]>, i32)),
+    entry!(293, "pipe2", Full, "", pipe2(UserPtr<[i32; 2]>, i32)),
 ];
 
 fn pipe2(task: &Arc<Task>, to: UserPtr<[i32; 2]>, open_flags: i32) -> SysResult {

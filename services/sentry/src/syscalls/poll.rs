@@ -6,6 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::entry;
 use crate::errno::Errno;
+use crate::ipc::signalfd::polling_for;
 use crate::syscalls::{Entry, Outcome, SysResult, UserPtr};
 use crate::task::Task;
 use crate::time::{Deadline, Timespec, Timeval};
@@ -86,7 +87,7 @@ fn wait_for(
         })
         .collect();
     let mut step = move |task: &Arc<Task>, cause: Cause| -> Option<Result<i64, Errno>> {
-        let now: Vec<PollMask> = watched.iter().map(Watched::now).collect();
+        let now: Vec<PollMask> = polling_for(task, || watched.iter().map(Watched::now).collect());
         let any = now.iter().any(|m| !m.is_empty());
         let timed_out = cause == Cause::TimedOut || deadline.is_some_and(Deadline::passed);
         let result = if any || timed_out {

@@ -26,6 +26,7 @@ fn clone(_: &Arc<Task>, flags: u64, stack: u64, parent_tid: u64, child_tid: u64,
         child_tid,
         tls,
         exit_signal: (flags & 0xff) as i32,
+        pidfd: parent_tid,
     };
     Ok(Outcome::Special(Special::Clone(request)))
 }
@@ -76,6 +77,7 @@ fn clone3(task: &Arc<Task>, args: UserPtr<u8>, size: usize) -> SysResult {
         child_tid: a.child_tid,
         tls: a.tls,
         exit_signal: i32::try_from(a.exit_signal).map_err(|_| Errno::EINVAL)?,
+        pidfd: a.pidfd,
     };
     Ok(Outcome::Special(Special::Clone(request)))
 }
@@ -181,13 +183,22 @@ fn waitid(task: &Arc<Task>, kind: i32, id: i32, info: UserPtr<u8>, options: i32,
     {
         return Err(Errno::EINVAL);
     }
+    let mut at_once = false;
     let which = match kind {
+        3 if id >= 0 => {
+            let (group, nonblocking) = super::pidfd::process(task, Fd(id))?;
+            at_once = nonblocking && options & NOHANG == 0;
+            WaitFor::Pid(group.ok_or(Errno::ECHILD)?.pid)
+        }
         0 => WaitFor::Any,
         1 if id > 0 => WaitFor::Pid(id),
         2 if id > 0 => WaitFor::Group(id),
         2 if id == 0 => which_of(task, 0)?,
         _ => return Err(Errno::EINVAL),
     };
+    if at_once && exit::look(task, which, options | NOWAIT)?.is_none() {
+        return Err(Errno::EAGAIN);
+    }
     wait_for(task, which, options, info.address(), usage.address(), |task, change, info, usage, _| {
         if info != 0 {
             // Only the fields that waitid fills; the rest of the caller's siginfo is zeroed as glibc expects.
@@ -352,7 +363,7 @@ fn setrlimit(task: &Arc<Task>, which: u32, from: UserPtr<RLimit>) -> SysResult {
 fn getrusage(task: &Arc<Task>, who: i32, to: UserPtr<Rusage>) -> SysResult {
     let cpu = match who {
         // RUSAGE_SELF, RUSAGE_THREAD
-        0 | 1 => task.host().map_or(0, |h| crate::time::process_cpu(h.tid())),
+        0 | 1 => task.group().cpu_time(),
         -1 => task.group().children_usage.lock().cpu,
         _ => return Err(Errno::EINVAL),
     };
@@ -546,7 +557,7 @@ fn unshare(task: &Arc<Task>, flags: u64) -> SysResult {
 /// The process calls.
 pub const TABLE: &[Entry] = &[
     entry!(39, "getpid", Full, "", getpid()),
-    entry!(56, "clone", Partial, "no namespaces, no CLONE_PIDFD", clone(u64, u64, u64, u64, u64)),
+    entry!(56, "clone", Partial, "no namespaces, no CLONE_PIDFD of a thread", clone(u64, u64, u64, u64, u64)),
     entry!(57, "fork", Full, "", fork()),
     entry!(58, "vfork", Full, "", vfork()),
     entry!(59, "execve", Full, "", execve(UserStr, UserPtr<u64>, UserPtr<u64>)),
@@ -573,7 +584,7 @@ pub const TABLE: &[Entry] = &[
     entry!(218, "set_tid_address", Full, "", set_tid_address(u64)),
     entry!(219, "restart_syscall", Full, "", restart_syscall()),
     entry!(231, "exit_group", Full, "", exit_group(i32)),
-    entry!(247, "waitid", Partial, "no P_PIDFD", waitid(i32, i32, UserPtr<u8>, i32, UserPtr<Rusage>)),
+    entry!(247, "waitid", Partial, "as wait4", waitid(i32, i32, UserPtr<u8>, i32, UserPtr<Rusage>)),
     entry!(272, "unshare", Partial, "files, fs; no namespaces (EPERM)", unshare(u64)),
     entry!(302, "prlimit64", Full, "", prlimit64(i32, u32, UserPtr<RLimit>, UserPtr<RLimit>)),
     entry!(322, "execveat", Full, "", execveat(Fd, UserStr, UserPtr<u64>, UserPtr<u64>, i32)),

@@ -46,6 +46,7 @@ pub const TABLE: &[Entry] = &[
     entry!(40, "sendfile", Full, "", sendfile(Fd, Fd, UserPtr<i64>, usize)),
     entry!(275, "splice", Full, "", splice(Fd, UserPtr<i64>, Fd, UserPtr<i64>, usize, u32)),
     entry!(276, "tee", Full, "", tee(Fd, Fd, usize, u32)),
+    entry!(278, "vmsplice", Partial, "pages are copied", vmsplice(Fd, UserPtr<RawVec>, usize, u32)),
     entry!(326, "copy_file_range", Full, "", copy_file_range(Fd, UserPtr<i64>, Fd, UserPtr<i64>, usize, u32)),
     entry!(187, "readahead", Full, "", readahead(Fd, i64, usize)),
     entry!(221, "fadvise64", Full, "", fadvise(Fd, i64, i64, i32)),
@@ -118,12 +119,20 @@ fn advance(vecs: &mut Vec<IoVec>, mut n: usize) {
     });
 }
 
-fn write_once(task: &Arc<Task>, file: &Arc<File>, vecs: &[IoVec], at: Option<u64>) -> Result<usize, Errno> {
+/// Where a write goes: a position (`None`: the file's own), or the end because the call says so.
+#[derive(Clone, Copy)]
+struct Place {
+    at: Option<u64>,
+    append: bool,
+}
+
+fn write_once(task: &Arc<Task>, file: &Arc<File>, vecs: &[IoVec], place: Place) -> Result<usize, Errno> {
     let mut vecs = vecs.to_vec();
+    let append = place.append || file.flags() & flags::APPEND != 0;
     if file.inode().kind() == FileType::Regular {
-        let start = match at {
+        let start = match place.at {
+            _ if append => file.inode().attr()?.size,
             Some(at) => at,
-            None if file.flags() & flags::APPEND != 0 => file.inode().attr()?.size,
             None => file.position(),
         };
         let room = check_file_size(task, start)?;
@@ -137,9 +146,9 @@ fn write_once(task: &Arc<Task>, file: &Arc<File>, vecs: &[IoVec], at: Option<u64
         }
     }
     let mut source = Source::user(task, vecs);
-    let n = match at {
-        None => file.write(Some(task), &mut source),
-        Some(at) => file.pwrite(Some(task), at, &mut source),
+    let n = match place.at {
+        None => file.write_with(Some(task), &mut source, place.append),
+        Some(at) => file.pwrite_with(Some(task), at, &mut source, place.append),
     };
     match n {
         Err(Errno::EPIPE) => {
@@ -157,7 +166,11 @@ fn write_once(task: &Arc<Task>, file: &Arc<File>, vecs: &[IoVec], at: Option<u64
 }
 
 fn do_write(task: &Arc<Task>, file: &Arc<File>, vecs: Vec<IoVec>, at: Option<u64>) -> SysResult {
-    let first = write_once(task, file, &vecs, at);
+    write_at(task, file, vecs, Place { at, append: false })
+}
+
+fn write_at(task: &Arc<Task>, file: &Arc<File>, vecs: Vec<IoVec>, place: Place) -> SysResult {
+    let first = write_once(task, file, &vecs, place);
     let total = crate::uio::total(&vecs);
     let waits = file.ops().queue().filter(|_| !file.nonblocking()).cloned();
     let mut sent = match (first, &waits) {
@@ -170,9 +183,10 @@ fn do_write(task: &Arc<Task>, file: &Arc<File>, vecs: Vec<IoVec>, at: Option<u64
     let mut vecs = vecs;
     advance(&mut vecs, sent);
     let file = file.clone();
+    let deadline = file.ops().write_timeout().map(crate::time::Deadline::after);
     // A blocking write to a stream goes on until all is written.
     let retry = move |task: &Arc<Task>, cause: Cause| loop {
-        match write_once(task, &file, &vecs, at) {
+        match write_once(task, &file, &vecs, place) {
             Ok(n) => {
                 sent += n;
                 advance(&mut vecs, n);
@@ -184,14 +198,17 @@ fn do_write(task: &Arc<Task>, file: &Arc<File>, vecs: Vec<IoVec>, at: Option<u64
                 return match cause {
                     Cause::Woken => None,
                     _ if sent > 0 => Some(Ok(sent as i64)),
-                    _ => Some(Err(Errno::ERESTARTSYS)),
+                    Cause::TimedOut => Some(Err(Errno::EAGAIN)),
+                    // A socket with a timeout does not start over (signal(7)).
+                    Cause::Interrupted if deadline.is_some() => Some(Err(Errno::EINTR)),
+                    Cause::Interrupted => Some(Err(Errno::ERESTARTSYS)),
                 };
             }
             Err(_) if sent > 0 => return Some(Ok(sent as i64)),
             Err(e) => return Some(Err(e)),
         }
     };
-    Ok(Outcome::Block(Wait::new(retry).on(&queue, PollMask::WRITE)))
+    Ok(Outcome::Block(Wait::new(retry).on(&queue, PollMask::WRITE).until(deadline)))
 }
 
 fn position(at: i64) -> Result<u64, Errno> {
@@ -239,6 +256,7 @@ fn pwritev(task: &Arc<Task>, fd: Fd, vecs: UserPtr<RawVec>, count: usize, at: i6
 }
 
 const RWF_NOWAIT: i32 = 8;
+const RWF_APPEND: i32 = 16;
 const RWF_KNOWN: i32 = 0x1f;
 
 fn preadv2(task: &Arc<Task>, fd: Fd, vecs: UserPtr<RawVec>, count: usize, at: i64, _high: i64, rwf: i32) -> SysResult {
@@ -265,10 +283,11 @@ fn pwritev2(task: &Arc<Task>, fd: Fd, vecs: UserPtr<RawVec>, count: usize, at: i
     let at = if at == -1 { None } else { Some(position(at)?) };
     let file = task.file(fd)?;
     let vecs = vector(task, vecs, count)?;
+    let place = Place { at, append: rwf & RWF_APPEND != 0 };
     if rwf & RWF_NOWAIT != 0 {
-        return value(write_once(task, &file, &vecs, at)?);
+        return value(write_once(task, &file, &vecs, place)?);
     }
-    do_write(task, &file, vecs, at)
+    write_at(task, &file, vecs, place)
 }
 
 fn lseek(task: &Arc<Task>, fd: Fd, offset: i64, whence: i32) -> SysResult {
@@ -485,6 +504,10 @@ fn splice(
         return wait_both(task, &source, &target, nonblocking || source.nonblocking(), step);
     }
     let target = to.file.clone();
+    if target.ops_as::<PipeEnd>().is_some() {
+        let nonblocking = nonblocking || source.nonblocking() || target.nonblocking();
+        return between_pipes(task, source, target, len, true, nonblocking);
+    }
     let step = move |task: &Arc<Task>| -> Result<i64, Errno> {
         let Some(pipe) = from.file.ops_as::<PipeEnd>() else { return Err(Errno::EINVAL) };
         let data = pipe.peek(len.min(CHUNK));
@@ -497,6 +520,29 @@ fn splice(
         }
         to.save(task, to_at)?;
         Ok(n as i64)
+    };
+    wait_both(task, &source, &target, nonblocking, step)
+}
+
+/// Moves or copies between two pipes.
+fn between_pipes(
+    task: &Arc<Task>,
+    from: Arc<File>,
+    to: Arc<File>,
+    len: usize,
+    take: bool,
+    nonblocking: bool,
+) -> SysResult {
+    let (source, target) = (from.clone(), to.clone());
+    let step = move |task: &Arc<Task>| match (from.ops_as::<PipeEnd>(), to.ops_as::<PipeEnd>()) {
+        (Some(a), Some(b)) if !a.same_pipe(b) => {
+            let n = a.transfer(b, len, take);
+            if n == Err(Errno::EPIPE) {
+                task.post_signal(libc::SIGPIPE);
+            }
+            n.map(|n| n as i64)
+        }
+        _ => Err(Errno::EINVAL),
     };
     wait_both(task, &source, &target, nonblocking, step)
 }
@@ -534,20 +580,56 @@ fn tee(task: &Arc<Task>, from: Fd, to: Fd, len: usize, options: u32) -> SysResul
     if !from.readable() || !to.writable() {
         return Err(Errno::EBADF);
     }
-    match (from.ops_as::<PipeEnd>(), to.ops_as::<PipeEnd>()) {
-        (Some(a), Some(b)) if !a.same_pipe(b) => {}
-        _ => return Err(Errno::EINVAL),
+    if len == 0 {
+        return done();
     }
-    let (source, target) = (from.clone(), to.clone());
+    between_pipes(task, from, to, len, false, options & SPLICE_F_NONBLOCK != 0)
+}
+
+fn vmsplice(task: &Arc<Task>, fd: Fd, vecs: UserPtr<RawVec>, count: usize, options: u32) -> SysResult {
+    if options & !0xf != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let file = task.file(fd)?;
+    if file.ops_as::<PipeEnd>().is_none() {
+        return Err(Errno::EBADF);
+    }
+    let mut vecs = vector(task, vecs, count)?;
+    let total = crate::uio::total(&vecs);
+    if total == 0 {
+        return done();
+    }
+    let nonblocking = options & SPLICE_F_NONBLOCK != 0;
+    if !file.writable() {
+        // The other way round: what is in the pipe goes to the caller's memory.
+        let source = file.clone();
+        let step = move |task: &Arc<Task>| file.read(Some(task), &mut Sink::user(task, vecs.clone())).map(|n| n as i64);
+        return wait_both(task, &source, &source, nonblocking, step);
+    }
+    let target = file.clone();
     let step = move |task: &Arc<Task>| -> Result<i64, Errno> {
-        let Some(pipe) = from.ops_as::<PipeEnd>() else { return Err(Errno::EINVAL) };
-        let data = pipe.peek(len.min(CHUNK));
-        if data.is_empty() {
-            return if pipe.has_writers() && len > 0 { Err(Errno::EAGAIN) } else { Ok(0) };
+        let mut sent = 0;
+        while let Some(first) = vecs.first().copied() {
+            // A slot for each page of the caller's that the buffer touches.
+            let len = first.len.min(4096 - (first.base % 4096) as usize);
+            let one = vec![IoVec { base: first.base, len }];
+            let Some(pipe) = file.ops_as::<PipeEnd>() else { return Err(Errno::EBADF) };
+            match pipe.add_page(&mut Source::user(task, one), len) {
+                Ok(n) => {
+                    sent += n as i64;
+                    advance(&mut vecs, n);
+                }
+                Err(_) if sent > 0 => break,
+                Err(Errno::EPIPE) => {
+                    task.post_signal(libc::SIGPIPE);
+                    return Err(Errno::EPIPE);
+                }
+                Err(e) => return Err(e),
+            }
         }
-        to.write(Some(task), &mut Source::kernel(&data)).map(|n| n as i64)
+        Ok(sent)
     };
-    wait_both(task, &source, &target, options & SPLICE_F_NONBLOCK != 0, step)
+    wait_both(task, &target, &target, nonblocking, step)
 }
 
 fn readahead(task: &Arc<Task>, fd: Fd, _at: i64, _len: usize) -> SysResult {

@@ -126,32 +126,44 @@ fn rt_sigreturn(_: &Arc<Task>) -> SysResult {
 }
 
 fn sigaltstack(task: &Arc<Task>, new: UserPtr<AltStack>, old: UserPtr<AltStack>) -> SysResult {
-    // Whether the caller is on the stack now is not known without registers; handlers that ask see SS_ONSTACK in their
-    // frame, and changing it from a handler that runs on it is refused where that is known.
-    let current = task.state.lock().alt_stack;
-    let wanted = if new.is_null() { None } else { Some(new.read(task)?) };
-    if let Some(mut s) = wanted {
-        if s.flags & !(SS_DISABLE | SS_ONSTACK | SS_AUTODISARM) != 0 || s.flags & 3 == 3 {
-            return Err(Errno::EINVAL);
-        }
-        if s.flags & SS_DISABLE != 0 {
-            s = AltStack { flags: SS_DISABLE, ..AltStack::default() };
-        } else if s.size < MIN_STACK {
-            return Err(Errno::ENOMEM);
-        } else {
-            s.flags &= SS_AUTODISARM;
-        }
-        task.state.lock().alt_stack = s;
+    let request = AltStackRequest { new: if new.is_null() { None } else { Some(new.read(task)?) }, old };
+    // Where there is a signal stack, whether the caller runs on it decides: that takes its stack pointer.
+    if task.state.lock().alt_stack.size != 0 {
+        return Ok(Outcome::Special(Special::AltStack(request)));
     }
-    let mut shown = current;
-    if shown.size == 0 {
-        shown.flags = SS_DISABLE;
-    }
-    old.write_if(task, &shown)?;
-    done()
+    alt_stack(task, &request, 0).map(Outcome::Value)
 }
 
-fn info_from(task: &Task, signo: i32, code: i32) -> SigInfo {
+/// What `sigaltstack(2)` was asked.
+pub struct AltStackRequest {
+    new: Option<AltStack>,
+    old: UserPtr<AltStack>,
+}
+
+/// `sigaltstack(2)` of a caller with the stack pointer `sp`.
+pub(crate) fn alt_stack(task: &Arc<Task>, request: &AltStackRequest, sp: u64) -> Result<i64, Errno> {
+    let current = task.state.lock().alt_stack;
+    let disarms = current.flags & SS_AUTODISARM;
+    let on = disarms == 0 && current.contains(sp);
+    if let Some(mut s) = request.new {
+        if on {
+            return Err(Errno::EPERM);
+        }
+        match s.flags & !SS_AUTODISARM {
+            SS_DISABLE => (s.sp, s.size) = (0, 0),
+            0 | SS_ONSTACK if s.size < MIN_STACK => return Err(Errno::ENOMEM),
+            0 | SS_ONSTACK => {}
+            _ => return Err(Errno::EINVAL),
+        }
+        s.flags &= SS_AUTODISARM | SS_DISABLE;
+        task.state.lock().alt_stack = s;
+    }
+    let how = if current.size == 0 { SS_DISABLE } else { i32::from(on) * SS_ONSTACK };
+    request.old.write_if(task, &AltStack { flags: how | disarms, ..current })?;
+    Ok(0)
+}
+
+pub(super) fn info_from(task: &Task, signo: i32, code: i32) -> SigInfo {
     SigInfo::from_process(signo, code, task.pid(), task.creds().ruid)
 }
 
@@ -224,7 +236,9 @@ fn tkill(task: &Arc<Task>, tid: i32, signo: i32) -> SysResult {
     done()
 }
 
-fn read_info(task: &Arc<Task>, own: bool, signo: i32, info: UserPtr<u8>) -> Result<SigInfo, Errno> {
+/// Copies a `siginfo_t` in. `own`: for the caller itself, who may say what it likes; `signo`: the signal that it is made
+/// to be of.
+pub(super) fn read_info(task: &Arc<Task>, own: bool, signo: Option<i32>, info: UserPtr<u8>) -> Result<SigInfo, Errno> {
     let mut b = [0u8; 128];
     task.read_exact(info.address(), &mut b)?;
     let mut info = SigInfo::from_bytes(&b);
@@ -232,12 +246,12 @@ fn read_info(task: &Arc<Task>, own: bool, signo: i32, info: UserPtr<u8>) -> Resu
     if !own && (info.code >= 0 || info.code == code::TKILL) {
         return Err(Errno::EPERM);
     }
-    info.signo = signo;
+    info.signo = signo.unwrap_or(info.signo);
     Ok(info)
 }
 
 fn rt_sigqueueinfo(task: &Arc<Task>, pid: i32, signo: i32, info: UserPtr<u8>) -> SysResult {
-    let info = read_info(task, pid == task.pid(), signo, info)?;
+    let info = read_info(task, pid == task.pid(), Some(signo), info)?;
     let kernel = task.kernel();
     if signo != 0 && !valid(signo) {
         return Err(Errno::EINVAL);
@@ -257,7 +271,7 @@ fn queue_room(group: &crate::task::Group, signo: i32) -> Result<(), Errno> {
 }
 
 fn rt_tgsigqueueinfo(task: &Arc<Task>, tgid: i32, tid: i32, signo: i32, info: UserPtr<u8>) -> SysResult {
-    let info = read_info(task, tid == task.tid(), signo, info)?;
+    let info = read_info(task, tid == task.tid(), Some(signo), info)?;
     let t = target(task, Some(tgid), tid, signo)?;
     if signo != 0 {
         send::to_task(&t, info);
@@ -276,13 +290,7 @@ pub const TABLE: &[Entry] = &[
     entry!(128, "rt_sigtimedwait", Full, "", rt_sigtimedwait(UserPtr<u64>, UserPtr<u8>, UserPtr<Timespec>, usize)),
     entry!(129, "rt_sigqueueinfo", Full, "", rt_sigqueueinfo(i32, i32, UserPtr<u8>)),
     entry!(130, "rt_sigsuspend", Full, "", rt_sigsuspend(UserPtr<u64>, usize)),
-    entry!(
-        131,
-        "sigaltstack",
-        Partial,
-        "EPERM for a change while on it is not given",
-        sigaltstack(UserPtr<AltStack>, UserPtr<AltStack>)
-    ),
+    entry!(131, "sigaltstack", Full, "", sigaltstack(UserPtr<AltStack>, UserPtr<AltStack>)),
     entry!(200, "tkill", Full, "", tkill(i32, i32)),
     entry!(234, "tgkill", Full, "", tgkill(i32, i32, i32)),
     entry!(297, "rt_tgsigqueueinfo", Full, "", rt_tgsigqueueinfo(i32, i32, i32, UserPtr<u8>)),

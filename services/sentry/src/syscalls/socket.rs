@@ -177,17 +177,22 @@ fn bind(task: &Arc<Task>, fd: Fd, at: u64, len: u32) -> SysResult {
     if i32::from(family) != AF_UNIX {
         return Err(Errno::EINVAL);
     }
-    if socket.is_bound() {
-        return Err(Errno::EINVAL);
-    }
     if name.first().is_none_or(|b| *b == 0) {
-        socket.bind_abstract(&name)?;
+        // A socket that has a name needs no automatic one.
+        if !name.is_empty() || !socket.is_bound() {
+            socket.bind_abstract(&name)?;
+        }
         return done();
     }
     let caller = Caller::of(task);
     let bits = mode::SOCKET | 0o777;
     let made = ops::mknod(&caller, caller.fs.cwd(), &name, bits, 0)
         .map_err(|e| if e == Errno::EEXIST { Errno::EADDRINUSE } else { e })?;
+    // As on Linux the name is made before it is seen that the socket has one already.
+    if socket.is_bound() {
+        ops::unlink(&caller, caller.fs.cwd(), &name, false)?;
+        return Err(Errno::EINVAL);
+    }
     socket.bind_inode(&name, made.dentry.inode().clone())?;
     done()
 }

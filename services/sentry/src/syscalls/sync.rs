@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::entry;
 use crate::errno::Errno;
 use crate::filesystems::anon::Family;
+use crate::filesystems::seals;
 use crate::filesystems::tree::Tree;
 use crate::syscalls::{Entry, Fd, SysResult, UserStr, done, value};
 use crate::task::Task;
@@ -19,13 +20,7 @@ pub const TABLE: &[Entry] = &[
     entry!(162, "sync", Full, "", sync()),
     entry!(306, "syncfs", Full, "", syncfs(Fd)),
     entry!(277, "sync_file_range", Full, "", sync_file_range(Fd, i64, i64, u32)),
-    entry!(
-        319,
-        "memfd_create",
-        Partial,
-        "no seals (EINVAL for MFD_ALLOW_SEALING), no huge pages",
-        memfd_create(UserStr, u32)
-    ),
+    entry!(319, "memfd_create", Partial, "no huge pages (ENOMEM, as with none reserved)", memfd_create(UserStr, u32)),
 ];
 
 fn fsync(task: &Arc<Task>, fd: Fd) -> SysResult {
@@ -67,22 +62,35 @@ fn sync_file_range(task: &Arc<Task>, fd: Fd, at: i64, len: i64, how: u32) -> Sys
 }
 
 const MFD_CLOEXEC: u32 = 1;
+const MFD_ALLOW_SEALING: u32 = 2;
+const MFD_HUGETLB: u32 = 4;
 const MFD_NOEXEC_SEAL: u32 = 8;
 const MFD_EXEC: u32 = 16;
 
 fn memfd_create(task: &Arc<Task>, name: UserStr, how: u32) -> SysResult {
-    if how & !(MFD_CLOEXEC | MFD_EXEC) != 0 || how & MFD_NOEXEC_SEAL != 0 {
+    if how & MFD_HUGETLB != 0 {
+        // As a kernel with no huge pages reserved.
+        return Err(Errno::ENOMEM);
+    }
+    if how & !(MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL | MFD_EXEC) != 0
+        || how & (MFD_EXEC | MFD_NOEXEC_SEAL) == MFD_EXEC | MFD_NOEXEC_SEAL
+    {
         return Err(Errno::EINVAL);
     }
     let name = name.read(task, 250, Errno::EINVAL)?;
     let creds = task.creds();
-    let new = NewNode { mode: mode::REGULAR | 0o777, uid: creds.fsuid, gid: creds.fsgid, rdev: 0 };
-    let node = Tree::unnamed_file(task.kernel().memory.clone(), &new);
+    let (bits, sealed) = match how & (MFD_NOEXEC_SEAL | MFD_ALLOW_SEALING) {
+        0 => (0o777, seals::SEAL),
+        MFD_ALLOW_SEALING => (0o777, 0),
+        _ => (0o666, seals::EXEC),
+    };
+    let new = NewNode { mode: mode::REGULAR | bits, uid: creds.fsuid, gid: creds.fsgid, rdev: 0 };
+    let node = Tree::unnamed_file(task.kernel().memory.clone(), &new, sealed);
     node.common().begin_write()?;
     let ops = node.clone().open(&Caller::of(task), access_mode(flags::RDWR))?;
     let mut shown = b"/memfd:".to_vec();
     shown.extend_from_slice(&name);
     shown.extend_from_slice(b" (deleted)");
-    let file = File::counted(Family::Memory.place(node, &shown), ops, flags::RDWR);
+    let file = File::counted(Family::Memory.place(node, &shown), ops, flags::RDWR | flags::LARGEFILE);
     value(task.add_file(file, how & MFD_CLOEXEC != 0)?)
 }

@@ -1,48 +1,53 @@
 //! Time calls: clocks, sleeping, interval timers.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use super::timer::ABSTIME;
 use super::{Entry, Outcome, SysResult, UserPtr, done, value};
 use crate::entry;
 use crate::errno::Errno;
-use crate::task::{Task, itimer};
-use crate::time::{Clock, Deadline, NS, Timespec, Timeval, now, process_cpu};
-use crate::wait::{Cause, Wait};
-
-const CLOCK_REALTIME: i32 = 0;
-const CLOCK_MONOTONIC: i32 = 1;
-const CLOCK_PROCESS_CPUTIME_ID: i32 = 2;
-const CLOCK_THREAD_CPUTIME_ID: i32 = 3;
-const CLOCK_MONOTONIC_RAW: i32 = 4;
-const CLOCK_REALTIME_COARSE: i32 = 5;
-const CLOCK_MONOTONIC_COARSE: i32 = 6;
-const CLOCK_BOOTTIME: i32 = 7;
-const CLOCK_REALTIME_ALARM: i32 = 8;
-const CLOCK_BOOTTIME_ALARM: i32 = 9;
-const CLOCK_TAI: i32 = 11;
+use crate::interval::{Base, IntervalTimer};
+use crate::task::{Group, Task, itimer};
+use crate::time::{Clock, Deadline, NS, Timespec, Timeval, clock, now};
+use crate::wait::{Cause, PollMask, Wait, WaitQueue};
 
 /// The host clock behind a clock id that time can be waited on.
 pub fn clock_of(id: i32) -> Result<Clock, Errno> {
     match id {
-        CLOCK_REALTIME | CLOCK_REALTIME_COARSE | CLOCK_REALTIME_ALARM | CLOCK_TAI => Ok(Clock::Realtime),
-        CLOCK_MONOTONIC | CLOCK_MONOTONIC_RAW | CLOCK_MONOTONIC_COARSE => Ok(Clock::Monotonic),
-        CLOCK_BOOTTIME | CLOCK_BOOTTIME_ALARM => Ok(Clock::Boottime),
+        clock::REALTIME | clock::REALTIME_COARSE | clock::REALTIME_ALARM | clock::TAI => Ok(Clock::Realtime),
+        clock::MONOTONIC | clock::MONOTONIC_RAW | clock::MONOTONIC_COARSE => Ok(Clock::Monotonic),
+        clock::BOOTTIME | clock::BOOTTIME_ALARM => Ok(Clock::Boottime),
         _ => Err(Errno::EINVAL),
     }
 }
 
+/// The process that a negative clock id is the CPU clock of (`clock_getcpuclockid(3)`), and whether only a thread's time
+/// is asked for. EINVAL for others' threads and for what is no such clock.
+pub fn cpu_clock(task: &Arc<Task>, id: i32) -> Result<(Arc<Group>, bool), Errno> {
+    // ~id << 3, 4 for a thread, and which time: 0 to 2.
+    let (number, thread) = (!(id >> 3), id & 4 != 0);
+    if id & 3 == 3 {
+        return Err(Errno::EINVAL);
+    }
+    if number == 0 {
+        return Ok((task.group().clone(), thread));
+    }
+    let tree = task.kernel().tree.lock();
+    let group = if thread {
+        tree.task(number).map(|t| t.group().clone()).filter(|g| Arc::ptr_eq(g, task.group()))
+    } else {
+        tree.group(number)
+    };
+    Ok((group.ok_or(Errno::EINVAL)?, thread))
+}
+
 fn read_clock(task: &Arc<Task>, id: i32) -> Result<i64, Errno> {
     match id {
-        CLOCK_PROCESS_CPUTIME_ID | CLOCK_THREAD_CPUTIME_ID => Ok(task.host().map_or(0, |h| process_cpu(h.tid()))),
-        i if i < 0 => {
-            // A process's CPU clock: ~pid << 3 | 2 (clock_getcpuclockid).
-            let pid = !(i >> 3);
-            let t = if pid == 0 { Some(task.clone()) } else { task.kernel().tree.lock().task(pid) };
-            let t = t.ok_or(Errno::EINVAL)?;
-            Ok(t.host().map_or(0, |h| process_cpu(h.tid())))
-        }
+        clock::PROCESS_CPUTIME | clock::THREAD_CPUTIME => Ok(task.group().cpu_time()),
+        i if i < 0 => Ok(cpu_clock(task, i)?.0.cpu_time()),
         i => Ok(now(clock_of(i)?)),
     }
 }
@@ -55,13 +60,16 @@ fn clock_gettime(task: &Arc<Task>, id: i32, to: UserPtr<Timespec>) -> SysResult 
 
 fn clock_getres(task: &Arc<Task>, id: i32, to: UserPtr<Timespec>) -> SysResult {
     read_clock(task, id)?;
-    let ns = if matches!(id, CLOCK_REALTIME_COARSE | CLOCK_MONOTONIC_COARSE) { 4_000_000 } else { 1 };
+    let ns = if matches!(id, clock::REALTIME_COARSE | clock::MONOTONIC_COARSE) { 4_000_000 } else { 1 };
     to.write_if(task, &Timespec::from_ns(ns))?;
     done()
 }
 
-fn clock_settime(_: &Arc<Task>, id: i32, _from: UserPtr<Timespec>) -> SysResult {
-    clock_of(id)?;
+fn clock_settime(task: &Arc<Task>, id: i32, from: UserPtr<Timespec>) -> SysResult {
+    if id != clock::REALTIME {
+        return Err(Errno::EINVAL);
+    }
+    from.read(task)?.to_ns()?;
     // The container's clocks are the host's.
     Err(Errno::EPERM)
 }
@@ -109,21 +117,55 @@ fn clock_nanosleep(
     request: UserPtr<Timespec>,
     left: UserPtr<Timespec>,
 ) -> SysResult {
-    if id == CLOCK_THREAD_CPUTIME_ID {
-        return Err(Errno::EINVAL);
-    }
-    let clock = match id {
-        CLOCK_PROCESS_CPUTIME_ID => return Err(Errno::EOPNOTSUPP),
-        _ => clock_of(id)?,
+    let cpu = match id {
+        clock::THREAD_CPUTIME => return Err(Errno::EINVAL),
+        clock::PROCESS_CPUTIME => Some(task.group().clone()),
+        clock::MONOTONIC_RAW | clock::REALTIME_COARSE | clock::MONOTONIC_COARSE => return Err(Errno::EOPNOTSUPP),
+        id if id < 0 => match cpu_clock(task, id)? {
+            (group, false) => Some(group),
+            (_, true) => return Err(Errno::EOPNOTSUPP),
+        },
+        _ => None,
     };
+    if let Some(group) = cpu {
+        let ns = request.read(task)?.to_ns()?;
+        return Ok(Outcome::Block(cpu_sleep(task, &group, ns, flags & ABSTIME != 0, left)));
+    }
+    let clock = clock_of(id)?;
     let ns = request.read(task)?.to_ns()?;
-    const TIMER_ABSTIME: i32 = 1;
-    if flags & TIMER_ABSTIME != 0 {
+    if flags & ABSTIME != 0 {
         return Ok(Outcome::Block(sleep(Deadline { clock, at: ns }, None)));
     }
     let deadline = Deadline { clock: if clock == Clock::Realtime { Clock::Monotonic } else { clock }, at: 0 };
     let deadline = Deadline { at: now(deadline.clock).saturating_add(ns), ..deadline };
     Ok(Outcome::Block(sleep(deadline, Some(left))))
+}
+
+/// Sleeps until a process has used so much CPU time.
+fn cpu_sleep(task: &Arc<Task>, group: &Arc<Group>, ns: i64, absolute: bool, left: UserPtr<Timespec>) -> Wait {
+    let (queue, over) = (WaitQueue::new(), Arc::new(AtomicBool::new(false)));
+    let (wakes, ends) = (queue.clone(), over.clone());
+    let timer = IntervalTimer::new(&task.kernel().timers, Base::Cpu(Arc::downgrade(group)), move |_| {
+        ends.store(true, Ordering::Release);
+        wakes.wake(PollMask::empty());
+    });
+    // A moment that has passed, or no time at all, is over at the first look.
+    timer.set(if absolute { ns.max(1) } else { group.cpu_time().saturating_add(ns).max(1) }, 0, true);
+    let wait = Wait::new(move |task, cause| {
+        if cause == Cause::Woken {
+            timer.look();
+        }
+        if over.load(Ordering::Acquire) {
+            return Some(Ok(0));
+        }
+        if cause != Cause::Interrupted {
+            return None;
+        }
+        let rest = Timespec::from_ns(timer.get().0);
+        let told = if absolute { Ok(()) } else { left.write_if(task, &rest) };
+        Some(told.and(Err(Errno::ERESTARTNOHAND)))
+    });
+    wait.on(&queue, PollMask::empty())
 }
 
 /// `struct itimerval`.
@@ -146,11 +188,8 @@ fn setitimer(task: &Arc<Task>, which: i32, new: UserPtr<ITimer>, old: UserPtr<IT
     }
     let t = if new.is_null() { ITimer::default() } else { new.read(task)? };
     let (value, interval) = (t.value.to_ns()?, t.interval.to_ns()?);
-    if which != 0 {
-        // CPU-time timers would need the stubs' clocks to be watched.
-        return Err(Errno::EINVAL);
-    }
-    let before = itimer::set(task.kernel(), task.group(), value, interval);
+    let which = usize::try_from(which).map_err(|_| Errno::EINVAL)?;
+    let before = itimer::set(task.kernel(), task.group(), which, value, interval);
     old.write_if(task, &itimer_of(before))?;
     done()
 }
@@ -159,13 +198,13 @@ fn getitimer(task: &Arc<Task>, which: i32, to: UserPtr<ITimer>) -> SysResult {
     if !(0..=2).contains(&which) {
         return Err(Errno::EINVAL);
     }
-    let current = if which == 0 { itimer::get(task.group()) } else { (0, 0) };
+    let current = itimer::get(task.group(), usize::try_from(which).map_err(|_| Errno::EINVAL)?);
     to.write(task, &itimer_of(current))?;
     done()
 }
 
 fn alarm(task: &Arc<Task>, seconds: u32) -> SysResult {
-    let (left, _) = itimer::set(task.kernel(), task.group(), i64::from(seconds) * NS, 0);
+    let (left, _) = itimer::set(task.kernel(), task.group(), 0, i64::from(seconds) * NS, 0);
     // Rounded to the nearest second, never to 0 while it runs.
     let whole = (left + NS / 2) / NS;
     value(if left > 0 { whole.max(1) } else { 0 })
@@ -173,7 +212,7 @@ fn alarm(task: &Arc<Task>, seconds: u32) -> SysResult {
 
 fn times(task: &Arc<Task>, to: UserPtr<[i64; 4]>) -> SysResult {
     let ticks = |ns: i64| ns / (NS / 100);
-    let own = task.host().map_or(0, |h| process_cpu(h.tid()));
+    let own = task.group().cpu_time();
     let children = task.group().children_usage.lock().cpu;
     to.write_if(task, &[ticks(own), 0, ticks(children), 0])?;
     value(ticks(now(Clock::Boottime)))
@@ -189,9 +228,15 @@ fn adjtimex(task: &Arc<Task>, buffer: UserPtr<u8>) -> SysResult {
 /// The time calls.
 pub const TABLE: &[Entry] = &[
     entry!(35, "nanosleep", Full, "", nanosleep(UserPtr<Timespec>, UserPtr<Timespec>)),
-    entry!(36, "getitimer", Partial, "ITIMER_REAL", getitimer(i32, UserPtr<ITimer>)),
+    entry!(36, "getitimer", Partial, "as setitimer", getitimer(i32, UserPtr<ITimer>)),
     entry!(37, "alarm", Full, "", alarm(u32)),
-    entry!(38, "setitimer", Partial, "ITIMER_REAL", setitimer(i32, UserPtr<ITimer>, UserPtr<ITimer>)),
+    entry!(
+        38,
+        "setitimer",
+        Partial,
+        "VIRTUAL counts system time too",
+        setitimer(i32, UserPtr<ITimer>, UserPtr<ITimer>)
+    ),
     entry!(96, "gettimeofday", Full, "", gettimeofday(UserPtr<Timeval>, UserPtr<u64>)),
     entry!(100, "times", Partial, "user and system time together", times(UserPtr<[i64; 4]>)),
     entry!(159, "adjtimex", Refused, "the clocks are the host's", adjtimex(UserPtr<u8>)),
@@ -209,7 +254,7 @@ pub const TABLE: &[Entry] = &[
         230,
         "clock_nanosleep",
         Partial,
-        "no CPU-time clocks",
+        "no threads' CPU time (EOPNOTSUPP)",
         clock_nanosleep(i32, i32, UserPtr<Timespec>, UserPtr<Timespec>)
     ),
 ];

@@ -129,9 +129,14 @@ impl Task {
         matches!(*self.block.0.lock(), Phase::Parked(_))
     }
 
+    /// Whether it is in a call that blocks.
+    pub(crate) fn in_call(&self) -> bool {
+        !matches!(*self.block.0.lock(), Phase::None)
+    }
+
     /// Makes the task look at its signals soon, whatever it does.
     pub(crate) fn get_attention(self: &Arc<Self>) {
-        if matches!(*self.block.0.lock(), Phase::None) {
+        if !self.in_call() {
             if let Some(host) = self.host() {
                 host.interrupt();
             }

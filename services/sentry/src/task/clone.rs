@@ -8,6 +8,7 @@ use cofferdam_platform::{Answer, Frame, Order};
 use super::group::{Group, rlimit};
 use super::{After, Begin, Parts, Task};
 use crate::errno::Errno;
+use crate::ipc::pidfd;
 use crate::sync::Mutex;
 
 #[allow(missing_docs, dead_code, reason = "the ABI's table, given whole")]
@@ -58,6 +59,8 @@ pub struct CloneRequest {
     pub tls: u64,
     /// Signal at exit.
     pub exit_signal: i32,
+    /// Where the caller wants the child's descriptor.
+    pub pidfd: u64,
 }
 
 /// A parent that waits for its `vfork` child.
@@ -102,7 +105,10 @@ pub fn check(r: &CloneRequest) -> Result<(), Errno> {
     if bad {
         return Err(Errno::EINVAL);
     }
-    if f & (NAMESPACES | PIDFD | INTO_CGROUP) != 0 {
+    if f & PIDFD != 0 && (f & THREAD != 0 || (f & PARENT_SETTID != 0 && r.pidfd == r.parent_tid)) {
+        return Err(Errno::EINVAL);
+    }
+    if f & (NAMESPACES | INTO_CGROUP) != 0 {
         return Err(if f & NAMESPACES != 0 { Errno::EPERM } else { Errno::EINVAL });
     }
     Ok(())
@@ -137,6 +143,12 @@ pub(crate) fn start(task: &Arc<Task>, number: u32, r: CloneRequest, frame: &mut 
         Arc::new(Mutex::new(copy))
     };
     let files = if r.flags & FILES != 0 { task.files() } else { task.files().fork() };
+    if r.flags & PIDFD != 0 {
+        let fd = task.add_file(pidfd::pidfd(&kernel, &group, false), true)?;
+        task.write_exact(r.pidfd, &fd.to_le_bytes()).inspect_err(|_| {
+            task.files().close(fd).ok();
+        })?;
+    }
     let fs = if r.flags & FS != 0 { task.fs() } else { task.fs().fork() };
     let mm = if share { task.mm() } else { task.mm().fork() };
     let set_tid = if r.flags & CHILD_SETTID != 0 { r.child_tid } else { 0 };
@@ -231,6 +243,11 @@ pub(crate) fn finish(
             tree.remove_process(tid);
         }
         drop(tree);
+        let opened = task.files().all().into_iter();
+        let mut opened = opened.filter(|(_, f)| f.ops_as::<pidfd::PidFd>().is_some_and(|p| p.is_of(group)));
+        if let Some((fd, _)) = opened.next() {
+            task.files().close(fd).ok();
+        }
         return task.return_in_trap(number, Err(Errno::EAGAIN), frame);
     }
     if let Some(vfork) = vfork

@@ -30,6 +30,7 @@ pub mod cap {
     pub const MKNOD: u32 = 27;
     pub const SETFCAP: u32 = 31;
     pub const SYSLOG: u32 = 34;
+    pub const WAKE_ALARM: u32 = 35;
     /// The highest capability there is.
     pub const LAST: u32 = 40;
 }

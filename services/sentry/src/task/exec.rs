@@ -86,6 +86,8 @@ pub(crate) fn exec(task: &Arc<Task>, r: ExecRequest) -> Result<(), Errno> {
 fn commit(task: &Arc<Task>, program: loader::Program) -> Result<(), Errno> {
     let old_host = task.host();
     exit::end_other_threads(task);
+    super::timers::clear(task.group());
+    task.group().earlier_cpu.store(task.group().cpu_time(), Ordering::Relaxed);
     // A thread other than the leader becomes the leader.
     let old_tid = task.tid();
     if old_tid != task.pid() {

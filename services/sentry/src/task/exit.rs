@@ -16,6 +16,8 @@ use crate::wait::PollMask;
 /// Ends all threads of a process with a wait status (`code << 8`, or the signal).
 pub fn exit_group(task: &Arc<Task>, status: i32) {
     let group = task.group().clone();
+    // Times are asked for while the host process is still there.
+    let cpu = group.cpu_time();
     {
         let mut life = group.life.lock();
         if *life != Life::Alive {
@@ -24,8 +26,6 @@ pub fn exit_group(task: &Arc<Task>, status: i32) {
         *life = Life::Exiting(status);
     }
     let tasks = group.tasks();
-    // Times are asked for while the host process is still there.
-    let cpu = tasks.iter().find_map(|t| t.host()).map_or(0, |h| crate::time::process_cpu(h.tid()));
     group.final_usage.lock().cpu = cpu;
     if let Some(host) = tasks.iter().find_map(|t| t.host()) {
         host.kill();
@@ -93,7 +93,8 @@ fn end_process(kernel: &Arc<Kernel>, group: &Arc<Group>, status: i32) {
         _ => status,
     };
     let pid = group.pid;
-    super::itimer::set(kernel, group, 0, 0);
+    super::itimer::stop(group);
+    super::timers::clear(group);
     *group.life.lock() = Life::Zombie(status);
     group.stopped.store(false, Ordering::SeqCst);
 

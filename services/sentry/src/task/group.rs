@@ -1,7 +1,7 @@
 //! Thread groups: processes. What all threads of one share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering};
 
 use super::Task;
 use crate::signal::Pending;
@@ -119,6 +119,8 @@ pub struct Group {
     pub subreaper: AtomicBool,
     /// `oom_score_adj`.
     pub oom_score_adj: AtomicI32,
+    /// Process 1 that is not an init: signals do to it what they do to any other (`Container::plain`).
+    pub plain: AtomicBool,
     /// `PR_SET_DUMPABLE`.
     pub dumpable: AtomicI32,
     /// Nice value.
@@ -127,8 +129,12 @@ pub struct Group {
     pub children_usage: Mutex<Usage>,
     /// Own times at the end.
     pub final_usage: Mutex<Usage>,
-    /// ITIMER_REAL.
-    pub real_timer: Mutex<super::itimer::RealTimer>,
+    /// `setitimer`'s timers.
+    pub itimers: super::itimer::ITimers,
+    /// `timer_create`'s timers.
+    pub timers: Mutex<super::timers::PosixTimers>,
+    /// CPU time of the programs it ran before the one it runs, nanoseconds.
+    pub earlier_cpu: AtomicI64,
 }
 
 impl Group {
@@ -149,12 +155,29 @@ impl Group {
             start_time: now(Clock::Boottime),
             subreaper: AtomicBool::new(false),
             oom_score_adj: AtomicI32::new(0),
+            plain: AtomicBool::new(false),
             dumpable: AtomicI32::new(1),
             nice: AtomicI32::new(0),
             children_usage: Mutex::default(),
             final_usage: Mutex::default(),
-            real_timer: Mutex::default(),
+            itimers: super::itimer::ITimers::new(),
+            timers: Mutex::default(),
+            earlier_cpu: AtomicI64::new(0),
         })
+    }
+
+    /// CPU time used so far, nanoseconds.
+    pub fn cpu_time(&self) -> i64 {
+        if self.is_exiting() {
+            return self.final_usage.lock().cpu;
+        }
+        let running = self.tasks().iter().find_map(|t| t.host()).map_or(0, |h| crate::time::process_cpu(h.tid()));
+        self.earlier_cpu.load(Ordering::Relaxed).saturating_add(running)
+    }
+
+    /// Whether it is a first process that its own container cannot end by default actions (`SIGNAL_UNKILLABLE`).
+    pub fn is_init(&self) -> bool {
+        self.pid == 1 && !self.plain.load(Ordering::Relaxed)
     }
 
     /// A limit.

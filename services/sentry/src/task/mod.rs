@@ -24,6 +24,8 @@ pub mod exit;
 pub mod group;
 pub mod itimer;
 pub mod run;
+pub mod shrink;
+pub mod timers;
 pub mod tree;
 
 pub use creds::Creds;
@@ -51,6 +53,8 @@ pub enum Special {
     Exec(exec::ExecRequest),
     /// `rt_sigreturn(2)`.
     SigReturn,
+    /// `sigaltstack(2)` of a task that has a signal stack.
+    AltStack(crate::syscalls::signal::AltStackRequest),
 }
 
 /// What happens after the orders under way are carried out.
@@ -59,6 +63,8 @@ pub(crate) enum After {
     Call { number: u32, result: i64, undo: Option<Box<dyn FnOnce() + Send>> },
     /// A fault is mended.
     Fault,
+    /// Pages beyond the end of a file are unmapped.
+    Shrunk,
     /// A clone is done: the child.
     Clone { number: u32, child: Arc<Task>, vfork: Option<Arc<clone::Vfork>> },
     /// A program's memory is mapped.
@@ -119,6 +125,8 @@ pub struct Task {
     pub(crate) state: Mutex<State>,
     pub(crate) block: block::Slot,
     queued: AtomicBool,
+    /// A file that its address space maps has shrunk (`shrink`).
+    pub(crate) stale: AtomicBool,
 }
 
 /// What a new task is made of.
@@ -156,6 +164,7 @@ impl Task {
             state: Mutex::new(State { begin: Some(p.begin), ..State::default() }),
             block: block::Slot::default(),
             queued: AtomicBool::new(false),
+            stale: AtomicBool::new(false),
         })
     }
 

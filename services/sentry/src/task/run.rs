@@ -103,7 +103,7 @@ impl Task {
                 self.mask.store(mask, Ordering::SeqCst);
             }
         }
-        if restarts || self.attention() {
+        if restarts || self.attention() || self.stale.load(Ordering::SeqCst) {
             self.state.lock().returning = Some((number, result));
             Answer::ReturnThenTrap(encode(result))
         } else {
@@ -137,6 +137,10 @@ impl Task {
                 Ok(()) => Answer::Park,
                 Err(e) => self.return_in_trap(number, Err(e), frame),
             },
+            Ok(Outcome::Special(Special::AltStack(request))) => {
+                let result = syscalls::signal::alt_stack(self, &request, frame.registers().rsp);
+                self.return_in_trap(number, result, frame)
+            }
             Ok(Outcome::Special(Special::SigReturn)) => crate::signal::deliver::sigreturn(self, frame),
         }
     }
@@ -189,6 +193,10 @@ impl Task {
                     self.force_signal(SigInfo::new(sig::BUS, code::KERNEL));
                 }
                 self.to_user(frame, None)
+            }
+            Some(After::Shrunk) => {
+                let returning = self.state.lock().returning.take();
+                self.to_user(frame, returning)
             }
             Some(After::Clone { number, child, vfork }) => {
                 super::clone::finish(self, number, &child, vfork, result, frame)

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use crate::errno::Errno;
+use crate::filesystems::content::FILE_MAX;
 use crate::memory::object::Object;
 use crate::sync::Mutex;
 use crate::syscalls::SysResult;
@@ -106,6 +107,11 @@ pub trait FileOps: Send + Sync + 'static {
     /// What a read that gave up answers: 0 by default, as terminals do.
     fn read_timed_out(&self) -> Result<i64, Errno> {
         Ok(0)
+    }
+
+    /// How long a write waits before it gives up with EAGAIN, nanoseconds (sockets with `SO_SNDTIMEO`).
+    fn write_timeout(&self) -> Option<i64> {
+        None
     }
 
     /// Names in a directory; ENOTDIR for others.
@@ -368,10 +374,15 @@ impl File {
 
     /// Writes at the file's position (or its end) and moves it.
     pub fn write(&self, task: Option<&Arc<Task>>, from: &mut Source<'_>) -> Result<usize, Errno> {
+        self.write_with(task, from, false)
+    }
+
+    /// As [`write`](Self::write); `append`: at the end, whatever the file's flags say (`RWF_APPEND`).
+    pub fn write_with(&self, task: Option<&Arc<Task>>, from: &mut Source<'_>, append: bool) -> Result<usize, Errno> {
         if !self.write {
             return Err(Errno::EBADF);
         }
-        let append = self.flags() & flags::APPEND != 0;
+        let append = append || self.flags() & flags::APPEND != 0;
         if !self.ops.seekable() {
             return self.ops.write(&self.io(task), 0, append, from).map(|(n, _)| n);
         }
@@ -383,13 +394,24 @@ impl File {
 
     /// Writes at a position; ESPIPE for streams. As on Linux, `O_APPEND` wins over the position.
     pub fn pwrite(&self, task: Option<&Arc<Task>>, at: u64, from: &mut Source<'_>) -> Result<usize, Errno> {
+        self.pwrite_with(task, at, from, false)
+    }
+
+    /// As [`pwrite`](Self::pwrite); `append`: at the end, whatever the file's flags say (`RWF_APPEND`).
+    pub fn pwrite_with(
+        &self,
+        task: Option<&Arc<Task>>,
+        at: u64,
+        from: &mut Source<'_>,
+        append: bool,
+    ) -> Result<usize, Errno> {
         if !self.ops.seekable() {
             return Err(if self.path_only { Errno::EBADF } else { Errno::ESPIPE });
         }
         if !self.write {
             return Err(Errno::EBADF);
         }
-        let append = self.flags() & flags::APPEND != 0;
+        let append = append || self.flags() & flags::APPEND != 0;
         self.ops.write(&self.io(task), at, append, from).map(|(n, _)| n)
     }
 
@@ -410,7 +432,8 @@ impl File {
                 self.ops.seek(self, u64::try_from(offset).map_err(|_| Errno::ENXIO)?, whence)?
             }
         };
-        if i64::try_from(to).is_err() {
+        let most = if self.inode().kind() == FileType::Regular { FILE_MAX } else { i64::MAX as u64 };
+        if to > most {
             return Err(Errno::EINVAL);
         }
         *position = to;
@@ -471,6 +494,7 @@ impl File {
         if !self.read || (shared && write && !self.write) {
             return Err(Errno::EACCES);
         }
+        self.inode().common().mapped.store(true, Ordering::Release);
         self.ops.memory_object(self, shared, write)
     }
 

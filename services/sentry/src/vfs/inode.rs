@@ -6,7 +6,7 @@
 //! held except a directory's modification lock.
 
 use std::any::Any;
-use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use crate::errno::Errno;
@@ -185,6 +185,10 @@ pub struct Common {
     pub socket: Mutex<Option<Weak<dyn Any + Send + Sync>>>,
     /// Above 0: open for writing so many times. Below 0: so many running programs forbid writing.
     pub writers: AtomicI32,
+    /// Was mapped at least once.
+    pub mapped: AtomicBool,
+    /// Has no name yet and may be given its first (`O_TMPFILE` without `O_EXCL`).
+    pub linkable: AtomicBool,
 }
 
 impl Common {

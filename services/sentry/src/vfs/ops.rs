@@ -3,6 +3,7 @@
 //! Each takes a [`Caller`], checks permissions and mounts, calls the file system and keeps the dentries in step.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::errno::Errno;
 use crate::task::creds::cap;
@@ -65,7 +66,8 @@ fn enter(
     if dir.child(caller, name)?.is_some() {
         return Err(Errno::EEXIST);
     }
-    if parent.slash && !allow_slash {
+    // procfs knows no names that are not there yet.
+    if (parent.slash && !allow_slash) || parent.dir.mount.fs.name() == "proc" {
         return Err(Errno::ENOENT);
     }
     let attr = check_enter(caller, &parent.dir)?;
@@ -135,6 +137,7 @@ fn open_unnamed(caller: &Caller<'_>, dir: PathRef, open_flags: i32, bits: u32) -
     let inode = dir.dentry.inode().create_unnamed(&new)?;
     let name = format!("#{}", inode.attr()?.ino);
     let dentry = Dentry::unnamed(inode.clone(), &dir.dentry, name.as_bytes());
+    inode.common().linkable.store(open_flags & flags::EXCL == 0, Ordering::Relaxed);
     inode.common().begin_write()?;
     let ops = inode.open(caller, how)?;
     Ok(File::counted(PathRef { mount: dir.mount, dentry }, ops, open_flags & !flags::DIRECTORY))
@@ -276,7 +279,12 @@ pub fn link(caller: &Caller<'_>, target: &PathRef, base: PathRef, path: &[u8]) -
         }
         let attr = inode.attr()?;
         check_hard_link(caller, inode, &attr)?;
+        let first = &inode.common().linkable;
+        if attr.nlink == 0 && !first.load(Ordering::Relaxed) {
+            return Err(Errno::ENOENT);
+        }
         dir.link(name, inode)?;
+        first.store(false, Ordering::Relaxed);
         Ok(inode.clone())
     })
     .map(|_| ())

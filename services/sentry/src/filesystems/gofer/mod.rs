@@ -118,7 +118,7 @@ impl GoferFs {
 
     /// Asks for what takes a descriptor in the Gofer.
     fn with_room<T>(&self, ask: impl Fn() -> Result<T, cofferdam_ninep::Errno>) -> Result<T, Errno> {
-        self.held.with_room(&|| self.client.give_back(), || ask().map_err(errno))
+        self.held.with_room(&|| self.client.clunk_batch(), || ask().map_err(errno))
     }
 
     /// The inode of a qid: the one there is, or a new one.

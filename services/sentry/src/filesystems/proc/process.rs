@@ -511,7 +511,7 @@ fn descriptors(fs: &Arc<PseudoFs>, s: &Subject, info: bool) -> InodeRef {
                 let t = format!(
                     "pos:\t{}\nflags:\t0{:o}\nmnt_id:\t{}\nino:\t{}\n{}",
                     f.position(),
-                    f.flags() | 0o100_000,
+                    f.flags(),
                     f.mount().id,
                     f.inode().attr()?.ino,
                     f.ops().fdinfo()
