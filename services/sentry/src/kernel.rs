@@ -54,7 +54,7 @@ pub struct Kernel {
 /// Bytes of memory of the host. Asked once, before the walls go up.
 fn host_memory() -> u64 {
     let info = rustix::system::sysinfo();
-    u64::from(info.totalram).saturating_mul(u64::from(info.mem_unit))
+    info.totalram.saturating_mul(u64::from(info.mem_unit))
 }
 
 impl Kernel {

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test helpers outside #[test] functions")]
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 
 use cofferdam_integration::install::{Install, until};
@@ -34,7 +33,8 @@ fn threads(checks: &mut Checks, pid: i32, who: &str, capabilities: u64) {
         let status = std::fs::read_to_string(task.path().join("status")).unwrap();
         // On ptrace the tracer is the wall of a container's process: it ends with it, and no call gets past it.
         let traced = who == "stub" && field(&status, "TracerPid") != "0";
-        checks.that(field(&status, "Seccomp") == "2" || traced, || format!("{who}: a thread without a filter: {status}"));
+        checks
+            .that(field(&status, "Seccomp") == "2" || traced, || format!("{who}: a thread without a filter: {status}"));
         checks.that(field(&status, "NoNewPrivs") == "1", || format!("{who}: {status}"));
         for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
             let bits = u64::from_str_radix(&field(&status, set), 16).unwrap();
@@ -86,7 +86,8 @@ fn look(install: &Install, platform: &str) {
     let secret = std::fs::File::open("/etc/passwd").unwrap();
     let bind = format!("{}:/data", data.display());
     let script = "(sleep 1000 &) ; while :; do sleep 1; done";
-    let arguments = ["--platform", platform, "do", "--rootfs", rootfs.to_str().unwrap(), "--bind", &bind, "sh", "-c", script];
+    let arguments =
+        ["--platform", platform, "do", "--rootfs", rootfs.to_str().unwrap(), "--bind", &bind, "sh", "-c", script];
     let mut command = install.command(&arguments);
     // Descriptors that the command line was left with by accident must reach nobody.
     rustix::io::fcntl_setfd(&secret, rustix::io::FdFlags::empty()).unwrap();
@@ -103,14 +104,28 @@ fn look(install: &Install, platform: &str) {
     service(&mut checks, sentry, "sentry");
     threads(&mut checks, sentry, "sentry", 0);
     for fd in descriptors(sentry) {
-        let fine = ["socket:[", "pipe:[", "/memfd:cofferdam-", "anon_inode:seccomp notify", "anon_inode:[eventfd]", "anon_inode:[signalfd]"];
+        let fine = [
+            "socket:[",
+            "pipe:[",
+            "/memfd:cofferdam-",
+            "anon_inode:seccomp notify",
+            "anon_inode:[eventfd]",
+            "anon_inode:[signalfd]",
+        ];
         checks.that(fine.iter().any(|f| fd.starts_with(f)), || format!("sentry holds {fd}"));
     }
     service(&mut checks, gofer, "gofer");
     threads(&mut checks, gofer, "gofer", FILE_CAPABILITIES);
     let roots: BTreeSet<String> = [&rootfs, &data].map(|p| p.to_string_lossy().into_owned()).into();
     for fd in descriptors(gofer) {
-        let fine = ["socket:[", "pipe:[", "/memfd:cofferdam-cache", "anon_inode:[eventpoll]", "anon_inode:[eventfd]", "/dev/null"];
+        let fine = [
+            "socket:[",
+            "pipe:[",
+            "/memfd:cofferdam-cache",
+            "anon_inode:[eventpoll]",
+            "anon_inode:[eventfd]",
+            "/dev/null",
+        ];
         let beneath = roots.iter().any(|r| fd == *r || fd.starts_with(&format!("{r}/")));
         checks.that(beneath || fine.iter().any(|f| fd.starts_with(f)), || format!("gofer holds {fd}"));
     }
@@ -118,18 +133,20 @@ fn look(install: &Install, platform: &str) {
     for (a, b) in a.iter().zip(&b) {
         checks.that(a != b, || format!("Sentry and Gofer share {a}"));
     }
+    let ids = |pid: i32| field(&std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap(), "Uid");
     for stub in install.stubs() {
         threads(&mut checks, stub, "stub", 0);
         for fd in descriptors(stub) {
             let fine = ["/memfd:cofferdam-slots", "/memfd:cofferdam-cache", "/memfd:cofferdam-memory"];
             // The starter's pipe to the Sentry.
-            checks.that(fine.iter().any(|f| fd.starts_with(f)) || fd.starts_with("pipe:["), || format!("stub holds {fd}"));
+            checks.that(fine.iter().any(|f| fd.starts_with(f)) || fd.starts_with("pipe:["), || {
+                format!("stub holds {fd}")
+            });
         }
         let theirs = namespaces(&stub.to_string());
         checks.that(theirs == a, || format!("a stub is not where its Sentry is: {theirs:?} {a:?}"));
-        // No executable mapping but its own text, the vDSO's and, in a container's process, the container's.
-        let uid = std::fs::metadata(format!("/proc/{stub}/status")).unwrap().uid();
-        checks.that(install.uid() != 0 || uid != 0, || "a stub runs as the host's root".into());
+        let runs_as = ids(stub);
+        checks.that(runs_as.split_whitespace().all(|id| id != "0"), || format!("a stub runs as {runs_as}"));
     }
     let supervisors = install.pids("cofferdam-supervisor");
     for pid in &supervisors {
@@ -142,7 +159,6 @@ fn look(install: &Install, platform: &str) {
             }
         }
     }
-    let ids = |pid: i32| field(&std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap(), "Uid");
     if install.uid() == 0 {
         let uid: u32 = ids(sentry).split_whitespace().next().unwrap().parse().unwrap();
         checks.that(uid >= 0x7000_0000, || format!("the Sentry runs as uid {uid}"));

@@ -194,7 +194,9 @@ mod tests {
     use super::*;
 
     /// Runs closures as steps, handed in through a channel.
-    fn crew() -> (Arc<Crew>, mpsc::Sender<Box<dyn FnOnce() + Send>>) {
+    type Job = Box<dyn FnOnce() + Send>;
+
+    fn crew() -> (Arc<Crew>, mpsc::Sender<Job>) {
         let (send, receive) = mpsc::channel::<Box<dyn FnOnce() + Send>>();
         let receive = Mutex::new(receive);
         let crew = Crew::new(Box::new(move || {

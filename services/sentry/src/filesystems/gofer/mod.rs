@@ -166,6 +166,9 @@ struct Listing {
     entries: Vec<(Vec<u8>, DirEntry, Option<codec::Attr>)>,
 }
 
+/// A directory and a name in it.
+type Place = (Arc<GoferInode>, Vec<u8>);
+
 /// A file of an export.
 pub struct GoferInode {
     me: Weak<GoferInode>,
@@ -177,7 +180,7 @@ pub struct GoferInode {
     /// A fid that is not open; walked to when first needed.
     fid: Mutex<Option<Arc<Fid>>>,
     /// The directory and name it was found at.
-    from: Mutex<Option<(Arc<GoferInode>, Vec<u8>)>>,
+    from: Mutex<Option<Place>>,
     listing: Mutex<Option<Arc<Listing>>>,
     target: OnceLock<Vec<u8>>,
     pages: Pages,
@@ -257,7 +260,7 @@ impl GoferInode {
     }
 
     /// Makes sure that it holds a fid, and takes its name away, so that it keeps it: what the name was.
-    fn pin(&self) -> Result<Option<(Arc<GoferInode>, Vec<u8>)>, Errno> {
+    fn pin(&self) -> Result<Option<Place>, Errno> {
         loop {
             self.fid()?;
             let mut from = self.from.lock();
