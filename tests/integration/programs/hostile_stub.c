@@ -118,6 +118,12 @@ static int find_slot(void) {
 
 // Under ptrace the stub's text is no other than the container's: a call from there is a call like any, for the Sentry to
 // answer. (With the first argument "answered".)
+static void slots_of_others(void) {
+  int seen = 0;
+  for (u64 g = 0; g < 512; g++) seen += readable(SLOTS + g * GROUP);
+  end(seen > 1 ? SUCCEEDED : seen || no_slots ? REFUSED : NOTHING);
+}
+
 static int count, wins, answered;
 static void row(const char *name, int status) {
   char what[64];
@@ -293,6 +299,10 @@ static void disown(void) {
 }
 static void make_ghost(u64 flags) {
   if (!find_slot()) end(NOTHING);
+  // The first fork of a process has one order more: its slots are taken out of what is copied.
+  pid_t c = fork();
+  if (!c) end(0);
+  waitpid(c, 0, 0);
   long n = forged(56, flags, 0, 0, 0, 0, 0);
   if (n <= 0) end(NOTHING);
   u64 o[8];
@@ -306,7 +316,7 @@ static void make_ghost(u64 flags) {
   asm volatile("mov %0, %%rdi; mov %1, %%rsi; mov %2, %%rdx; mov %3, %%r10; mov %4, %%r8; mov %5, %%r14; mov %6, %%r15;"
                "mov %7, %%rax; mov %8, %%rsp; mov $56, %%ebx; xchg %%rax, %%rbx; xor %%r9d, %%r9d; jmp *%%rbx"
                : : "m"(o[1]), "m"(o[2]), "m"(o[3]), "m"(o[4]), "m"(o[5]), "r"(orders), "r"(child), "m"(report_call), "r"(parent)
-               : "memory");
+               : "rax", "rbx", "rdi", "rsi", "rdx", "r8", "r9", "r10", "r14", "r15", "memory");
   __builtin_unreachable();
 }
 
@@ -405,6 +415,14 @@ int main(int argc, char **argv) {
     end(r > 0 ? SUCCEEDED : REFUSED);
   });
 
+  IN_CHILD("slots of another process", slots_of_others());
+  IN_CHILD("slots of another process, a fork later", {
+    pid_t c = fork();
+    if (!c) slots_of_others();
+    int st = 0;
+    waitpid(c, &st, 0);
+    end(WEXITSTATUS(st));
+  });
   static const u64 kinds[] = {0, 4, 5, 7, 8, 10, 11, 31, 99, DONE, START, ~0ull};
   for (unsigned k = 0; k < sizeof kinds / sizeof *kinds; k++)
     for (int where = 0; where < 7; where++) {

@@ -643,6 +643,10 @@ impl Thread {
             (self.process.mm.clone(), new.slot, new.map)
         } else {
             let mm = MmSlots::new(&shared.slots)?;
+            if let Some(group) = self.process.mm.hide() {
+                // MADV_DONTFORK
+                calls.push([28, address(group), GROUP * SLOT, 10, 0, 0, 0, 0]);
+            }
             let slot = mm.first();
             (mm, slot, None)
         };
