@@ -108,7 +108,10 @@ impl MmSlots {
 
     pub(crate) fn with_group(slots: &Arc<Slots>, group: u64) -> Arc<Self> {
         let free = (1..GROUP).rev().map(|i| group + i * SLOT).collect();
-        Arc::new(Self { slots: slots.clone(), inner: Mutex::new(Inner { groups: vec![group], free, retired: false, hidden: false }) })
+        Arc::new(Self {
+            slots: slots.clone(),
+            inner: Mutex::new(Inner { groups: vec![group], free, retired: false, hidden: false }),
+        })
     }
 
     /// The slot of the thread the address space was made for.
