@@ -37,6 +37,15 @@ pub enum Platform {
     Ptrace,
 }
 
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// On.
+    On,
+    /// Off.
+    Off,
+}
+
 /// What every command takes.
 #[derive(Debug, Clone, Args)]
 pub struct Globals {
@@ -58,6 +67,9 @@ pub struct Globals {
     /// The platform that runs the container's code
     #[arg(long, global = true, value_name = "P", default_value = "auto", overrides_with = "platform")]
     pub platform: Platform,
+    /// Whether call sites of programs may be patched, so that frequent calls come to the Sentry by a shorter way
+    #[arg(long, global = true, value_name = "SWITCH", default_value = "on", overrides_with = "patch")]
+    pub patch: Switch,
     /// Accepted for compatibility: resources are not put into systemd slices yet
     #[arg(long, global = true, overrides_with = "systemd_cgroup")]
     pub systemd_cgroup: bool,

@@ -12,7 +12,7 @@ use cofferdam_control::rfc3339;
 use cofferdam_control::sentry::{ExitStatus, FailureKind, PlatformChoice};
 use serde_json::{Value, json};
 
-use crate::arguments::{Arguments, Command, Create, Do, Globals, Platform};
+use crate::arguments::{Arguments, Command, Create, Do, Globals, Platform, Switch};
 use crate::connection::{Connection, root, sweep};
 use crate::failure::{Failure, Report};
 use crate::foreground::Terminal;
@@ -90,6 +90,7 @@ fn do_command(asked: &Do, globals: &Globals, root: &Path, report: &Report) -> Re
         config: Some(config.to_string().into_bytes()),
         overlay: true,
         platform: platform(globals),
+        patch: globals.patch == Switch::On,
         plain: true,
         owner: Owner::Connection,
         tty,
@@ -119,6 +120,7 @@ fn run_command(
         config: None,
         overlay: !create.no_overlay,
         platform: platform(globals),
+        patch: globals.patch == Switch::On,
         plain: false,
         owner: if keep { Owner::Itself } else { Owner::Connection },
         tty: wants_tty,
@@ -240,6 +242,7 @@ fn detached(create: &Create, globals: &Globals, root: &Path, report: &Report, ru
         config: None,
         overlay: !create.no_overlay,
         platform: platform(globals),
+        patch: globals.patch == Switch::On,
         plain: false,
         owner: Owner::Itself,
         tty,

@@ -28,6 +28,8 @@ pub struct Create {
     pub overlay: bool,
     /// The platform to use.
     pub platform: PlatformChoice,
+    /// Whether call sites of the container's programs may be patched.
+    pub patch: bool,
     /// Whether its first process takes signals as any other: see [`crate::sentry::Container::plain`].
     pub plain: bool,
     /// Who keeps it alive.

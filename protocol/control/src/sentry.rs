@@ -22,6 +22,8 @@ pub struct SentryOrders {
     pub sandbox: String,
     /// The platform to use.
     pub platform: PlatformChoice,
+    /// Whether call sites may be patched (see the platform's short way).
+    pub patch: bool,
     /// Size of the cache memfd in bytes.
     pub cache_size: u64,
     /// How to log.

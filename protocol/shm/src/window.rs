@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
@@ -132,6 +133,34 @@ impl Window {
         Ok(())
     }
 
+    /// A word of the window that the peer may change at any time. `None` unless it lies in the window, aligned.
+    fn word(&self, offset: u64) -> Option<&AtomicU32> {
+        if !offset.is_multiple_of(4) {
+            return None;
+        }
+        let at = self.address(offset, 4).ok()?;
+        // SAFETY: address() checked the range, the mapping is page-aligned and the offset a multiple of 4, and it lives as
+        // long as `self`. An atomic may be changed by others, in another process too.
+        Some(unsafe { AtomicU32::from_ptr(at.cast()) })
+    }
+
+    /// Loads a word, before what is read of the window later; 0 outside of it.
+    pub fn load(&self, offset: u64) -> u32 {
+        self.word(offset).map_or(0, |w| w.load(Ordering::Acquire))
+    }
+
+    /// Stores a word, after all that was written to the window before.
+    pub fn store(&self, offset: u64, value: u32) {
+        if let Some(w) = self.word(offset) {
+            w.store(value, Ordering::SeqCst);
+        }
+    }
+
+    /// Replaces a word that has the value `old`; whether it had.
+    pub fn replace(&self, offset: u64, old: u32, new: u32) -> bool {
+        self.word(offset).is_some_and(|w| w.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst).is_ok())
+    }
+
     /// Gives the pages of a range back to the host; they read as zeros afterwards. Whole pages only.
     pub fn punch(&self, offset: u64, len: u64) -> Result<(), WindowError> {
         rustix::fs::fallocate(&self.fd, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len)
@@ -160,6 +189,15 @@ mod tests {
         w.punch(1 << 39, 4096).unwrap();
         w.read((1 << 39) + 5, &mut b).unwrap();
         assert_eq!(b, [0; 5]);
+    }
+
+    #[test]
+    fn words_are_replaced_only_from_what_they_were() {
+        let w = Window::create("test", 4096).unwrap();
+        w.store(8, 1);
+        assert!(w.replace(8, 1, 2) && !w.replace(8, 1, 3));
+        assert_eq!(w.load(8), 2);
+        assert!(!w.replace(4094, 0, 1) && !w.replace(4096, 0, 1) && !w.replace(2, 0, 1));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The kernel: what all tasks of a sandbox share.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
 
 use cofferdam_platform::Platform;
@@ -47,6 +47,8 @@ pub struct Kernel {
     pub session_end: OnceLock<Box<dyn Fn(i32) + Send + Sync>>,
     /// Woken by every signal that becomes pending (signalfds).
     pub signalled: WaitQueue,
+    /// Whether call sites are patched for the platform's short way.
+    pub patch: AtomicBool,
     /// Forks since boot (`/proc/stat`).
     pub forks: AtomicU64,
 }
@@ -75,6 +77,7 @@ impl Kernel {
             init_stopped: OnceLock::new(),
             session_end: OnceLock::new(),
             signalled: WaitQueue::new(),
+            patch: AtomicBool::new(false),
             forks: AtomicU64::new(0),
         })
     }

@@ -120,6 +120,7 @@ fn run(channel: &Arc<Channel>) -> Result<(), Failure> {
 
     let kernel = Kernel::new(cache, memory);
     let _ = kernel.platform.set(platform.clone());
+    kernel.patch.store(orders.patch, std::sync::atomic::Ordering::Relaxed);
     kernel.names.write().0 = orders.hostname.clone().into_bytes();
     kernel.log(format!("Linux version {} ({})", syscalls::system::RELEASE, syscalls::system::VERSION));
     kernel.log(format!("Cofferdam {}: platform {platform_name}, {why}", env!("CARGO_PKG_VERSION")));

@@ -224,6 +224,7 @@ impl Sandbox {
         let orders = SentryOrders {
             sandbox: request.id.clone(),
             platform: request.platform,
+            patch: request.patch,
             cache_size: cache.size(),
             log,
             trace_startup: request.trace_startup,

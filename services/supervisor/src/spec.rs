@@ -321,6 +321,7 @@ mod tests {
             config: None,
             overlay: true,
             platform: PlatformChoice::Auto,
+            patch: true,
             plain: false,
             owner: Owner::Itself,
             tty: false,

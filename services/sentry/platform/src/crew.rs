@@ -145,6 +145,11 @@ impl Crew {
         }
     }
 
+    /// How many container threads run.
+    pub(crate) fn running(&self) -> i64 {
+        self.running.load(Ordering::Relaxed)
+    }
+
     /// A container thread no longer runs: it stopped, or is gone.
     pub(crate) fn stops(&self) {
         self.running.fetch_sub(1, Ordering::SeqCst);

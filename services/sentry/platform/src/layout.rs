@@ -28,12 +28,46 @@ pub const ORDER: u64 = 64;
 /// Orders that fit in a slot.
 pub const MAX_ORDERS: usize = 60;
 
+/// Offset in a slot of what a thread and the Sentry say to each other on the short way (see `notify/short.rs`).
+pub const SHORT: u64 = 0xf00;
+/// u32: what became of the call, one of the `SHORT_` states.
+pub const SHORT_STATE: u64 = SHORT;
+/// u32: whether the Sentry watches for calls.
+pub const SHORT_WATCHED: u64 = SHORT + 4;
+/// u64: the call's number; its six arguments follow.
+pub const SHORT_CALL: u64 = SHORT + 8;
+/// u64: its result.
+pub const SHORT_RESULT: u64 = SHORT + 64;
+/// u64: address of the `syscall` instruction that it stands for.
+pub const SHORT_SITE: u64 = SHORT + 72;
+/// No call.
+pub const SHORT_IDLE: u32 = 0;
+/// The thread asks.
+pub const SHORT_POSTED: u32 = 1;
+/// The Sentry has taken it.
+pub const SHORT_TAKEN: u32 = 2;
+/// The result is there.
+pub const SHORT_DONE: u32 = 3;
+/// It is to go the long way.
+pub const SHORT_LONG: u32 = 4;
+/// It takes long: the thread is to report and sleep.
+pub const SHORT_SLEEP: u32 = 5;
+/// How often a thread looks whether its call was taken, and then whether it is done, before it goes the long way.
+pub const SHORT_LOOKS: u32 = 400;
+
 /// The call by which a stub reports: (kind, siginfo, ucontext). A number no kernel has.
 pub const REPORT: u64 = 0x7000_0001;
 /// Kind of report: orders done, second argument their result.
 pub const DONE: u64 = 1000;
 /// Kind of report: a new thread.
 pub const START: u64 = 1001;
+/// Kind of report: a call on the short way takes long.
+pub const ASLEEP: u64 = 1002;
+
+/// In the address of the child's slot that goes with an order to clone: the child must map its group of slots first.
+pub const MARK_MAPS: u64 = 1;
+/// The same: the child sets the base of `%gs` to its slot.
+pub const MARK_GS: u64 = 2;
 
 /// The signal by which the Sentry interrupts a thread.
 pub const INTERRUPT: i32 = 10;
@@ -61,5 +95,8 @@ pub const BOOT_MODE: u64 = BOOT + 24;
 pub const BOOT_STARTER_FILTER: u64 = BOOT + 32;
 /// u64: number of instructions of the stubs' filter; they follow at BOOT_STUB_FILTER + 8.
 pub const BOOT_STUB_FILTER: u64 = BOOT + 0x4000;
+/// Five u64: addresses in the stub's text of the short way: its start, where it has posted its call, where the call is
+/// done, its last instruction, its end.
+pub const BOOT_SHORT: u64 = BOOT + 0x3900;
 /// u64: set by the starter once it is confined.
 pub const BOOT_CONFINED: u64 = BOOT + 40 + 0x3800;

@@ -250,6 +250,10 @@ pub trait HostThread: Send + Sync {
         offset: u64,
         len: usize,
     ) -> Result<usize, MemoryError>;
+    /// Where a patched call site of the thread's process may jump to, with the number in `%rax` and the address of the site's
+    /// `syscall` instruction in `%rcx`: the call is then served without the host's help where that pays. `None` if the platform has
+    /// no such way. From the first time that this is asked, the process counts as one with patched sites.
+    fn short_way(&self) -> Option<u64>;
     /// The host's thread id, in the Sentry's pid namespace.
     fn tid(&self) -> i32;
 }

@@ -49,6 +49,8 @@ pub(crate) struct Started {
     /// The template's listener descriptor, in the template (notify).
     pub(crate) listener: i32,
     pub(crate) vdso: (u64, u64),
+    /// Labels of the short way, as [`BOOT_SHORT`] lists them.
+    pub(crate) short: [u64; 5],
 }
 
 fn put_filter(slots: &Slots, at: u64, filter: &[u64]) -> Result<(), StartError> {
@@ -169,7 +171,8 @@ pub(crate) fn start(setup: &Setup, mode: u64, stub_filter: &[u64]) -> Result<Sta
             let template = slots.word(BOOT_TEMPLATE) as i32;
             let base = slots.word(BOOT_VDSO);
             let vdso = (base, vdso_len(template, base));
-            return Ok(Started { slots, pipe: read_end, template, listener: listener as i32 - 1, vdso });
+            let short = [0, 1, 2, 3, 4].map(|i| slots.word(BOOT_SHORT + 8 * i));
+            return Ok(Started { slots, pipe: read_end, template, listener: listener as i32 - 1, vdso, short });
         }
         let mut status = 0;
         // SAFETY: waitpid writes the status.

@@ -66,9 +66,14 @@ handler:
 6:  test rax, rax
     jnz 4b
 7:  mov r14, rbp
-    test r14, 1
+    test r14, {mark_gs}
+    jz 71f
+    and r14, -4
+    wrgsbase r14
+71: mov r14, rbp
+    and r14, -4
+    test rbp, {mark_maps}
     jz 8f
-    dec r14
     // mmap(group, GROUP * SLOT, RW, MAP_SHARED | MAP_FIXED, SLOTS_FD, offset); rdx is still the order's: PROT_READ |
     // PROT_WRITE and, in the half that no kernel looks at, the child's word of recognition.
     mov rdi, r14
@@ -94,6 +99,69 @@ handler:
     syscall
     ud2
 
+    // The short way of a call, come to from a patched call site: rax number, rcx address of the site's syscall
+    // instruction, everything else as at the call. Leaves as the syscall instruction does: result in rax, rcx behind it.
+    // Touches no stack. The Sentry knows the labels: an interrupt may find the thread anywhere in here.
+    .globl short
+short:
+    mov gs:[{short_site}], rcx
+    cmp dword ptr gs:[{short_watched}], 0
+    je 6f
+    mov gs:[{short_call}], rax
+    mov gs:[{short_call} + 8], rdi
+    mov gs:[{short_call} + 16], rsi
+    mov gs:[{short_call} + 24], rdx
+    mov gs:[{short_call} + 32], r10
+    mov gs:[{short_call} + 40], r8
+    mov gs:[{short_call} + 48], r9
+    mov dword ptr gs:[{short_state}], {posted}
+    .globl short_posted
+short_posted:
+    mov r11d, {looks}
+2:  pause
+    cmp dword ptr gs:[{short_state}], {posted}
+    jne 3f
+    dec r11d
+    jnz 2b
+    // Nobody takes it: take it back, and go the long way.
+    mov eax, {posted}
+    xor r11d, r11d
+    lock cmpxchg dword ptr gs:[{short_state}], r11d
+    jne 3f
+    mov rax, gs:[{short_call}]
+6:  jmp rcx
+3:  mov r11d, {looks} * 4
+4:  cmp dword ptr gs:[{short_state}], {taken}
+    ja 5f
+    pause
+    dec r11d
+    jnz 4b
+    jmp 51f
+5:  cmp dword ptr gs:[{short_state}], {done_state}
+    je short_done
+    cmp dword ptr gs:[{short_state}], {long_state}
+    jne 51f
+    mov rax, gs:[{short_call}]
+    mov dword ptr gs:[{short_state}], 0
+    jmp rcx
+    // It takes long: sleep in the Sentry's hands until it is done.
+51: mov eax, {report}
+    mov edi, {asleep}
+    syscall
+    mov rcx, gs:[{short_site}]
+    mov rdi, gs:[{short_call} + 8]
+    jmp 3b
+    .globl short_done
+short_done:
+    mov rax, gs:[{short_result}]
+    add rcx, 2
+    mov dword ptr gs:[{short_state}], 0
+    .globl short_last
+short_last:
+    jmp rcx
+    .globl short_end
+short_end:
+
     // The template starts as a child does: rdi is its slot, already mapped.
     .globl template_start
 template_start:
@@ -110,11 +178,29 @@ template_start:
     group = const GROUP * SLOT,
     slots_fd = const SLOTS_FD,
     slots = const SLOTS,
+    mark_maps = const MARK_MAPS,
+    mark_gs = const MARK_GS,
+    short_site = const SHORT_SITE,
+    short_watched = const SHORT_WATCHED,
+    short_call = const SHORT_CALL,
+    short_state = const SHORT_STATE,
+    short_result = const SHORT_RESULT,
+    posted = const SHORT_POSTED,
+    taken = const SHORT_TAKEN,
+    done_state = const SHORT_DONE,
+    long_state = const SHORT_LONG,
+    looks = const SHORT_LOOKS,
+    asleep = const ASLEEP,
 );
 
 unsafe extern "C" {
     fn handler();
     fn template_start(slot: u64) -> !;
+    fn short();
+    fn short_posted();
+    fn short_done();
+    fn short_last();
+    fn short_end();
 }
 
 // SAFETY of every use: the callers pass arguments that the call takes.
@@ -209,6 +295,10 @@ extern "C" fn main(stack: *const u64) -> ! {
         }
         if template == 0 {
             template_main(mode);
+        }
+        let labels = [short as *const (), short_posted as _, short_done as _, short_last as _, short_end as _];
+        for (i, label) in labels.into_iter().enumerate() {
+            boot(BOOT_SHORT + 8 * i as u64).write_volatile(label as u64);
         }
         boot(BOOT_TEMPLATE).write_volatile(template as u64);
         sys(3, SLOTS_FD as u64, 0, 0, 0, 0, 0);

@@ -113,10 +113,13 @@ impl Drop for EpollFile {
 
 impl Epoll {
     fn make_ready(&self, item: &Item) {
-        if item.gone.load(Ordering::Relaxed) || item.queued.swap(true, Ordering::AcqRel) {
+        if item.gone.load(Ordering::Relaxed) {
             return;
         }
-        if let Some(item) = item.me.upgrade() {
+        // One that is on the list already may be there from before, unready since: who waits must look again.
+        if !item.queued.swap(true, Ordering::AcqRel)
+            && let Some(item) = item.me.upgrade()
+        {
             self.ready.lock().push_back(item);
         }
         self.queue.wake(PollMask::IN | PollMask::RDNORM);
@@ -266,6 +269,10 @@ impl FileOps for EpollFile {
 
     fn seekable(&self) -> bool {
         false
+    }
+
+    fn ignores_seeks(&self) -> bool {
+        true
     }
 
     fn poll(&self, _file: &File) -> PollMask {

@@ -37,6 +37,10 @@ impl FileOps for EventFd {
         false
     }
 
+    fn ignores_seeks(&self) -> bool {
+        true
+    }
+
     fn read(&self, _io: &Io<'_>, _at: u64, to: &mut Sink<'_>) -> Result<usize, Errno> {
         if to.room() < 8 {
             return Err(Errno::EINVAL);

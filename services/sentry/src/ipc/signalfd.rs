@@ -101,6 +101,10 @@ impl FileOps for SignalFd {
         false
     }
 
+    fn ignores_seeks(&self) -> bool {
+        true
+    }
+
     fn read(&self, io: &Io<'_>, _at: u64, to: &mut Sink<'_>) -> Result<usize, Errno> {
         let task = io.task.ok_or(Errno::EINVAL)?;
         if to.room() < 128 {

@@ -9,6 +9,7 @@ pub mod flag {
     pub const INLCR: u32 = 0o100;
     pub const IGNCR: u32 = 0o200;
     pub const ICRNL: u32 = 0o400;
+    pub const IUCLC: u32 = 0o1000;
     pub const IXON: u32 = 0o2000;
     pub const IXANY: u32 = 0o4000;
     pub const IMAXBEL: u32 = 0o20000;

@@ -346,6 +346,11 @@ impl Tty {
         self.master_queue.wake(PollMask::empty());
     }
 
+    /// Whether the other end of a slave is gone.
+    pub fn is_hung_up(&self) -> bool {
+        self.state.lock().hung_up
+    }
+
     /// The other end is gone: readers see the end, writers EIO, the session is told.
     pub fn hang_up(&self) {
         let (session, foreground) = {
@@ -545,6 +550,9 @@ impl State {
     fn character(&mut self, b: u8, signals: &mut Vec<i32>) {
         let t = self.termios;
         let mut b = if t.input(flag::ISTRIP) { b & 0x7f } else { b };
+        if t.input(flag::IUCLC) && t.local(flag::IEXTEN) {
+            b = b.to_ascii_lowercase();
+        }
         if self.literal {
             self.literal = false;
             self.take(b);
@@ -557,8 +565,8 @@ impl State {
                 .find(|(c, _)| t.is(*c, b));
             if let Some((_, signal)) = signal {
                 if !t.local(flag::NOFLSH) {
+                    // What was put out has reached the other end: only what was not read of the input goes.
                     self.flush_input();
-                    self.output.clear();
                 }
                 self.stopped = false;
                 self.echo(b);
@@ -683,7 +691,7 @@ impl State {
         if !self.termios.local(flag::ECHO) || self.output.len() + 8 > OUTPUT_MAX {
             return;
         }
-        if (b < 32 && b != b'\t' && b != b'\n' && b != b'\r' || b == 127) && self.termios.local(flag::ECHOCTL) {
+        if (b < 32 && b != b'\t' && b != b'\n' || b == 127) && self.termios.local(flag::ECHOCTL) {
             self.output.extend([b'^', b ^ 0x40]);
             self.column += 2;
         } else {
@@ -801,6 +809,6 @@ mod tests {
         let t = tty();
         t.receive(b"abc\x03def\n");
         assert_eq!(t.read(100).unwrap(), b"def\n");
-        assert!(shown(&t).starts_with(b"^C"));
+        assert!(shown(&t).starts_with(b"abc^C"));
     }
 }

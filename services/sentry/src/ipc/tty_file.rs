@@ -82,6 +82,10 @@ impl FileOps for TtyFile {
     fn ioctl(&self, task: &Arc<Task>, file: &Arc<File>, request: u32, argument: u64) -> SysResult {
         let int = UserPtr::<i32>::new(argument);
         let tty = &self.tty;
+        if !self.master && tty.is_hung_up() {
+            // TIOCSPGRP alone says that it is no terminal any more.
+            return Err(if request == 0x5410 { Errno::ENOTTY } else { Errno::EIO });
+        }
         match request {
             0x5401 => UserPtr::<Termios>::new(argument).write(task, &tty.termios())?,
             0x5402..=0x5404 => {
@@ -126,7 +130,8 @@ impl FileOps for TtyFile {
                 }
                 tty.set_foreground(group);
             }
-            0x5411 => int.write(task, &i32::try_from(tty.available(!self.master)).unwrap_or(0))?,
+            // TIOCOUTQ: what is written is at the other end at once.
+            0x5411 => int.write(task, &0)?,
             0x5413 => UserPtr::<WinSize>::new(argument).write(task, &tty.size())?,
             0x5414 => tty.set_size(UserPtr::<WinSize>::new(argument).read(task)?),
             super::FIONREAD => int.write(task, &i32::try_from(tty.available(self.master)).unwrap_or(0))?,

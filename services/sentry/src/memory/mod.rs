@@ -2,6 +2,7 @@
 
 pub mod object;
 pub mod shared;
+pub mod sites;
 pub mod space;
 pub mod store;
 pub mod vma;

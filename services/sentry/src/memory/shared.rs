@@ -24,6 +24,14 @@ impl SharedMemory {
         let host = store.allocate(len)?;
         Ok(Arc::new(Self { store: store.clone(), host, len, id: NEXT.fetch_add(1, Ordering::Relaxed) }))
     }
+
+    /// Writes bytes at an offset. EFAULT beyond the end.
+    pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
+        if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > self.len) {
+            return Err(Errno::EFAULT);
+        }
+        self.store.window().write(self.host + offset, bytes).map_err(|_| Errno::EFAULT)
+    }
 }
 
 impl MemoryObject for SharedMemory {

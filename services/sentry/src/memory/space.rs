@@ -11,6 +11,7 @@ use std::sync::Arc;
 use cofferdam_platform::{GUEST_BOTTOM, GUEST_TOP, Order, Pages};
 
 use super::object::{Extent, HostWindow, Object};
+use super::sites::Sites;
 use super::store::{PAGE, page_down, page_up};
 use super::vma::{Backing, EXEC, READ, Vma, WRITE, page_of};
 use crate::errno::Errno;
@@ -90,6 +91,8 @@ pub struct AddressSpace {
     inner: Mutex<Inner>,
     /// Files that shrank and whose pages beyond the end are still mapped here: identity and size.
     shrunk: Mutex<Vec<((u64, u64), u64)>>,
+    /// Call sites that are counted or patched.
+    pub sites: Sites,
 }
 
 /// What `/proc` shows of the layout.
@@ -243,7 +246,7 @@ impl AddressSpace {
     /// An empty one, with mappings placed downwards from `mmap_base` and the break at `brk`.
     pub fn new(mmap_base: u64, brk: u64) -> Arc<Self> {
         let inner = Inner { mmap_base, brk_start: brk, brk, ..Inner::default() };
-        Arc::new(Self { inner: Mutex::new(inner), shrunk: Mutex::default() })
+        Arc::new(Self { inner: Mutex::new(inner), shrunk: Mutex::default(), sites: Sites::default() })
     }
 
     /// Sets the break of a program just loaded.
@@ -313,6 +316,7 @@ impl AddressSpace {
                 auxv: i.auxv.clone(),
             }),
             shrunk: Mutex::new(self.shrunk.lock().clone()),
+            sites: self.sites.fork(),
         })
     }
 
@@ -465,6 +469,14 @@ impl AddressSpace {
             inner.put(v);
         }
         Ok(if whole { None } else { Some(orders) })
+    }
+
+    /// Protection of the pages that `[from, to)` lies in, if they are private pages of one mapped file.
+    pub fn private_text(&self, from: u64, to: u64) -> Option<i32> {
+        let inner = self.inner.lock();
+        let v = inner.find(from)?;
+        let fits = matches!(v.backing, Backing::Object { .. }) && !v.shared && to <= v.end && v.prot & EXEC != 0;
+        (fits && v.mapped_whole(page_of(from), page_up(to)?)).then_some(v.prot)
     }
 
     /// `brk(2)`: the break as it is then, and orders. `limit`: RLIMIT_DATA in bytes.

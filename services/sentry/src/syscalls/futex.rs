@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Entry, Outcome, SysResult, UserPtr, done, value};
 use crate::entry;
 use crate::errno::Errno;
-use crate::ipc::futex::{Waiter, key};
+use crate::ipc::futex::{Key, Waiter, key};
 use crate::task::Task;
 use crate::time::{Clock, Deadline, Timespec};
 use crate::wait::{Cause, Wait};
@@ -45,7 +45,8 @@ fn futex(task: &Arc<Task>, address: u64, op: i32, value1: u32, timeout: u64, add
             };
             let k = key(task, address, private)?;
             let waiter = futexes.enqueue(task, address, k, value1, bits)?;
-            Ok(Outcome::Block(wait(waiter, deadline)))
+            let again = Again { address, key: k, expected: value1, bits };
+            Ok(Outcome::Block(wait(Some(waiter), again, deadline)))
         }
         WAKE | WAKE_BITSET => {
             let bits = if command == WAKE { u32::MAX } else { value3 };
@@ -63,7 +64,7 @@ fn futex(task: &Arc<Task>, address: u64, op: i32, value1: u32, timeout: u64, add
             let check = (command == CMP_REQUEUE).then_some(value3);
             let limit = timeout as u32 as usize;
             let (woken, moved) = futexes.requeue(task, address, from, to, value1 as usize, limit, check)?;
-            value(if command == CMP_REQUEUE { woken + moved } else { woken })
+            value(woken + moved)
         }
         WAKE_OP => wake_op(task, address, value1, timeout as u32, address2, value3, private),
         // Priority inheritance needs an atomic exchange in the container's memory; FD went away in Linux 2.6.26.
@@ -119,8 +120,29 @@ fn wake_op(
     value(woken)
 }
 
-fn wait(waiter: Arc<Waiter>, deadline: Option<Deadline>) -> Wait {
+/// What a wait that starts over waits for.
+#[derive(Clone, Copy)]
+struct Again {
+    address: u64,
+    key: Key,
+    expected: u32,
+    bits: u32,
+}
+
+/// Waits as `waiter`; without one (after a stop) the word is looked at again first.
+fn wait(waiter: Option<Arc<Waiter>>, again: Again, deadline: Option<Deadline>) -> Wait {
+    let mut waiter = waiter;
     Wait::new(move |task, cause| {
+        let waiter = match &waiter {
+            Some(w) => w,
+            None => {
+                let Again { address, key, expected, bits } = again;
+                match task.kernel().futexes.enqueue(task, address, key, expected, bits) {
+                    Ok(new) => waiter.insert(new),
+                    Err(e) => return Some(Err(e)),
+                }
+            }
+        };
         if waiter.woken() {
             return Some(Ok(0));
         }
@@ -131,12 +153,11 @@ fn wait(waiter: Arc<Waiter>, deadline: Option<Deadline>) -> Wait {
             Cause::Interrupted if deadline.is_some() => Errno::ERESTART_RESTARTBLOCK,
             Cause::Interrupted => Errno::ERESTARTSYS,
         };
-        if !task.kernel().futexes.leave(&waiter) {
+        if !task.kernel().futexes.leave(waiter) {
             return Some(Ok(0));
         }
         if failure == Errno::ERESTART_RESTARTBLOCK {
-            // Carries on as a spurious wake-up, which every user of futexes must expect.
-            task.state.lock().restart = Some(Box::new(|| Wait::new(|_, _| Some(Ok(0)))));
+            task.state.lock().restart = Some(Box::new(move || wait(None, again, deadline)));
         }
         Some(Err(failure))
     })

@@ -186,6 +186,15 @@ fn setfsuid(task: &Arc<Task>, uid: u32) -> SysResult {
     if uid != KEEP && (own || old.capable(cap::SETUID)) {
         let mut new = Creds::clone(&old);
         new.fsuid = uid;
+        // Root's rights over files go and come with its file system id (capabilities(7)).
+        if new.securebits & NO_SETUID_FIXUP == 0 {
+            match (old.fsuid, uid) {
+                (0, 0) => {}
+                (0, _) => new.effective &= !cap::FILES,
+                (_, 0) => new.effective |= new.permitted & cap::FILES,
+                _ => {}
+            }
+        }
         task.set_creds(new);
     }
     value(old.fsuid)

@@ -12,7 +12,7 @@ use crate::task::Task;
 use crate::vfs::File;
 use crate::vfs::control::ProcessControl;
 use crate::vfs::file::Whence;
-use crate::vfs::lock::{LockOwner, Record};
+use crate::vfs::lock::{LockOwner, LockWait, Record};
 use crate::wait::PollMask;
 
 /// This family's part of the table.
@@ -99,7 +99,17 @@ pub fn set(task: &Arc<Task>, file: &Arc<File>, pointer: UserPtr<RawLock>, ofd: b
         return locks.lock(want).map(|()| Outcome::Value(0));
     }
     let (queue, file) = (locks.queue.clone(), file.clone());
-    until_ready(task, &queue, PollMask::empty(), None, move |_| file.inode().common().locks().lock(want).map(|()| 0))
+    let waits = LockWait::new();
+    until_ready(task, &queue, PollMask::empty(), None, move |_| {
+        let locks = file.inode().common().locks();
+        let done = locks.lock(want).map(|()| 0);
+        if done == Err(Errno::EAGAIN)
+            && let Some(other) = locks.conflict(&want)
+        {
+            waits.on(want.owner, other.owner)?;
+        }
+        done
+    })
 }
 
 const LOCK_SH: i32 = 1;

@@ -371,14 +371,24 @@ fn getrusage(task: &Arc<Task>, who: i32, to: UserPtr<Rusage>) -> SysResult {
     done()
 }
 
-fn arch_prctl(_: &Arc<Task>, option: i32, address: u64) -> SysResult {
+fn arch_prctl(task: &Arc<Task>, option: i32, address: u64) -> SysResult {
     match option {
         // ARCH_SET_FS, ARCH_SET_GS
         0x1002 | 0x1001 => {
             if address >= 0x7fff_ffff_f000 {
                 return Err(Errno::EPERM);
             }
+            // Patched call sites find their thread by %gs.
+            if option == 0x1001 && !task.mm().sites.turn_off() {
+                tracing::warn!("ARCH_SET_GS in a process with patched call sites: run it with --patch off");
+                return Err(Errno::EPERM);
+            }
             Ok(Outcome::Special(Special::PassThrough))
+        }
+        // ARCH_GET_GS: the base is the stub's own until the container sets one.
+        0x1004 if !task.mm().sites.is_off() => {
+            task.write_exact(address, &[0; 8])?;
+            done()
         }
         // ARCH_GET_FS, ARCH_GET_GS: the host writes where the caller says, in the caller's own memory.
         0x1003 | 0x1004 => Ok(Outcome::Special(Special::PassThrough)),
@@ -464,9 +474,13 @@ fn prctl(task: &Arc<Task>, option: i32, a: u64, b: u64, c: u64, d: u64) -> SysRe
             task.set_creds(new);
             done()
         }
-        // PR_SET_TIMERSLACK, PR_GET_TIMERSLACK
-        29 => done(),
-        30 => value(50_000),
+        // PR_SET_TIMERSLACK, PR_GET_TIMERSLACK: kept; timers here have none.
+        29 => {
+            let mut state = task.state.lock();
+            state.timer_slack = if a == 0 { None } else { Some(a) };
+            done()
+        }
+        30 => value(task.state.lock().timer_slack.unwrap_or(50_000)),
         // PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER
         36 => {
             group.subreaper.store(a != 0, Ordering::Relaxed);
@@ -487,6 +501,7 @@ fn prctl(task: &Arc<Task>, option: i32, a: u64, b: u64, c: u64, d: u64) -> SysRe
             task.set_creds(new);
             done()
         }
+        39 if a != 0 || b != 0 || c != 0 || d != 0 => Err(Errno::EINVAL),
         39 => value(i32::from(task.creds().no_new_privileges)),
         // PR_SET_THP_DISABLE, PR_GET_THP_DISABLE
         41 | 42 => done(),
@@ -578,7 +593,13 @@ pub const TABLE: &[Entry] = &[
     entry!(121, "getpgid", Full, "", getpgid(i32)),
     entry!(124, "getsid", Full, "", getsid(i32)),
     entry!(157, "prctl", Partial, "options that sandboxed software uses", prctl(i32, u64, u64, u64, u64)),
-    entry!(158, "arch_prctl", Partial, "FS and GS bases", arch_prctl(i32, u64)),
+    entry!(
+        158,
+        "arch_prctl",
+        Partial,
+        "ARCH_SET_GS is EPERM once call sites are patched (--patch off)",
+        arch_prctl(i32, u64)
+    ),
     entry!(160, "setrlimit", Full, "", setrlimit(u32, UserPtr<RLimit>)),
     entry!(186, "gettid", Full, "", gettid()),
     entry!(218, "set_tid_address", Full, "", set_tid_address(u64)),

@@ -30,14 +30,15 @@ pub fn cpus() -> usize {
 }
 
 fn sched_getaffinity(task: &Arc<Task>, pid: i32, len: usize, to: UserPtr<u8>) -> SysResult {
-    exists(task, pid)?;
+    let of = exists(task, pid)?;
     let n = cpus();
     if len * 8 < n || !len.is_multiple_of(8) {
         return Err(Errno::EINVAL);
     }
     let bytes = len.min(n.div_ceil(64) * 8);
     let mut mask = vec![0u8; bytes];
-    for i in 0..n {
+    let allowed = of.state.lock().affinity.clone();
+    for i in (0..n).filter(|i| allowed.is_empty() || has(&allowed, *i)) {
         if let Some(b) = mask.get_mut(i / 8) {
             *b |= 1 << (i % 8);
         }
@@ -46,13 +47,23 @@ fn sched_getaffinity(task: &Arc<Task>, pid: i32, len: usize, to: UserPtr<u8>) ->
     value(bytes)
 }
 
+fn has(mask: &[u8], cpu: usize) -> bool {
+    mask.get(cpu / 8).is_some_and(|b| b & 1 << (cpu % 8) != 0)
+}
+
 fn sched_setaffinity(task: &Arc<Task>, pid: i32, len: usize, from: UserPtr<u8>) -> SysResult {
-    exists(task, pid)?;
     let mut mask = vec![0; len.min(128)];
     task.read_exact(from.address(), &mut mask)?;
-    let n = cpus();
-    let any = (0..n).any(|i| mask.get(i / 8).is_some_and(|b| b & 1 << (i % 8) != 0));
-    if any { done() } else { Err(Errno::EINVAL) }
+    let of = exists(task, pid)?;
+    let (s, t) = (task.creds(), of.creds());
+    if s.euid != t.euid && s.euid != t.ruid && !s.capable(cap::SYS_NICE) {
+        return Err(Errno::EPERM);
+    }
+    if !(0..cpus()).any(|i| has(&mask, i)) {
+        return Err(Errno::EINVAL);
+    }
+    of.state.lock().affinity = mask;
+    done()
 }
 
 fn sched_getscheduler(task: &Arc<Task>, pid: i32) -> SysResult {
@@ -61,6 +72,9 @@ fn sched_getscheduler(task: &Arc<Task>, pid: i32) -> SysResult {
 }
 
 fn sched_setscheduler(task: &Arc<Task>, pid: i32, policy: i32, param: UserPtr<i32>) -> SysResult {
+    if param.is_null() || policy < 0 {
+        return Err(Errno::EINVAL);
+    }
     exists(task, pid)?;
     let priority = param.read(task)?;
     match policy & !0x4000_0000 {
@@ -73,11 +87,17 @@ fn sched_setscheduler(task: &Arc<Task>, pid: i32, policy: i32, param: UserPtr<i3
 }
 
 fn sched_setparam(task: &Arc<Task>, pid: i32, param: UserPtr<i32>) -> SysResult {
+    if param.is_null() {
+        return Err(Errno::EINVAL);
+    }
     exists(task, pid)?;
     if param.read(task)? == 0 { done() } else { Err(Errno::EINVAL) }
 }
 
 fn sched_getparam(task: &Arc<Task>, pid: i32, param: UserPtr<i32>) -> SysResult {
+    if param.is_null() {
+        return Err(Errno::EINVAL);
+    }
     exists(task, pid)?;
     param.write(task, &0)?;
     done()
@@ -174,8 +194,8 @@ pub const TABLE: &[Entry] = &[
     entry!(146, "sched_get_priority_max", Full, "", sched_get_priority_max(i32)),
     entry!(147, "sched_get_priority_min", Full, "", sched_get_priority_min(i32)),
     entry!(148, "sched_rr_get_interval", Partial, "a constant", sched_rr_get_interval(i32, UserPtr<Timespec>)),
-    entry!(203, "sched_setaffinity", Partial, "checked, not enforced", sched_setaffinity(i32, usize, UserPtr<u8>)),
-    entry!(204, "sched_getaffinity", Partial, "always all processors", sched_getaffinity(i32, usize, UserPtr<u8>)),
+    entry!(203, "sched_setaffinity", Partial, "kept, not enforced", sched_setaffinity(i32, usize, UserPtr<u8>)),
+    entry!(204, "sched_getaffinity", Partial, "as set", sched_getaffinity(i32, usize, UserPtr<u8>)),
     entry!(251, "ioprio_set", Partial, "checked, not kept", ioprio_set(i32, i32, i32)),
     entry!(252, "ioprio_get", Partial, "always none", ioprio_get(i32, i32)),
     entry!(309, "getcpu", Partial, "always processor 0; the vDSO tells the truth", getcpu(UserPtr<u32>, UserPtr<u32>)),

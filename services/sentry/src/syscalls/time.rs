@@ -118,9 +118,10 @@ fn clock_nanosleep(
     left: UserPtr<Timespec>,
 ) -> SysResult {
     let cpu = match id {
-        clock::THREAD_CPUTIME => return Err(Errno::EINVAL),
         clock::PROCESS_CPUTIME => Some(task.group().clone()),
-        clock::MONOTONIC_RAW | clock::REALTIME_COARSE | clock::MONOTONIC_COARSE => return Err(Errno::EOPNOTSUPP),
+        clock::THREAD_CPUTIME | clock::MONOTONIC_RAW | clock::REALTIME_COARSE | clock::MONOTONIC_COARSE => {
+            return Err(Errno::EOPNOTSUPP);
+        }
         id if id < 0 => match cpu_clock(task, id)? {
             (group, false) => Some(group),
             (_, true) => return Err(Errno::EOPNOTSUPP),

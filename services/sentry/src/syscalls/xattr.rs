@@ -47,6 +47,9 @@ fn check(caller: &Caller<'_>, at: &PathRef, name: &[u8], write: bool) -> Result<
         let refused = if write { Errno::EPERM } else { Errno::ENODATA };
         return if caller.creds.capable(cap::SYS_ADMIN) { Ok(()) } else { Err(refused) };
     }
+    if matches!(name, b"user." | b"trusted." | b"security.") {
+        return Err(Errno::EINVAL);
+    }
     if name.starts_with(b"user.") {
         if !matches!(inode.kind(), FileType::Regular | FileType::Directory) {
             return Err(if write { Errno::EPERM } else { Errno::ENODATA });

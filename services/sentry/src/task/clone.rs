@@ -176,6 +176,8 @@ pub(crate) fn start(task: &Arc<Task>, number: u32, r: CloneRequest, frame: &mut 
         if !share || r.flags & VFORK != 0 {
             c.alt_stack = task.state.lock().alt_stack;
         }
+        let own = task.state.lock();
+        (c.timer_slack, c.affinity) = (own.timer_slack, own.affinity.clone());
         c.vfork = vfork.clone();
     }
     {

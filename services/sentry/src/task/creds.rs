@@ -31,6 +31,8 @@ pub mod cap {
     pub const SETFCAP: u32 = 31;
     pub const SYSLOG: u32 = 34;
     pub const WAKE_ALARM: u32 = 35;
+    /// As a set, those over files (`CAP_FS_SET`): CHOWN to FSETID, LINUX_IMMUTABLE, MKNOD, MAC_OVERRIDE.
+    pub const FILES: u64 = 0x1f | 1 << LINUX_IMMUTABLE | 1 << MKNOD | 1 << 32;
     /// The highest capability there is.
     pub const LAST: u32 = 40;
 }

@@ -85,6 +85,7 @@ pub(crate) fn exec(task: &Arc<Task>, r: ExecRequest) -> Result<(), Errno> {
 /// From here on there is no way back.
 fn commit(task: &Arc<Task>, program: loader::Program) -> Result<(), Errno> {
     let old_host = task.host();
+    exit::release_robust(task);
     exit::end_other_threads(task);
     super::timers::clear(task.group());
     task.group().earlier_cpu.store(task.group().cpu_time(), Ordering::Relaxed);

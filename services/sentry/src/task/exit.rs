@@ -26,6 +26,8 @@ pub fn exit_group(task: &Arc<Task>, status: i32) {
         *life = Life::Exiting(status);
     }
     let tasks = group.tasks();
+    // Locks in memory that others share are given up while the lists of them can still be read.
+    tasks.iter().for_each(release_robust);
     group.final_usage.lock().cpu = cpu;
     if let Some(host) = tasks.iter().find_map(|t| t.host()) {
         host.kill();
@@ -50,6 +52,14 @@ pub fn exit_thread(task: &Arc<Task>, status: i32) -> Answer {
     Answer::Exit
 }
 
+/// Gives up the locks on a task's robust list.
+pub(crate) fn release_robust(task: &Arc<Task>) {
+    let robust = std::mem::take(&mut task.state.lock().robust_list);
+    if robust != 0 {
+        crate::ipc::futex::exit_robust_list(task, robust);
+    }
+}
+
 /// Takes a task out of everything.
 fn end_task(task: &Arc<Task>, status: i32, whole: bool) {
     if task.exited.swap(true, Ordering::SeqCst) {
@@ -57,13 +67,13 @@ fn end_task(task: &Arc<Task>, status: i32, whole: bool) {
     }
     let kernel = task.kernel().clone();
     task.drop_blocked();
-    let (clear_tid, robust, vfork) = {
+    let (clear_tid, vfork) = {
         let mut s = task.state.lock();
-        (std::mem::take(&mut s.clear_tid), std::mem::take(&mut s.robust_list), s.vfork.take())
+        (std::mem::take(&mut s.clear_tid), s.vfork.take())
     };
     // The memory is still there unless the host process was killed; a futex in shared memory may have waiters elsewhere.
-    if robust != 0 && !whole {
-        crate::ipc::futex::exit_robust_list(task, robust);
+    if !whole {
+        release_robust(task);
     }
     if clear_tid != 0 && !whole && task.write_exact(clear_tid, &0i32.to_le_bytes()).is_ok() {
         crate::ipc::futex::wake_address(task, clear_tid, 1);

@@ -53,6 +53,8 @@ pub enum Special {
     Exec(exec::ExecRequest),
     /// `rt_sigreturn(2)`.
     SigReturn,
+    /// Patch the call site that ends at this address, for this call (see `memory::sites`).
+    Patch(u64),
     /// `sigaltstack(2)` of a task that has a signal stack.
     AltStack(crate::syscalls::signal::AltStackRequest),
 }
@@ -65,6 +67,10 @@ pub(crate) enum After {
     Fault,
     /// Pages beyond the end of a file are unmapped.
     Shrunk,
+    /// A call site's page can be written to: the site, the bytes for it, the page's protection.
+    Patch { site: u64, jump: [u8; 5], prot: i32 },
+    /// It no longer can.
+    Patched,
     /// A clone is done: the child.
     Clone { number: u32, child: Arc<Task>, vfork: Option<Arc<clone::Vfork>> },
     /// A program's memory is mapped.
@@ -88,6 +94,10 @@ pub(crate) struct State {
     pub(crate) clear_tid: u64,
     pub(crate) robust_list: u64,
     pub(crate) death_signal: i32,
+    /// `PR_SET_TIMERSLACK`, nanoseconds; `None` for the default.
+    pub(crate) timer_slack: Option<u64>,
+    /// Processors it may run on, as `sched_setaffinity(2)` got them; empty for all.
+    pub(crate) affinity: Vec<u8>,
     /// A call that ended and whose task has signals to look at first: number and result.
     pub(crate) returning: Option<(u32, Result<i64, Errno>)>,
     /// A special outcome of a call that arrived without registers.

@@ -10,7 +10,10 @@ use cofferdam_platform::{Answer, Call, Frame, GuestThread, HostThread, Order, Tr
 
 use super::{After, Begin, Special, Task};
 use crate::errno::Errno;
-use crate::memory::space::Fault;
+use crate::memory::sites::{SITE_LEN, Sites};
+use crate::memory::space::{Fault, MapRequest};
+use crate::memory::store::{PAGE, page_down, page_up};
+use crate::memory::vma::{EXEC, READ, WRITE};
 use crate::signal::{SigInfo, code, sig};
 use crate::syscalls::{self, Outcome, SysResult};
 
@@ -33,7 +36,13 @@ impl GuestThread for Task {
 
     fn call(self: Arc<Self>, call: Call) -> Answer {
         match syscalls::dispatch(&self, call.number, &call.args) {
-            Ok(Outcome::Value(v)) => self.leave_call(call.number, Ok(v)),
+            Ok(Outcome::Value(v)) => match self.leave_call(call.number, Ok(v)) {
+                Answer::Return(v) if self.worth_patching(&call) => {
+                    self.state.lock().deferred = Some((call.number, Special::Patch(call.ip)));
+                    Answer::ReturnThenTrap(v)
+                }
+                answer => answer,
+            },
             Err(e) => self.leave_call(call.number, Err(e)),
             Ok(Outcome::Block(wait)) => match self.block_in(wait, call.number) {
                 Some(result) => self.leave_call(call.number, result),
@@ -69,6 +78,7 @@ impl GuestThread for Task {
                 self.fault(signal, code, address, error, number, frame)
             }
             Trap::Interrupt => {
+                self.leave_trampoline(frame);
                 let deferred = self.state.lock().deferred.take();
                 match deferred {
                     Some((number, special)) => self.finish_in_trap(number, Ok(Outcome::Special(special)), frame),
@@ -89,7 +99,74 @@ impl GuestThread for Task {
     }
 }
 
+/// Gives the pages that a call site lies in a protection.
+fn text_order(site: u64, prot: i32) -> Order {
+    let address = page_down(site);
+    let len = page_up(site + SITE_LEN).unwrap_or(address + PAGE) - address;
+    Order::Protect { address, len, prot }
+}
+
 impl Task {
+    /// Whether the site of a call that just ended should be patched now.
+    fn worth_patching(&self, call: &Call) -> bool {
+        self.kernel().patch.load(Ordering::Relaxed)
+            && self.mm().sites.often(call.number, call.ip)
+            && self.group().threads.lock().len() == 1
+    }
+
+    /// An interrupt found the thread in a trampoline: it is put back to before its call.
+    fn leave_trampoline(&self, frame: &mut dyn Frame) {
+        let mut r = frame.registers();
+        if let Some(site) = self.mm().sites.site_of(r.rip) {
+            r.rip = site;
+            frame.set_registers(&r);
+        }
+    }
+
+    /// Begins to patch the call site that ends at `ip`; `None` if that cannot be.
+    fn patch(self: &Arc<Self>, number: u32, ip: u64) -> Option<Answer> {
+        let (host, mm, kernel) = (self.host()?, self.mm(), self.kernel());
+        let site = ip.checked_sub(SITE_LEN)?;
+        let mut found = [0; SITE_LEN as usize];
+        if host.read(site, &mut found) != Ok(found.len()) || found != Sites::pattern(number) {
+            return None;
+        }
+        let prot = mm.private_text(site, ip)?;
+        let mut orders = Vec::new();
+        if !mm.sites.has_room(site) {
+            let way = host.short_way()?;
+            let memory = Sites::page(&kernel.memory).ok()?;
+            let mut mapped = None;
+            for hint in Sites::hints(site) {
+                let request = MapRequest {
+                    address: hint,
+                    len: PAGE,
+                    prot: READ | EXEC,
+                    max_prot: READ | EXEC,
+                    shared: true,
+                    fixed: false,
+                    no_replace: true,
+                    grows_down: false,
+                    populate: true,
+                    low: false,
+                    object: Some((memory.clone(), 0)),
+                    name: "[calls]",
+                };
+                if let Ok(done) = mm.map(self.tid(), request, u64::MAX) {
+                    mapped = Some(done);
+                    break;
+                }
+            }
+            let (address, new) = mapped?;
+            mm.sites.add_page(address, memory, way).ok()?;
+            orders = new;
+        }
+        let jump = mm.sites.trampoline(site, number).ok()?;
+        orders.push(text_order(site, READ | WRITE | EXEC));
+        tracing::debug!(tid = self.tid(), site, number, "call site patched");
+        Some(self.order(orders, After::Patch { site, jump, prot }))
+    }
+
     /// Ends a call whose task has no registers at hand.
     pub(crate) fn leave_call(self: &Arc<Self>, number: u32, result: Result<i64, Errno>) -> Answer {
         if self.exited.load(Ordering::SeqCst) {
@@ -141,6 +218,10 @@ impl Task {
                 let result = syscalls::signal::alt_stack(self, &request, frame.registers().rsp);
                 self.return_in_trap(number, result, frame)
             }
+            Ok(Outcome::Special(Special::Patch(ip))) => match self.patch(number, ip) {
+                Some(answer) => answer,
+                None => self.to_user(frame, None),
+            },
             Ok(Outcome::Special(Special::SigReturn)) => crate::signal::deliver::sigreturn(self, frame),
         }
     }
@@ -198,6 +279,16 @@ impl Task {
                 let returning = self.state.lock().returning.take();
                 self.to_user(frame, returning)
             }
+            Some(After::Patch { site, jump, prot }) => {
+                if result == 0
+                    && let Some(host) = self.host()
+                    && host.write(site, &jump) != Ok(jump.len())
+                {
+                    tracing::warn!(site, "a call site could not be patched");
+                }
+                self.order(vec![text_order(site, prot)], After::Patched)
+            }
+            Some(After::Patched) => self.to_user(frame, None),
             Some(After::Clone { number, child, vfork }) => {
                 super::clone::finish(self, number, &child, vfork, result, frame)
             }

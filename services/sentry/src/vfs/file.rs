@@ -78,6 +78,11 @@ pub trait FileOps: Send + Sync + 'static {
         true
     }
 
+    /// Whether a stream answers `lseek(2)` with 0 instead of ESPIPE (eventfd and its like).
+    fn ignores_seeks(&self) -> bool {
+        false
+    }
+
     /// Reads at a position (ignored by streams). 0 at the end; EAGAIN if there is nothing yet.
     fn read(&self, io: &Io<'_>, at: u64, to: &mut Sink<'_>) -> Result<usize, Errno> {
         Err(Errno::EINVAL)
@@ -421,7 +426,7 @@ impl File {
             return Err(Errno::EBADF);
         }
         if !self.ops.seekable() {
-            return Err(Errno::ESPIPE);
+            return if self.ops.ignores_seeks() { Ok(0) } else { Err(Errno::ESPIPE) };
         }
         let mut position = self.position.lock();
         let to = match whence {

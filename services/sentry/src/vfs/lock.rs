@@ -1,5 +1,7 @@
 //! Advisory locks: `flock(2)`, POSIX record locks and open-file-description locks (`fcntl_locking(2)`).
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::errno::Errno;
 use crate::sync::Mutex;
 use crate::wait::{PollMask, WaitQueue};
@@ -42,6 +44,47 @@ pub struct Locks {
     pub queue: WaitQueue,
 }
 
+/// Processes that wait for record locks, and whom each waits for. Open file descriptions are not looked at, as on Linux.
+static WAITS: Mutex<Vec<(u64, LockOwner, LockOwner)>> = Mutex::new(Vec::new());
+static NEXT_WAIT: AtomicU64 = AtomicU64::new(1);
+
+/// A wait for a record lock; dropped, it is over.
+pub struct LockWait(u64);
+
+impl LockWait {
+    /// Not waiting for anybody yet.
+    pub fn new() -> Self {
+        Self(NEXT_WAIT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// `owner` waits for `other`; EDEADLK if that one waits, by whatever way round, for `owner`.
+    pub fn on(&self, owner: LockOwner, other: LockOwner) -> Result<(), Errno> {
+        if !matches!(owner, LockOwner::Process(_)) {
+            return Ok(());
+        }
+        let mut waits = WAITS.lock();
+        waits.retain(|(id, ..)| *id != self.0);
+        let mut seen = vec![other];
+        let mut next = 0;
+        while let Some(at) = seen.get(next).copied() {
+            if at == owner {
+                return Err(Errno::EDEADLK);
+            }
+            let further: Vec<_> = waits.iter().filter(|(_, o, _)| *o == at).map(|(.., b)| *b).collect();
+            seen.extend(further.into_iter().filter(|b| !seen.contains(b)).collect::<Vec<_>>());
+            next += 1;
+        }
+        waits.push((self.0, owner, other));
+        Ok(())
+    }
+}
+
+impl Drop for LockWait {
+    fn drop(&mut self) {
+        WAITS.lock().retain(|(id, ..)| *id != self.0);
+    }
+}
+
 /// Locks one inode may carry.
 const LOCKS_MAX: usize = 65_536;
 
@@ -68,7 +111,7 @@ impl Locks {
         if held.records.len() >= LOCKS_MAX {
             return Err(Errno::ENOLCK);
         }
-        held.records.push(want);
+        Self::join(&mut held.records, want);
         drop(held);
         // A lock may have been reduced from exclusive to shared.
         self.queue.wake(PollMask::empty());
@@ -79,6 +122,20 @@ impl Locks {
     pub fn unlock(&self, owner: LockOwner, start: u64, end: u64) {
         Self::cut(&mut self.held.lock().records, owner, start, end);
         self.queue.wake(PollMask::empty());
+    }
+
+    /// Enters a lock whose range is free of its owner's others, joined with equal ones that it touches; by first byte.
+    fn join(records: &mut Vec<Record>, mut want: Record) {
+        records.retain(|r| {
+            let touches =
+                r.owner == want.owner && r.write == want.write && (r.end == want.start || want.end == r.start);
+            if touches {
+                (want.start, want.end) = (want.start.min(r.start), want.end.max(r.end));
+            }
+            !touches
+        });
+        let at = records.partition_point(|r| r.start < want.start);
+        records.insert(at, want);
     }
 
     fn cut(records: &mut Vec<Record>, owner: LockOwner, start: u64, end: u64) {
@@ -95,7 +152,10 @@ impl Locks {
             }
             false
         });
-        records.append(&mut pieces);
+        for piece in pieces {
+            let at = records.partition_point(|r| r.start < piece.start);
+            records.insert(at, piece);
+        }
     }
 
     /// `flock(2)` by an open file; EAGAIN if another open file's lock is in the way.

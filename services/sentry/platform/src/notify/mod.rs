@@ -15,6 +15,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
+use self::short::{Pace, Watch};
 use crate::crew::Crew;
 use crate::frame::SlotFrame;
 use crate::layout::*;
@@ -26,6 +27,7 @@ use crate::{
 };
 
 pub(crate) mod filter;
+mod short;
 
 const RECV: u64 = 0xc050_2100;
 const SEND: u64 = 0xc018_2101;
@@ -78,6 +80,7 @@ struct Shared {
     processes: Mutex<HashMap<i32, Arc<Process>>>,
     pool: Mutex<Pool>,
     crew: Arc<Crew>,
+    watch: Watch,
     after: fn(),
     pipe: Mutex<Option<OwnedFd>>,
 }
@@ -96,6 +99,8 @@ struct Process {
     mm: Arc<MmSlots>,
     /// Killed on purpose.
     doomed: AtomicBool,
+    /// Whether call sites of it were patched for the short way.
+    patched: AtomicBool,
 }
 
 struct Thread {
@@ -110,6 +115,7 @@ struct Thread {
     process: Arc<Process>,
     guest: Mutex<Option<Arc<dyn GuestThread>>>,
     state: Mutex<State>,
+    pace: Pace,
 }
 
 #[derive(Default)]
@@ -129,6 +135,10 @@ enum Stop {
     Call(u64, i32),
     /// In a trap: notification, address of the ucontext.
     Trap(u64, u64),
+    /// In a call on the short way: the notification, if it sleeps over it.
+    Short(Option<u64>),
+    /// The same, answered with this, but to trap before it runs on: which it does when it goes to sleep.
+    ShortTrap(i64),
 }
 
 /// Whether the host can run the platform, and why not.
@@ -165,7 +175,12 @@ impl Notify {
             tracing::warn!("no synchronous wake-up for user notification: {}", std::io::Error::last_os_error());
         }
         let mm = MmSlots::with_group(&started.slots, 0);
-        let process = Arc::new(Process { id: AtomicI32::new(started.template), mm, doomed: AtomicBool::new(false) });
+        let process = Arc::new(Process {
+            id: AtomicI32::new(started.template),
+            mm,
+            doomed: AtomicBool::new(false),
+            patched: AtomicBool::new(false),
+        });
         let shared = Arc::new_cyclic(|shared: &Weak<Shared>| Shared {
             crew: {
                 let shared = shared.clone();
@@ -175,6 +190,7 @@ impl Notify {
                     }
                 }))
             },
+            watch: Watch::new(started.short),
             listener,
             slots: started.slots,
             threads: RwLock::default(),
@@ -193,6 +209,7 @@ impl Notify {
             process,
             guest: Mutex::new(None),
             state: Mutex::default(),
+            pace: Pace::default(),
         });
         *lock(&template.guest) =
             Some(Arc::new(Template { shared: Arc::downgrade(&shared), listener: started.listener }));
@@ -397,6 +414,7 @@ impl Shared {
             state.stop = Stop::Call(n.id, n.nr);
             lock(&thread.guest).clone()
         };
+        self.pace(&thread);
         let Some(guest) = guest else {
             self.send(n.id, EPERM, 0);
             return;
@@ -431,7 +449,7 @@ impl Shared {
                 of
             };
             for thread in gone {
-                if lock(&thread.state).stop == Stop::Running {
+                if matches!(lock(&thread.state).stop, Stop::Running | Stop::ShortTrap(_)) {
                     self.crew.stops();
                 }
                 thread.process.mm.give(thread.slot);
@@ -451,12 +469,18 @@ impl Thread {
     /// A report of the stub's handler.
     fn reported(self: &Arc<Self>, n: &Notification) {
         let Some(shared) = self.shared.upgrade() else { return };
-        let Some(frame) = SlotFrame::at(&shared.slots.window, self.slot, n.args[2]) else {
+        if n.args[0] == ASLEEP {
+            return self.asleep(&shared, n);
+        }
+        let Some(mut frame) = SlotFrame::at(&shared.slots.window, self.slot, n.args[2]) else {
             tracing::warn!(tid = n.pid, "a stub reported a frame outside its slot: process ended");
             self.kill_lost();
             return;
         };
         let kind = n.args[0];
+        if kind == INTERRUPT as u64 && !self.settle(&shared, &mut frame) {
+            return shared.send(n.id, 0, 0);
+        }
         let trap = {
             let mut state = lock(&self.state);
             if !state.orders.is_empty() {
@@ -517,7 +541,6 @@ impl Thread {
         if trap == Trap::Start {
             guest.attach(Arc::new(self.clone()));
         }
-        let mut frame = frame;
         let answer = guest.trap(trap, &mut frame);
         self.finish(answer);
     }
@@ -534,8 +557,43 @@ impl Thread {
                 std::mem::replace(&mut state.stop, Stop::Running)
             };
             match (stop, answer) {
-                (Stop::Running, _) | (_, Answer::Park) => return,
-                (Stop::Call(id, _), Answer::Return(v)) => return shared.send(id, v, 0),
+                (Stop::Running | Stop::ShortTrap(_), _) | (_, Answer::Park) => return,
+                (Stop::Call(id, _), Answer::Return(v)) => {
+                    Shared::answered(self);
+                    return shared.send(id, v, 0);
+                }
+                (Stop::Short(asleep), Answer::Return(v)) => {
+                    self.put_short(&shared, v);
+                    return match asleep {
+                        Some(id) => shared.send(id, 0, 0),
+                        None => shared.crew.runs(),
+                    };
+                }
+                (Stop::Short(Some(id)), Answer::ReturnThenTrap(v)) => {
+                    self.put_short(&shared, v);
+                    host::interrupt(self.process.id.load(Ordering::Acquire), self.tid.load(Ordering::Acquire));
+                    return shared.send(id, 0, 0);
+                }
+                (Stop::Short(None), Answer::ReturnThenTrap(v)) => {
+                    // It must not run on before it traps: it is sent to sleep first.
+                    let sleeps = {
+                        let mut state = lock(&self.state);
+                        state.stop = Stop::ShortTrap(v);
+                        shared.slots.window.replace(self.slot + SHORT_STATE, SHORT_TAKEN, SHORT_SLEEP)
+                    };
+                    if !sleeps {
+                        tracing::debug!(tid = self.tid.load(Ordering::Acquire), "a call on the short way is gone");
+                    }
+                    return shared.crew.runs();
+                }
+                // No other outcome has a place without a notification: only calls that come to none go the short way.
+                (Stop::Short(asleep), _) => {
+                    self.put_short(&shared, EPERM);
+                    return match asleep {
+                        Some(id) => shared.send(id, 0, 0),
+                        None => shared.crew.runs(),
+                    };
+                }
                 (Stop::Call(id, _), Answer::ReturnThenTrap(v)) => {
                     host::interrupt(self.process.id.load(Ordering::Acquire), self.tid.load(Ordering::Acquire));
                     return shared.send(id, v, 0);
@@ -653,7 +711,13 @@ impl Thread {
         let process = if thread {
             self.process.clone()
         } else {
-            Arc::new(Process { id: AtomicI32::new(0), mm, doomed: AtomicBool::new(false) })
+            Arc::new(Process {
+                id: AtomicI32::new(0),
+                mm,
+                doomed: AtomicBool::new(false),
+                // A copy has the sites that the original has.
+                patched: AtomicBool::new(self.process.patched.load(Ordering::Relaxed)),
+            })
         };
         let maps = !(share_memory || thread);
         let word = u64::from(host::random()?) << 32 | 3;
@@ -666,7 +730,9 @@ impl Thread {
             process,
             guest: Mutex::new(Some(guest)),
             state: Mutex::default(),
+            pace: Pace::default(),
         });
+        shared.slots.set_word(slot + SHORT, 0);
         let mut start = SlotFrame::start(&shared.slots.window, slot, registers);
         if let Some(parent) = SlotFrame::at(&shared.slots.window, self.slot, uc) {
             let state = parent.extended_state();
@@ -684,7 +750,8 @@ impl Thread {
             (false, true) => VM | PARENT | 17,
             (false, false) => PARENT | 17,
         } | if fs.is_some() { SETTLS } else { 0 };
-        let mark = address(slot) | u64::from(maps);
+        let gs = if shared.watch.possible { MARK_GS } else { 0 };
+        let mark = address(slot) | if maps { MARK_MAPS } else { 0 } | gs;
         calls.push([56, flags, 0, word, 0, fs.unwrap_or(0), 0, mark]);
         Some((child, group))
     }
@@ -780,6 +847,13 @@ impl HostThread for Arc<Thread> {
 
     fn write_from(&self, at: u64, w: &cofferdam_shm::Window, offset: u64, len: usize) -> Result<usize, MemoryError> {
         host::write_from(self.tid.load(Ordering::Acquire), at, w, offset, len)
+    }
+
+    fn short_way(&self) -> Option<u64> {
+        let shared = self.shared.upgrade()?;
+        let way = shared.watch.way()?;
+        self.process.patched.store(true, Ordering::Relaxed);
+        Some(way)
     }
 
     fn tid(&self) -> i32 {

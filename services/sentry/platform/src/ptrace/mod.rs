@@ -193,6 +193,10 @@ impl HostThread for Arc<Thread> {
         host::write_from(self.tid, at, w, offset, len)
     }
 
+    fn short_way(&self) -> Option<u64> {
+        None
+    }
+
     fn tid(&self) -> i32 {
         self.tid
     }

@@ -166,9 +166,6 @@ struct Listing {
     entries: Vec<(Vec<u8>, DirEntry, Option<codec::Attr>)>,
 }
 
-/// A directory and a name in it.
-type Place = (Arc<GoferInode>, Vec<u8>);
-
 /// A file of an export.
 pub struct GoferInode {
     me: Weak<GoferInode>,
@@ -180,7 +177,7 @@ pub struct GoferInode {
     /// A fid that is not open; walked to when first needed.
     fid: Mutex<Option<Arc<Fid>>>,
     /// The directory and name it was found at.
-    from: Mutex<Option<Place>>,
+    from: Mutex<Option<Name>>,
     listing: Mutex<Option<Arc<Listing>>>,
     target: OnceLock<Vec<u8>>,
     pages: Pages,
@@ -192,6 +189,9 @@ pub struct GoferInode {
     /// Last, so that every fid above is dropped before it.
     deleted: GiveBack,
 }
+
+/// A directory and a name in it.
+type Name = (Arc<GoferInode>, Vec<u8>);
 
 /// Gives dropped fids back to the server at once, if the file has no name left: its space on the host's disk is free then,
 /// not when enough fids have come together.
@@ -260,7 +260,7 @@ impl GoferInode {
     }
 
     /// Makes sure that it holds a fid, and takes its name away, so that it keeps it: what the name was.
-    fn pin(&self) -> Result<Option<Place>, Errno> {
+    fn pin(&self) -> Result<Option<Name>, Errno> {
         loop {
             self.fid()?;
             let mut from = self.from.lock();
