@@ -1,6 +1,8 @@
 # Cofferdam: build, run, test. Each target says in one line what is missing.
 SHELL := /bin/bash
 PACKAGES := gcc libc6-dev procps python3-minimal
+# What only tests need; each test installs its own too, when run by itself.
+TEST_PACKAGES := diod busybox-static runc util-linux
 
 .PHONY: build run test bench need
 
@@ -16,12 +18,13 @@ run: build
 	target/release/cofferdam do -- sh -c 'uname -a; dmesg | head; ps ax; python3 -c "print(sum(range(100)))"'
 
 test:
-	@command -v gcc >/dev/null && command -v ps >/dev/null && command -v python3 >/dev/null || \
-	  { apt-get update -q && apt-get install -y --no-install-recommends $(PACKAGES); }
+	@for p in gcc ps python3 diod busybox runc unshare; do command -v $$p >/dev/null || exit 1; done || \
+	  { apt-get update -q && apt-get install -y --no-install-recommends $(PACKAGES) $(TEST_PACKAGES); }
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo build --workspace --bins
 	cargo test --workspace
+	fuzz/run
 
 bench: build
 	command -v runsc >/dev/null && command -v runc >/dev/null || apt-get install -y --no-install-recommends runc runsc

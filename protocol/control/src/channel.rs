@@ -263,7 +263,7 @@ fn packets<'a>(body: &'a [u8], descriptors: &'a [BorrowedFd<'a>]) -> Vec<Packet<
         .collect()
 }
 
-fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, ControlError> {
+pub(crate) fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, ControlError> {
     let body = bincode::serde::encode_to_vec(message, bincode::config::standard())
         .map_err(|e| ControlError::Encode(e.to_string()))?;
     if body.len() > MAX_MESSAGE {
@@ -273,7 +273,7 @@ fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, ControlError> {
 }
 
 /// Decodes a whole message: nothing may be left over, and no length inside it may claim more than [`MAX_MESSAGE`].
-fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, ControlError> {
+pub(crate) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, ControlError> {
     let config = bincode::config::standard().with_limit::<MAX_MESSAGE>();
     let (message, used) =
         bincode::serde::decode_from_slice(body, config).map_err(|e| ControlError::Decode(e.to_string()))?;

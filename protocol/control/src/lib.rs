@@ -10,6 +10,8 @@ pub mod client;
 pub mod gofer;
 pub mod sentry;
 mod settings;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 #[cfg(feature = "tokio")]
 mod reactor;

@@ -9,3 +9,6 @@
 mod window;
 
 pub use window::{Window, WindowError};
+
+#[cfg(feature = "testing")]
+pub mod testing;

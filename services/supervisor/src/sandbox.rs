@@ -297,7 +297,20 @@ impl Sandbox {
                     FromSentry::Log(line) => self.logbook.write("sentry", &line),
                     FromSentry::Trace(phases) => self.trace.borrow_mut().extend(phases.into_iter().take(100)),
                     FromSentry::Exited { id, status } => {
-                        if id == self.state.borrow().id {
+                        if id != self.state.borrow().id {
+                            continue;
+                        }
+                        // A container may end because its files are gone: then that is what is told. Nobody waits for
+                        // the answer: a Gofer that was killed has closed its channel before the Sentry could notice.
+                        let forget = ToGofer::RemoveStdio { container: id };
+                        let gofer_gone = tokio::select! {
+                            biased;
+                            answer = self.gofer.ask(&forget, &[]) => answer.is_err(),
+                            () = std::future::ready(()) => false,
+                        };
+                        if gofer_gone {
+                            self.lost_service(&self.gofer, "closed its channel").await;
+                        } else {
                             self.ended(status, None);
                             tokio::task::spawn_local(self.clone().stop());
                         }

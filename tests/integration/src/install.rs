@@ -33,6 +33,12 @@ pub fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// Ends a child that is no longer needed.
+pub fn end(mut child: std::process::Child) {
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
 /// A scratch installation, removed when it goes.
 #[derive(Debug)]
 pub struct Install {

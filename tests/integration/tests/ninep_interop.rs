@@ -31,6 +31,7 @@ impl Drop for Ended {
 
 /// diod (Debian package `diod`) over a directory, on a loopback port of its own.
 fn diod(dir: &Path) -> (Ended, TcpStream) {
+    cofferdam_integration::install::need("diod", "diod").unwrap();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let child = Command::new("diod")
         .args(["-f", "-n", "-N", "-L", "stderr", "-l", &format!("127.0.0.1:{port}"), "-e"])
@@ -152,6 +153,7 @@ fn listen(dir: &Path, socket: &Path) {
 }
 
 fn tool(name: &str, socket: &Path, arguments: &[&str]) -> Output {
+    cofferdam_integration::install::need(name, "diod").unwrap();
     let mut command = Command::new(name);
     command.arg("-s").arg(socket).args(["-a", "root", "-t", "20"]).args(arguments);
     let output = command.output().expect("diod's client tools must be installed (apt-get install diod)");

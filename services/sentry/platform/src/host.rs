@@ -74,6 +74,14 @@ pub(crate) fn write_from(tid: i32, address: u64, w: &Window, offset: u64, len: u
     transfer(Direction::Write, tid, address, local, len)
 }
 
+/// A random number that no stub can guess; `None` if the host has none to give.
+pub(crate) fn random() -> Option<u32> {
+    let mut bytes = [0u8; 4];
+    // SAFETY: getrandom fills at most the 4 bytes.
+    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    (got == 4).then_some(u32::from_le_bytes(bytes))
+}
+
 /// Interrupts one thread.
 pub(crate) fn interrupt(process: i32, tid: i32) {
     // SAFETY: tgkill touches no memory. A thread that is gone gives ESRCH, which is as good.

@@ -88,6 +88,8 @@ struct Inner {
     groups: Vec<u64>,
     free: Vec<u64>,
     retired: bool,
+    /// Whether the first group has been taken out of what a fork copies.
+    hidden: bool,
 }
 
 /// A slot for a new thread.
@@ -106,12 +108,23 @@ impl MmSlots {
 
     pub(crate) fn with_group(slots: &Arc<Slots>, group: u64) -> Arc<Self> {
         let free = (1..GROUP).rev().map(|i| group + i * SLOT).collect();
-        Arc::new(Self { slots: slots.clone(), inner: Mutex::new(Inner { groups: vec![group], free, retired: false }) })
+        Arc::new(Self {
+            slots: slots.clone(),
+            inner: Mutex::new(Inner { groups: vec![group], free, retired: false, hidden: false }),
+        })
     }
 
     /// The slot of the thread the address space was made for.
     pub(crate) fn first(&self) -> u64 {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).groups.first().copied().unwrap_or(0)
+    }
+
+    /// The group that must be taken out of what a fork copies (MADV_DONTFORK) before the next fork: a child must see no slot
+    /// of its parent, whose registers lie there. The other groups were when they were mapped.
+    pub(crate) fn hide(&self) -> Option<u64> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = inner.groups.first().copied();
+        if std::mem::replace(&mut inner.hidden, true) { None } else { first }
     }
 
     /// A slot for one more thread.

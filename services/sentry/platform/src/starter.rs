@@ -112,6 +112,13 @@ pub(crate) fn start(setup: &Setup, mode: u64, stub_filter: &[u64]) -> Result<Sta
     let argv = [name.as_ptr(), std::ptr::null()];
     let envp = [std::ptr::null::<libc::c_char>()];
 
+    // Stubs can be looked into, so the host would dump a dying one's memory: to a file, or to a program whatever the limit
+    // says unless it says 1 (core(5), fs/coredump.c). The Sentry's own walls lower it to 0.
+    let none = libc::rlimit { rlim_cur: 1, rlim_max: 1 };
+    // SAFETY: setrlimit reads one struct rlimit.
+    if unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) } != 0 {
+        return Err(last("RLIMIT_CORE"));
+    }
     // SAFETY: the child only makes system calls on prepared data until it execs: it neither allocates nor locks.
     let pid = unsafe { libc::fork() };
     if pid < 0 {

@@ -74,10 +74,10 @@ handler:
     and r14, -4
     test rbp, {mark_maps}
     jz 8f
-    // mmap(group, GROUP * SLOT, RW, MAP_SHARED | MAP_FIXED, SLOTS_FD, offset)
+    // mmap(group, GROUP * SLOT, RW, MAP_SHARED | MAP_FIXED, SLOTS_FD, offset); rdx is still the order's: PROT_READ |
+    // PROT_WRITE and, in the half that no kernel looks at, the child's word of recognition.
     mov rdi, r14
     mov esi, {group}
-    mov edx, 3
     mov r10d, 0x11
     mov r8d, {slots_fd}
     mov r9, {slots}
@@ -88,7 +88,7 @@ handler:
 8:  lea rsp, [r14 + {slot} - 64]
     lea r15, [r14 + {context}]
     mov edi, {start}
-    xor esi, esi
+    mov rsi, rdx
     mov rdx, r15
     mov eax, {report}
     syscall

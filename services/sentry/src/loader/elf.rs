@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use cofferdam_platform::{GUEST_TOP, Order};
-use object::elf::{
-    EM_X86_64, ET_DYN, ET_EXEC, FileHeader64, PF_R, PF_W, PF_X, PT_GNU_STACK, PT_INTERP, PT_LOAD, ProgramHeader64,
-};
-use object::{LittleEndian as LE, pod};
+use object::LittleEndian as LE;
+use object::elf::{PF_R, PF_W, PF_X, PT_GNU_STACK, PT_INTERP, PT_LOAD, ProgramHeader64};
 
 use crate::errno::Errno;
+use crate::loader::headers::{Headers, parse};
 use crate::memory::AddressSpace;
 use crate::memory::space::MapRequest;
 use crate::memory::store::{PAGE, page_down, page_up};
@@ -22,8 +21,6 @@ use crate::vfs::{self, File};
 const PIE_BASE: u64 = 0x5555_5555_4000;
 /// Top of the stack before randomisation.
 const STACK_TOP: u64 = GUEST_TOP;
-/// Most program headers.
-const MAX_HEADERS: usize = 1024;
 /// Largest initial stack that is mapped at once.
 const MAX_STACK: u64 = 8 << 20;
 
@@ -51,42 +48,6 @@ pub struct Image {
     pub code: (u64, u64),
     /// For `/proc`.
     pub data: (u64, u64),
-}
-
-/// What an ELF file says of itself.
-#[derive(Debug)]
-pub struct Headers {
-    /// Whether it may be placed anywhere.
-    pub relocatable: bool,
-    /// `e_entry`.
-    pub entry: u64,
-    /// `e_phoff`.
-    pub offset: u64,
-    /// The program headers.
-    pub segments: Vec<ProgramHeader64<LE>>,
-}
-
-/// Parses and checks the headers, read through `read(offset, len)`.
-pub fn parse(mut read: impl FnMut(u64, usize) -> Result<Vec<u8>, Errno>) -> Result<Headers, Errno> {
-    let head = read(0, size_of::<FileHeader64<LE>>())?;
-    let (h, _) = pod::from_bytes::<FileHeader64<LE>>(&head).map_err(|()| Errno::ENOEXEC)?;
-    let kind = h.e_type.get(LE);
-    let ident = &h.e_ident;
-    // 64-bit, little-endian.
-    if ident.magic != *b"\x7fELF" || ident.class.0 != 2 || ident.data.0 != 1 || h.e_machine.get(LE) != EM_X86_64 {
-        return Err(Errno::ENOEXEC);
-    }
-    if kind != ET_EXEC && kind != ET_DYN {
-        return Err(Errno::ENOEXEC);
-    }
-    let count = usize::from(h.e_phnum.get(LE));
-    if usize::from(h.e_phentsize.get(LE)) != size_of::<ProgramHeader64<LE>>() || count == 0 || count > MAX_HEADERS {
-        return Err(Errno::ENOEXEC);
-    }
-    let offset = h.e_phoff.get(LE);
-    let table = read(offset, count * size_of::<ProgramHeader64<LE>>())?;
-    let (segments, _) = pod::slice_from_bytes::<ProgramHeader64<LE>>(&table, count).map_err(|()| Errno::ENOEXEC)?;
-    Ok(Headers { relocatable: kind == ET_DYN, entry: h.e_entry.get(LE), offset, segments: segments.to_vec() })
 }
 
 fn random(bits: u32) -> Result<u64, Errno> {

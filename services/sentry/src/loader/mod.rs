@@ -11,12 +11,12 @@ use crate::memory::AddressSpace;
 use crate::task::{Creds, Task};
 use crate::uio::Sink;
 use crate::vfs::{self, File};
+use headers::{HEAD, parse_script};
 
 pub mod elf;
+mod headers;
 pub mod stack;
 
-/// Bytes of a file that say what it is (`BINPRM_BUF_SIZE`).
-const HEAD: usize = 256;
 /// Interpreters of interpreters.
 const MAX_SCRIPTS: usize = 5;
 
@@ -62,38 +62,6 @@ pub(crate) fn read_at(file: &File, at: u64, len: usize) -> Result<Vec<u8>, Errno
         }
     }
     Ok(out)
-}
-
-/// A `#!` line: the interpreter and its optional argument.
-pub type Script = (Vec<u8>, Option<Vec<u8>>);
-
-/// Takes a `#!` line apart; `None` if the file does not begin with one.
-pub fn parse_script(head: &[u8]) -> Result<Option<Script>, Errno> {
-    let Some(line) = head.strip_prefix(b"#!") else { return Ok(None) };
-    let end = line.iter().position(|b| *b == b'\n');
-    let blank = |b: &u8| matches!(b, b' ' | b'\t');
-    let line = match end {
-        Some(end) => line.get(..end).unwrap_or_default(),
-        None => line,
-    };
-    let line = line.split(|b| *b == 0).next().unwrap_or_default();
-    let start = line.iter().position(|b| !blank(b)).ok_or(Errno::ENOEXEC)?;
-    let rest = line.get(start..).unwrap_or_default();
-    let split = rest.iter().position(blank);
-    if split.is_none() && end.is_none() && head.len() >= HEAD {
-        // The path may have been cut off.
-        return Err(Errno::ENOEXEC);
-    }
-    let (path, arg) = match split {
-        None => (rest, &[][..]),
-        Some(at) => (rest.get(..at).unwrap_or_default(), rest.get(at..).unwrap_or_default()),
-    };
-    let from = arg.iter().position(|b| !blank(b));
-    let arg = from.and_then(|f| {
-        let to = arg.iter().rposition(|b| !blank(b))?;
-        arg.get(f..=to).map(<[u8]>::to_vec)
-    });
-    Ok(Some((path.to_vec(), arg)))
 }
 
 /// Loads a program for `task`. `name` is the path it was called by.

@@ -108,6 +108,9 @@ struct Thread {
     slot: u64,
     /// Whether its first act is to map its group of slots.
     maps: bool,
+    /// What it says when it is heard of for the first time, so that no other thread can take its place: PROT_READ |
+    /// PROT_WRITE and a random half.
+    word: u64,
     tid: AtomicI32,
     process: Arc<Process>,
     guest: Mutex<Option<Arc<dyn GuestThread>>>,
@@ -201,6 +204,7 @@ impl Notify {
             shared: Arc::downgrade(&shared),
             slot: 0,
             maps: false,
+            word: 0,
             tid: AtomicI32::new(started.template),
             process,
             guest: Mutex::new(None),
@@ -342,18 +346,22 @@ impl Shared {
         if let Some(t) = self.threads.read().unwrap_or_else(PoisonError::into_inner).get(&tid) {
             return Some(t.clone());
         }
-        let said = if n.nr == 9 {
-            n.args[0].checked_sub(SLOTS)?
+        let (said, word) = if n.nr == 9 {
+            (n.args[0].checked_sub(SLOTS)?, n.args[2])
         } else if n.nr as u64 == REPORT && n.args[0] == START {
-            n.args[2].checked_sub(SLOTS + START_CONTEXT)?
+            (n.args[2].checked_sub(SLOTS + START_CONTEXT)?, n.args[1])
         } else {
             return None;
         };
-        let t = lock(&self.expected).remove(&said)?;
+        let t = {
+            let mut expected = lock(&self.expected);
+            expected.get(&said).filter(|t| t.word == word)?;
+            expected.remove(&said)?
+        };
         t.tid.store(tid, Ordering::Release);
         let _ = t.process.id.compare_exchange(0, tid, Ordering::AcqRel, Ordering::Acquire);
         if t.maps {
-            lock(&t.state).orders.push_back([9, address(t.slot), GROUP * SLOT, 3, 0x11, SLOTS_FD as u64, t.slot]);
+            lock(&t.state).orders.push_back([9, address(t.slot), GROUP * SLOT, t.word, 0x11, SLOTS_FD as u64, t.slot]);
         }
         lock(&self.processes).entry(t.process.id.load(Ordering::Acquire)).or_insert_with(|| t.process.clone());
         self.threads.write().unwrap_or_else(PoisonError::into_inner).insert(tid, t.clone());
@@ -693,6 +701,10 @@ impl Thread {
             (self.process.mm.clone(), new.slot, new.map)
         } else {
             let mm = MmSlots::new(&shared.slots)?;
+            if let Some(group) = self.process.mm.hide() {
+                // MADV_DONTFORK
+                calls.push([28, address(group), GROUP * SLOT, 10, 0, 0, 0, 0]);
+            }
             let slot = mm.first();
             (mm, slot, None)
         };
@@ -708,10 +720,12 @@ impl Thread {
             })
         };
         let maps = !(share_memory || thread);
+        let word = u64::from(host::random()?) << 32 | 3;
         let child = Arc::new(Thread {
             shared: self.shared.clone(),
             slot,
             maps,
+            word,
             tid: AtomicI32::new(0),
             process,
             guest: Mutex::new(Some(guest)),
@@ -738,7 +752,7 @@ impl Thread {
         } | if fs.is_some() { SETTLS } else { 0 };
         let gs = if shared.watch.possible { MARK_GS } else { 0 };
         let mark = address(slot) | if maps { MARK_MAPS } else { 0 } | gs;
-        calls.push([56, flags, 0, 0, 0, fs.unwrap_or(0), 0, mark]);
+        calls.push([56, flags, 0, word, 0, fs.unwrap_or(0), 0, mark]);
         Some((child, group))
     }
 

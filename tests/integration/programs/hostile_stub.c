@@ -1,0 +1,486 @@
+// A container's program that takes its own stub over: it knows the stub's text and slots (both lie in its own address
+// space), jumps into the text with registers of its own, forges reports and frames, runs orders that nobody gave or that
+// were given to somebody else. Each attack is a process of its own. One line an attack: name, what came of it.
+//
+// SUCCEEDED: the attacker got what only an order of the Sentry may give. refused: an error. killed: the Sentry ended it.
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <pthread.h>
+
+#define SUCCEEDED 70
+#define REFUSED 71
+#define NOTHING 72
+
+typedef uint64_t u64;
+static const u64 STUB = 0x7d0000000000, SLOTS = 0x7d1000000000, SLOT = 0x8000, GROUP = 0x40000;
+static const u64 REPORT = 0x70000001, DONE = 1000, START = 1001, WHERE = 0x20000000;
+static u64 order_loop, report_call, own_slot;
+static volatile int *shared;
+
+static long plain(long nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f) {
+  long r;
+  register u64 r10 asm("r10") = d, r8 asm("r8") = e, r9 asm("r9") = f;
+  asm volatile("syscall" : "=a"(r) : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9) : "rcx", "r11", "memory");
+  return r;
+}
+static void end(int code) {
+  for (;;) plain(SYS_exit_group, code, 0, 0, 0, 0, 0);
+}
+static void won(void) { end(SUCCEEDED); }
+static void (*lands)(void) = won;
+
+// Whether an address can be read, by trying.
+static sigjmp_buf back;
+static void fault(int s) { siglongjmp(back, s); }
+static int readable(u64 at) {
+  struct sigaction sa = {.sa_handler = fault}, old[2];
+  sigaction(SIGSEGV, &sa, &old[0]);
+  sigaction(SIGBUS, &sa, &old[1]);
+  volatile int yes = 0;
+  if (!sigsetjmp(back, 1)) {
+    (void)*(volatile char *)at;
+    yes = 1;
+  }
+  sigaction(SIGSEGV, &old[0], 0);
+  sigaction(SIGBUS, &old[1], 0);
+  return yes;
+}
+
+// A ucontext for rt_sigreturn: goes on at `to` with a stack of its own.
+struct frame {
+  u64 flags, link, ss_sp, ss_flags, ss_size;
+  u64 r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, rflags, segments, err, trap, mask, cr2, fp;
+  u64 rest[8];
+  u64 sigmask;
+} __attribute__((aligned(64)));
+static char stacks[4][65536] __attribute__((aligned(64)));
+static struct frame frames[4];
+static struct frame *frame(int n, void (*to)(void)) {
+  struct frame *f = &frames[n];
+  memset(f, 0, sizeof *f);
+  f->flags = 7;
+  f->ss_flags = 2;
+  f->rip = (u64)to;
+  f->rsp = (u64)stacks[n] + sizeof stacks[n] - 8;
+  f->rflags = 0x202;
+  f->segments = 0x002b000000000033;
+  return f;
+}
+
+// The stub's order loop with orders of ours: the call, then a way back that is taken only if the call did not fail. If it
+// did, the stub reports to the Sentry with a frame that is none.
+static u64 orders[8 * 8];
+static void limit(long ms);
+static void stub_call(u64 nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f) {
+  limit(100);
+  u64 mine[16] = {nr, a, b, c, d, e, f, 0, 15};
+  memcpy(orders, mine, sizeof mine);
+  struct frame *way_back = frame(0, lands);
+  asm volatile("mov %0, %%r12; mov $2, %%r13d; xor %%r15d, %%r15d; mov %0, %%r14; mov %1, %%rsp; jmp *%2"
+               : : "r"(orders), "r"(way_back), "r"(order_loop) : "r12", "r13", "r14", "r15", "memory");
+  __builtin_unreachable();
+}
+
+static void find_stub(void) {
+  // The page after the ELF header: the same bytes lie before and behind it, where they cannot be run.
+  u64 page = STUB + 4096;
+  if (readable(page)) {
+    const unsigned char *p = (void *)page;
+    for (int i = 0; i < 4090; i++) {
+      if (!order_loop && !memcmp(p + i, "\x49\x8b\x04\x24\x49\x8b", 6)) order_loop = page + i;
+      if (!report_call && !memcmp(p + i, "\x0f\x05\x48\x85\xc0", 5)) report_call = page + i;
+    }
+  }
+}
+static int no_slots;
+static int find_slot(void) {
+  for (u64 g = 0; g < 2048 && !no_slots; g++)
+    if (readable(SLOTS + g * GROUP)) {
+      own_slot = SLOTS + g * GROUP;
+      return 1;
+    }
+  return 0;
+}
+
+// Under ptrace the stub's text is no other than the container's: a call from there is a call like any, for the Sentry to
+// answer. (With the first argument "answered".)
+static void slots_of_others(void) {
+  int seen = 0;
+  for (u64 g = 0; g < 512; g++) seen += readable(SLOTS + g * GROUP);
+  end(seen > 1 ? SUCCEEDED : seen || no_slots ? REFUSED : NOTHING);
+}
+
+static int count, wins, answered;
+static void row(const char *name, int status) {
+  char what[64];
+  if (WIFEXITED(status) && WEXITSTATUS(status) == SUCCEEDED) strcpy(what, "SUCCEEDED"), wins++;
+  else if (WIFEXITED(status) && WEXITSTATUS(status) == 69) strcpy(what, "answered as a call like any");
+  else if (WIFEXITED(status) && WEXITSTATUS(status) == REFUSED) strcpy(what, "refused");
+  else if (WIFEXITED(status) && WEXITSTATUS(status) == NOTHING) strcpy(what, "nothing there");
+  else if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) strcpy(what, "killed");
+  else if (WIFSIGNALED(status)) sprintf(what, "signal %d", WTERMSIG(status));
+  else sprintf(what, "exit %d", WEXITSTATUS(status));
+  printf("%-44s %s\n", name, what);
+  fflush(stdout);
+  count++;
+}
+// A stub that goes astray may loop in its own text for ever, making calls that are refused: SIGALRM ends it.
+static void limit(long ms) {
+  struct itimerval soon = {.it_value = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000}};
+  setitimer(ITIMER_REAL, &soon, 0);
+}
+#define IN_CHILD(name, ...)                       \
+  do {                                            \
+    pid_t pid_ = fork();                          \
+    if (!pid_) {                                  \
+      limit(3000);                                \
+      { __VA_ARGS__; }                            \
+      end(REFUSED);                               \
+    }                                             \
+    int st_ = 0;                                  \
+    waitpid(pid_, &st_, 0);                       \
+    row(name, st_);                               \
+  } while (0)
+static void won_nothing(void) { end(69); }
+#define ORDERED_CALL(name, ...) IN_CHILD("stub text: " name, if (answered) lands = won_nothing; stub_call(__VA_ARGS__))
+#define STUB_CALL(name, ...) IN_CHILD("stub text: " name, stub_call(__VA_ARGS__))
+
+// Every number, from plain code and through the stub's text: the same must come of both, but for the calls that only
+// orders may make.
+static int one_number(int through_stub, u64 nr, const u64 *a) {
+  fflush(stdout);
+  pid_t pid = fork();
+  if (!pid) {
+    limit(100);
+    if (through_stub) stub_call(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+    long r = plain(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+    end(r < 0 && r > -4096 ? REFUSED : SUCCEEDED);
+  }
+  int st = 0;
+  waitpid(pid, &st, 0);
+  if (WIFSIGNALED(st) && (WTERMSIG(st) == SIGKILL || (through_stub && WTERMSIG(st) == SIGALRM))) return REFUSED;
+  return WIFSIGNALED(st) ? 128 + WTERMSIG(st) : WEXITSTATUS(st);
+}
+static void every_number(void) {
+  static const int trapped[] = {9, 12, 25, 30, 56, 57, 58, 59, 67, 322, 435};
+  int tried = 0, differ = 0;
+  u64 sets[2][6] = {{3, WHERE, 0, 0, 0, 0}, {~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull}};
+  // Where a refused call makes the stub loop until the alarm, one set of arguments must do.
+  for (int set = 0; set < (answered ? 1 : 2); set++)
+    for (u64 i = 0; i < 480 + 4; i++) {
+      static const u64 odd[] = {0x40000000 | 39, 0x40000000 | 520, 0x7fffffff, 1000};
+      u64 nr = i < 480 ? i : odd[i - 480];
+      // rt_sigreturn is the stub's own; the timer is what ends calls that block; these end or stop their caller.
+      if (nr == 15 || nr == SYS_exit || nr == SYS_exit_group) continue;
+      int want = one_number(0, nr, sets[set]), got = one_number(1, nr, sets[set]), only_ordered = 0;
+      for (unsigned t = 0; t < sizeof trapped / sizeof *trapped; t++) only_ordered |= nr == (u64)trapped[t];
+      // The child's exit signal is what the arguments say: who is faster is chance.
+      if (answered && only_ordered && nr == 56) continue;
+      only_ordered &= !answered;
+      tried++;
+      if (only_ordered ? got != REFUSED : got != want && !(got == REFUSED && want == 128 + SIGALRM)) {
+        differ++;
+        printf("call %llu: plain %d, through the stub %d\n", (unsigned long long)nr, want, got);
+      }
+    }
+  printf("%-44s %d tried, %d differ\n", "every number through the stub's text", tried, differ);
+  count += tried;
+  wins += differ;
+}
+
+// A report of a trapped call that never was: the frame in our slot has the call's registers. How many orders came.
+static u64 forged(u64 nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f) {
+  struct frame *fr = (void *)(own_slot + 0x3000);
+  memcpy(fr, frame(1, won), sizeof *fr);
+  fr->rax = nr, fr->rdi = a, fr->rsi = b, fr->rdx = c, fr->r10 = d, fr->r8 = e, fr->r9 = f;
+  return plain(REPORT, 31, 0, (u64)fr, 0, 0, 0);
+}
+static void given(int n, u64 *to) { memcpy(to, (void *)(own_slot + 64 * n), 64); }
+
+static void order_changed(u64 word, u64 value) {
+  if (!find_slot()) end(NOTHING);
+  if ((long)forged(9, WHERE, 4096, 1, 0x32, ~0ull, 0) <= 0) end(NOTHING);
+  u64 o[8];
+  given(0, o);
+  o[word] = value;
+  stub_call(o[0], o[1], o[2], o[3], o[4], o[5], o[6]);
+}
+static void after_done(void) {
+  // Says that it has run its order and has not; then runs it.
+  if (!find_slot()) end(NOTHING);
+  if ((long)forged(9, WHERE, 4096, 3, 0x32, ~0ull, 0) <= 0) end(NOTHING);
+  u64 o[8];
+  given(0, o);
+  plain(REPORT, DONE, 0, own_slot + 0x3000, 0, 0, 0);
+  stub_call(o[0], o[1], o[2], o[3], o[4], o[5], o[6]);
+}
+static u64 passed[8];
+static void *other_thread(void *x) {
+  (void)x;
+  stub_call(passed[0], passed[1], passed[2], passed[3], passed[4], passed[5], passed[6]);
+  return 0;
+}
+static void other_threads_order(void) {
+  pthread_t t;
+  static pthread_barrier_t never;
+  (void)never;
+  if (!find_slot()) end(NOTHING);
+  // The order is the main thread's; a second one, made before, tries to run it.
+  static volatile int go;
+  extern void *waiter(void *);
+  (void)t, (void)go;
+  pthread_create(&t, 0, waiter, 0);
+  usleep(20000);
+  if ((long)forged(9, WHERE, 4096, 3, 0x32, ~0ull, 0) <= 0) end(NOTHING);
+  given(0, passed);
+  __atomic_store_n((int *)&shared[1], 1, __ATOMIC_SEQ_CST);
+  for (;;) asm volatile("pause");
+}
+void *waiter(void *x) {
+  while (!__atomic_load_n((int *)&shared[1], __ATOMIC_SEQ_CST)) asm volatile("pause");
+  return other_thread(x);
+}
+
+// Orders raced: a second thread rewrites the slots while the first has the Sentry give orders.
+static void *scribbler(void *x) {
+  (void)x;
+  for (;;)
+    for (u64 s = own_slot; s < own_slot + GROUP; s += SLOT) {
+      u64 evil[8] = {9, WHERE, 4096, 3, 0x11, 4, 0, 0};
+      memcpy((void *)s, evil, 64);
+      memcpy((void *)(s + 64), evil, 64);
+    }
+  return 0;
+}
+static void race(void) {
+  if (!find_slot()) end(NOTHING);
+  pthread_t t;
+  pthread_create(&t, 0, scribbler, 0);
+  for (int i = 0; i < 2000; i++) {
+    void *p = mmap(0, 8192, 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p != MAP_FAILED) munmap(p, 8192);
+    if (readable(WHERE)) end(SUCCEEDED);
+  }
+  end(REFUSED);
+}
+
+// A ghost: a clone that was ordered, made from a place in the stub where the child never reports, and disowned. It tries
+// to pass for a child of somebody else.
+static void ghost(void) {
+  for (int round = 0; round < 200000; round++)
+    for (u64 s = 0; s < 512; s++) {
+      static const u64 words[] = {0, 3};
+      for (int w = 0; w < 2; w++) {
+        shared[2]++;
+        long r = plain(REPORT, START, words[w], SLOTS + s * SLOT + 0x2000, 0, 0, 0);
+        if (r >= 0 || plain(SYS_getuid, 0, 0, 0, 0, 0, 0) >= 0) shared[3] = 1;
+      }
+    }
+  for (;;) asm volatile("pause");
+}
+static void disown(void) {
+  plain(REPORT, DONE, -11, own_slot + 0x3000, 0, 0, 0);
+  for (int i = 0; i < 100 && !shared[3]; i++) usleep(10000);
+  end(shared[3] ? SUCCEEDED : shared[2] ? REFUSED : NOTHING);
+}
+static void make_ghost(u64 flags) {
+  if (!find_slot()) end(NOTHING);
+  // The first fork of a process has one order more: its slots are taken out of what is copied.
+  pid_t c = fork();
+  if (!c) end(0);
+  waitpid(c, 0, 0);
+  long n = forged(56, flags, 0, 0, 0, 0, 0);
+  if (n <= 0) end(NOTHING);
+  u64 o[8];
+  given(n - 1, o);
+  // Orders before it are run as they are, each with its way on: not needed for a slot of the first group.
+  if (n != 1 || o[0] != 56) end(NOTHING);
+  struct frame *child = frame(2, ghost), *parent = frame(3, disown);
+  memset(orders, 0, sizeof orders);
+  orders[0] = 15;
+  // The parent goes on with orders of ours (rt_sigreturn, on this stack), the child returns from a signal that never came.
+  asm volatile("mov %0, %%rdi; mov %1, %%rsi; mov %2, %%rdx; mov %3, %%r10; mov %4, %%r8; mov %5, %%r14; mov %6, %%r15;"
+               "mov %7, %%rax; mov %8, %%rsp; mov $56, %%ebx; xchg %%rax, %%rbx; xor %%r9d, %%r9d; jmp *%%rbx"
+               : : "m"(o[1]), "m"(o[2]), "m"(o[3]), "m"(o[4]), "m"(o[5]), "r"(orders), "r"(child), "m"(report_call), "r"(parent)
+               : "rax", "rbx", "rdi", "rsi", "rdx", "r8", "r9", "r10", "r14", "r15", "memory");
+  __builtin_unreachable();
+}
+
+// rt_sigreturn of the stub's own with every register ours.
+static void odd_frame(int what) {
+  struct frame *f = frame(1, won);
+  f->rip = (u64)end, f->rdi = REFUSED;
+  switch (what) {
+  case 0: f->segments = 0x002b000000000023; break;
+  case 1: f->segments = 0; f->rip = ~0ull; break;
+  case 2: f->rflags = ~0ull; break;
+  case 3: f->fp = (u64)stacks[3]; memset(stacks[3], 0xff, 4096); break;
+  case 4: f->fp = 1; break;
+  case 5: f->rip = 0xffffffff81000000; break;
+  }
+  u64 mine[8] = {15};
+  memcpy(orders, mine, sizeof mine);
+  asm volatile("mov %0, %%r12; mov $1, %%r13d; mov %1, %%rsp; jmp *%2" : : "r"(orders), "r"(f), "r"(order_loop) : "memory");
+}
+static void then_map(void) {
+  // Signals blocked or their stack ours: the next call that traps must not get anywhere.
+  plain(9, WHERE, 4096, 3, 0x32, ~0ull, 0);
+  end(REFUSED);
+}
+static void odd_signal_state(int what) {
+  struct frame *f = frame(1, then_map);
+  if (what == 0) f->sigmask = ~0ull;
+  else f->ss_sp = (u64)stacks[2], f->ss_flags = 0, f->ss_size = 32768;
+  orders[0] = 15;
+  asm volatile("mov %0, %%r12; mov $1, %%r13d; mov %1, %%rsp; jmp *%2" : : "r"(orders), "r"(f), "r"(order_loop) : "memory");
+}
+
+int main(int argc, char **argv) {
+  answered = argc > 1 && !strcmp(argv[1], "answered");
+  for (int fd = 3; fd < 64; fd++) close(fd);
+  shared = mmap(0, 4096, 3, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  find_stub();
+  if (!order_loop || !report_call) return puts("the stub's text was not found"), 2;
+  if (!find_slot()) no_slots = 1, puts("(no slot to be seen)");
+  every_number();
+
+  for (int fd = 3; fd < 9; fd++) {
+    char name[64];
+    sprintf(name, "mmap of descriptor %d, shared", fd);
+    IN_CHILD(name, stub_call(9, WHERE, 4096, 3, 0x11, fd, 0));
+    static const struct { const char *name; int nr; u64 a[5]; } on_fd[] = {
+        {"close", 3, {0}}, {"fstat", 5, {WHERE - 4096}}, {"lseek", 8, {0, 2}}, {"dup", 32, {0}}, {"fcntl F_GETFL", 72, {3}},
+        {"ftruncate", 77, {1 << 20}}, {"fallocate punch", 285, {3, 0, 4096}}, {"fsync", 74, {0}}, {"write", 1, {(u64)"x", 1}},
+        {"pwrite64", 18, {(u64)"x", 1, 0}}, {"pread64", 17, {(u64)stacks[0], 16, 0}}, {"getdents64", 217, {(u64)stacks[0], 64}},
+    };
+    for (unsigned i = 0; i < sizeof on_fd / sizeof *on_fd; i++) {
+      sprintf(name, "%s of descriptor %d, plain", on_fd[i].name, fd);
+      IN_CHILD(name, {
+        long r = plain(on_fd[i].nr, fd, on_fd[i].a[0], on_fd[i].a[1], on_fd[i].a[2], on_fd[i].a[3], 0);
+        end(r < 0 ? REFUSED : SUCCEEDED);
+      });
+      sprintf(name, "%s of descriptor %d, stub text", on_fd[i].name, fd);
+      IN_CHILD(name, stub_call(on_fd[i].nr, fd, on_fd[i].a[0], on_fd[i].a[1], on_fd[i].a[2], on_fd[i].a[3], 0));
+    }
+  }
+  ORDERED_CALL("mmap anonymous", 9, WHERE, 4096, 7, 0x32, ~0ull, 0);
+  STUB_CALL("mmap over the stub", 9, STUB, 4096, 7, 0x32, ~0ull, 0);
+  STUB_CALL("mmap over the slots", 9, SLOTS, 4096, 7, 0x32, ~0ull, 0);
+  STUB_CALL("munmap of the stub", 11, STUB, 0x10000, 0, 0, 0, 0);
+  STUB_CALL("munmap of the slots", 11, SLOTS, 1 << 24, 0, 0, 0, 0);
+  STUB_CALL("munmap of everything above", 11, 0x7c0000000000, 0x2ffffffff000, 0, 0, 0, 0);
+  STUB_CALL("mprotect of the stub", 10, STUB, 4096, 7, 0, 0, 0);
+  STUB_CALL("mprotect of the stub's text", 10, order_loop & ~4095ull, 4096, 7, 0, 0, 0);
+  STUB_CALL("mprotect of the slots", 10, SLOTS, GROUP, 7, 0, 0, 0);
+  STUB_CALL("madvise DOFORK of the slots", 28, SLOTS, GROUP, 11, 0, 0, 0);
+  STUB_CALL("madvise DONTNEED of the stub", 28, STUB, 4096, 4, 0, 0, 0);
+  STUB_CALL("mremap of the slots", 25, SLOTS, GROUP, GROUP, 3, WHERE, 0);
+  ORDERED_CALL("brk", 12, WHERE, 0, 0, 0, 0, 0);
+  ORDERED_CALL("fork", 57, 0, 0, 0, 0, 0, 0);
+  ORDERED_CALL("vfork", 58, 0, 0, 0, 0, 0, 0);
+  ORDERED_CALL("clone", 56, 17, 0, 0, 0, 0, 0);
+  ORDERED_CALL("clone with memory", 56, 0x100 | 0x8000 | 17, 0, 0, 0, 0, 0);
+  STUB_CALL("clone into a user namespace", 56, 0x10000000 | 17, 0, 0, 0, 0, 0);
+  STUB_CALL("execve", 59, (u64)"/no/such", 0, 0, 0, 0, 0);
+  STUB_CALL("execveat of descriptor 3", 322, 3, (u64) "", 0, 0, 0x1000, 0);
+  STUB_CALL("shmat", 30, 0, WHERE, 0, 0, 0, 0);
+  STUB_CALL("seccomp", 317, 1, 0, 0, 0, 0, 0);
+  STUB_CALL("prctl PR_SET_DUMPABLE to nonsense", 157, 4, 77, 0, 0, 0, 0);
+  STUB_CALL("arch_prctl SHSTK", 158, 0x5001, 1, 0, 0, 0, 0);
+  STUB_CALL("ptrace of process 1", 101, 16, 1, 0, 0, 0, 0);
+  STUB_CALL("kill of a process that is not", 62, 9999, 9, 0, 0, 0, 0);
+  STUB_CALL("setns", 308, 3, 0, 0, 0, 0, 0);
+  STUB_CALL("unshare", 272, 0x10000000, 0, 0, 0, 0, 0);
+  STUB_CALL("bpf", 321, 0, (u64)stacks[0], 64, 0, 0, 0);
+  STUB_CALL("userfaultfd", 323, 0, 0, 0, 0, 0, 0);
+  STUB_CALL("pidfd_getfd", 438, 3, 3, 0, 0, 0, 0);
+  STUB_CALL("open_by_handle_at", 304, 3, (u64)stacks[0], 0, 0, 0, 0);
+  IN_CHILD("int 0x80 (another architecture's getpid)", {
+    long r;
+    asm volatile("int $0x80" : "=a"(r) : "a"(20) : "memory", "r8", "r9", "r10", "r11");
+    end(r > 0 ? SUCCEEDED : REFUSED);
+  });
+
+  IN_CHILD("slots of another process", slots_of_others());
+  IN_CHILD("slots of another process, a fork later", {
+    pid_t c = fork();
+    if (!c) slots_of_others();
+    int st = 0;
+    waitpid(c, &st, 0);
+    end(WEXITSTATUS(st));
+  });
+  static const u64 kinds[] = {0, 4, 5, 7, 8, 10, 11, 31, 99, DONE, START, ~0ull};
+  for (unsigned k = 0; k < sizeof kinds / sizeof *kinds; k++)
+    for (int where = 0; where < 7; where++) {
+      char name[64];
+      sprintf(name, "forged report %llu, frame %d", (unsigned long long)kinds[k], where);
+      IN_CHILD(name, {
+        if (!find_slot()) end(NOTHING);
+        u64 at[] = {0, own_slot + 0x3000, own_slot + SLOT + 0x3000, own_slot + SLOT - 8, own_slot + 0x3001, ~7ull, SLOTS + 0x3000};
+        if (where == 1) memcpy((void *)at[1], frame(1, won), sizeof(struct frame));
+        // A report is no call: what it answers is how many orders to run, and there is no order to give for this.
+        long r = plain(REPORT, kinds[k], 0, at[where], 0, 0, 0);
+        if (r > 0) {
+          u64 o[8];
+          given(0, o);
+          // Only our own exit may have been ordered.
+          end(o[0] == SYS_exit || o[0] == 15 ? REFUSED : SUCCEEDED);
+        }
+        end(REFUSED);
+      });
+    }
+  IN_CHILD("an order with another address", order_changed(1, WHERE + 4096));
+  IN_CHILD("an order with another length", order_changed(2, 1 << 20));
+  IN_CHILD("an order with another protection", order_changed(3, 7));
+  IN_CHILD("an order with another descriptor", order_changed(5, 4));
+  IN_CHILD("an order made another call", order_changed(0, 11));
+  IN_CHILD("an order after it was said to be done", after_done());
+  shared[1] = 0;
+  IN_CHILD("an order given to another thread", other_threads_order());
+  IN_CHILD("orders rewritten while they are given", race());
+  for (int i = 0; i < 6; i++) {
+    char name[64];
+    sprintf(name, "rt_sigreturn with an odd frame %d", i);
+    IN_CHILD(name, odd_frame(i));
+  }
+  IN_CHILD("every signal blocked, then a trap", odd_signal_state(0));
+  IN_CHILD("a signal stack of its own, then a trap", odd_signal_state(1));
+
+  // A victim of another user that forks all the time, and ghosts that want to be its children.
+  pid_t victim = fork();
+  if (!victim)
+    for (;;) {
+      pid_t c = fork();
+      if (!c) end(0);
+      waitpid(c, 0, 0);
+    }
+  for (int i = 0; i < 4; i++) {
+    shared[2] = shared[3] = 0;
+    IN_CHILD(i & 1 ? "a ghost (own memory) poses as another's child" : "a ghost (shared memory) poses as another's child", {
+      if (setgid(33) || setuid(33)) end(NOTHING);
+      make_ghost(i & 1 ? 17 : 0x100 | 17);
+    });
+  }
+  kill(victim, SIGKILL);
+  waitpid(victim, 0, 0);
+
+  // What is left is a sandbox that works.
+  fflush(stdout);
+  int fine = system("exit 5");
+  printf("%d attacks, %d succeeded, the shell still gives %d\n", count, wins, WEXITSTATUS(fine));
+  return wins ? 1 : 0;
+}
