@@ -414,7 +414,7 @@ impl Shared {
             state.stop = Stop::Call(n.id, n.nr);
             lock(&thread.guest).clone()
         };
-        self.pace(&thread);
+        self.pace(&thread, n.ip);
         let Some(guest) = guest else {
             self.send(n.id, EPERM, 0);
             return;

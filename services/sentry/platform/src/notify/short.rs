@@ -109,9 +109,11 @@ fn long_only(number: u32) -> bool {
 }
 
 impl Shared {
-    /// A thread's call came the long way: it is watched if it is one of many in a row.
-    pub(super) fn pace(self: &Arc<Self>, thread: &Arc<Thread>) {
-        if !thread.process.patched.load(Ordering::Relaxed) {
+    /// A thread's call from `ip` came the long way: it is watched if it is one of many in a row from patched sites.
+    pub(super) fn pace(self: &Arc<Self>, thread: &Arc<Thread>, ip: u64) {
+        if !thread.process.patched.load(Ordering::Relaxed)
+            || self.slots.word(thread.slot + SHORT_SITE).wrapping_add(2) != ip
+        {
             return;
         }
         let pace = &thread.pace;

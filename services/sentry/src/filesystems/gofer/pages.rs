@@ -54,7 +54,7 @@ pub struct Pages {
 impl Drop for Pages {
     fn drop(&mut self) {
         let pages = self.state.lock().filled.total();
-        self.held.pages(-bytes(pages));
+        self.held.count(-bytes(pages));
     }
 }
 
@@ -81,14 +81,20 @@ impl Pages {
     /// Notes pages `[first, end)` as valid.
     fn filled(&self, s: &mut State, first: u64, end: u64) {
         let new = s.filled.add(first, end);
-        self.held.pages(bytes(new));
+        self.held.count(bytes(new));
     }
 
-    /// Gives up the reader and, unless they may be mapped or are being copied, the pages. False if something stays.
+    /// Gives up the open fids.
+    pub fn close(&self) {
+        let mut s = self.state.lock();
+        s.reader = None;
+        s.writer = None;
+    }
+
+    /// Gives up the pages, unless they may be mapped or are being copied: then false.
     pub fn give_back(&self, mapped: bool) -> bool {
         let alone = self.in_use.try_write();
         let mut s = self.state.lock();
-        s.reader = None;
         if s.filled.total() == 0 {
             return true;
         }
@@ -99,7 +105,7 @@ impl Pages {
         // Dropped below with the lock still held: its blocks may be handed out again right after.
         let _gone = std::mem::replace(&mut s.layout, layout);
         let pages = std::mem::take(&mut s.filled).total();
-        self.held.pages(-bytes(pages));
+        self.held.count(-bytes(pages));
         true
     }
 
@@ -108,6 +114,7 @@ impl Pages {
         if how.write && self.state.lock().writer.is_none() {
             let fid = inode.open_fid(libc::O_RDWR.cast_unsigned())?;
             self.state.lock().writer.get_or_insert(Arc::new(fid));
+            inode.fs.held.fids(&inode.me()?);
         }
         if how.read || !how.write {
             let size = inode.attr()?.size;
@@ -116,7 +123,7 @@ impl Pages {
                 self.reader(inode)?;
             }
         }
-        inode.fs.held.add(&inode.me()?);
+        inode.fs.held.pages(&inode.me()?);
         Ok(())
     }
 
@@ -164,6 +171,7 @@ impl Pages {
             }
             _ => inode.open_fid(0)?,
         };
+        inode.fs.held.fids(&inode.me()?);
         Ok(self.state.lock().reader.get_or_insert(Arc::new(fid)).clone())
     }
 
@@ -307,7 +315,7 @@ impl Pages {
             at = stop * PAGE;
         }
         let pages = s.filled.remove(end / PAGE, gone);
-        self.held.pages(-bytes(pages));
+        self.held.count(-bytes(pages));
     }
 
     fn populate(&self, inode: &GoferInode, offset: u64, len: u64) -> Result<Vec<Extent>, Errno> {
@@ -337,6 +345,20 @@ impl Pages {
 pub struct GoferFile {
     /// The file.
     pub inode: Arc<GoferInode>,
+}
+
+impl GoferFile {
+    /// Counts as one more open file of it.
+    pub fn new(inode: Arc<GoferInode>) -> Self {
+        inode.opens.fetch_add(1, Ordering::AcqRel);
+        Self { inode }
+    }
+}
+
+impl Drop for GoferFile {
+    fn drop(&mut self) {
+        self.inode.opens.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl FileOps for GoferFile {
