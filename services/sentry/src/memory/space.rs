@@ -108,7 +108,8 @@ pub struct Layout {
     pub auxv: Vec<u8>,
 }
 
-fn window_index(w: HostWindow) -> usize {
+/// The platform's index of a window.
+pub fn window_index(w: HostWindow) -> usize {
     match w {
         HostWindow::Cache => 0,
         HostWindow::Memory => 1,
@@ -477,6 +478,20 @@ impl AddressSpace {
         let v = inner.find(from)?;
         let fits = matches!(v.backing, Backing::Object { .. }) && !v.shared && to <= v.end && v.prot & EXEC != 0;
         (fits && v.mapped_whole(page_of(from), page_up(to)?)).then_some(v.prot)
+    }
+
+    /// Whether a range is private anonymous memory that may be written: the host needs no help of ours to write there.
+    pub fn private_writable(&self, address: u64, len: u64) -> bool {
+        let Some(end) = address.checked_add(len) else { return false };
+        let inner = self.inner.lock();
+        let mut at = address;
+        while at < end {
+            match inner.find(at) {
+                Some(v) if matches!(v.backing, Backing::Anonymous) && v.prot & WRITE != 0 => at = v.end,
+                _ => return false,
+            }
+        }
+        true
     }
 
     /// `brk(2)`: the break as it is then, and orders. `limit`: RLIMIT_DATA in bytes.
