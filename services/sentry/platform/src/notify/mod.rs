@@ -599,14 +599,13 @@ impl Thread {
                 }
                 (Stop::Short(None), Answer::ReturnThenTrap(v)) => {
                     // It must not run on before it traps: it is sent to sleep first.
-                    let sleeps = {
+                    {
                         let mut state = lock(&self.state);
                         state.stop = Stop::ShortTrap(v);
-                        shared.slots.window.replace(self.slot + SHORT_STATE, SHORT_TAKEN, SHORT_SLEEP)
-                    };
-                    if !sleeps {
-                        tracing::debug!(tid = self.tid.load(Ordering::Acquire), "a call on the short way is gone");
+                        shared.slots.window.replace(self.slot + SHORT_STATE, SHORT_TAKEN, SHORT_SLEEP);
                     }
+                    // For one that does not go to sleep: no honest stub, whose answer to this is to go on.
+                    host::interrupt(self.process.id.load(Ordering::Acquire), self.tid.load(Ordering::Acquire));
                     return shared.crew.runs();
                 }
                 // No other outcome has a place without a notification: only calls that come to none go the short way.
