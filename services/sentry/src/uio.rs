@@ -98,7 +98,7 @@ impl<'a> Sink<'a> {
         if len < LARGE || later.orders.len() >= LATER_MOST || !task.mm().private_writable(address, len as u64) {
             return 0;
         }
-        let window = crate::memory::space::window_index(HostWindow::Cache);
+        let window = crate::memory::space::window_index(HostWindow::Cache, false);
         later.orders.push(Order::Read { window, offset, address, len: len as u64 });
         later.held.push(held());
         self.done += len;

@@ -215,19 +215,20 @@ impl Shared {
         let args = [word(1), word(2), word(3), word(4), word(5), word(6)];
         let guest = {
             let mut state = lock(&thread.state);
+            let guest = lock(&thread.guest).clone();
+            let Some(guest) = guest.filter(|_| state.stop != Stop::Gone) else {
+                // Its thread is gone, and another has its slot.
+                return self.slots.window.store(thread.slot + SHORT_STATE, SHORT_LONG);
+            };
             if state.stop != Stop::Running || !state.orders.is_empty() || long_only(number) {
                 drop(state);
                 // Only a stub that made it up comes here.
                 return thread.put_short(self, EPERM);
             }
             state.stop = Stop::Short(None);
-            lock(&thread.guest).clone()
+            guest
         };
         self.crew.stops();
-        let Some(guest) = guest else {
-            // Its thread is gone, and another has its slot.
-            return self.slots.window.store(thread.slot + SHORT_STATE, SHORT_LONG);
-        };
         let answer = guest.call(Call { number, args, ip: self.slots.word(thread.slot + SHORT_SITE).wrapping_add(2) });
         if matches!(answer, crate::Answer::Park) {
             // Answered by now, or it takes long: then the stub need not look any more.
