@@ -17,7 +17,7 @@ use crate::filesystems::ranges::{Layout, RangeSet};
 use crate::memory::object::{Extent, HostWindow, MemoryObject, Object};
 use crate::memory::store::{PAGE, Store, page_down, page_up};
 use crate::sync::{Mutex, RwLock};
-use crate::uio::{Sink, Source};
+use crate::uio::{LARGE, Sink, Source};
 use crate::vfs::file::{File, FileOps, Io};
 use crate::vfs::inode::{Inode, OpenHow, SetAttr, file_time};
 use crate::vfs::mount::PathRef;
@@ -231,6 +231,13 @@ impl Pages {
                     s.layout.find(p, valid.min(end) - p)
                 };
                 let host = place.ok_or(Errno::EIO)?;
+                if len >= LARGE as u64 {
+                    // Held while `in_use` is: nobody gives the pages back in between.
+                    let later = to.put_later(host, len as usize, || Box::new(InUse::new(inode)));
+                    if later > 0 {
+                        return Ok((later, later as u64));
+                    }
+                }
                 Ok((to.put_window(inode.fs.cache.window(), host, len as usize)?, len))
             });
             match step {
@@ -375,8 +382,8 @@ impl FileOps for GoferFile {
     }
 
     fn memory_object(&self, file: &File, _shared: bool, _write: bool) -> Result<Object, Errno> {
-        self.inode.mapped.fetch_add(1, Ordering::AcqRel);
-        Ok(Arc::new(Mapped { inode: self.inode.clone(), path: file.path_ref().clone() }))
+        let in_use = InUse::new(&self.inode);
+        Ok(Arc::new(Mapped { inode: self.inode.clone(), path: file.path_ref().clone(), _in_use: in_use }))
     }
 
     fn truncate(&self, _file: &File, size: u64) -> Result<(), Errno> {
@@ -402,15 +409,31 @@ impl FileOps for GoferFile {
     }
 }
 
+/// Keeps the pages of a file where they are, as a mapping does.
+struct InUse(Option<Arc<GoferInode>>);
+
+impl InUse {
+    fn new(inode: &GoferInode) -> Self {
+        let me = inode.me().ok();
+        if let Some(inode) = &me {
+            inode.mapped.fetch_add(1, Ordering::AcqRel);
+        }
+        Self(me)
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        if let Some(inode) = &self.0 {
+            inode.mapped.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
 struct Mapped {
     inode: Arc<GoferInode>,
     path: PathRef,
-}
-
-impl Drop for Mapped {
-    fn drop(&mut self) {
-        self.inode.mapped.fetch_sub(1, Ordering::AcqRel);
-    }
+    _in_use: InUse,
 }
 
 impl MemoryObject for Mapped {
