@@ -16,6 +16,8 @@ use cofferdam_integration::install::Install;
 const PLATFORMS: [&str; 2] = ["notify", "ptrace"];
 /// What every case finds in its environment; the rest it sets itself.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Whoever runs the tests in the background of a shell has SIGINT ignored, and a native run would inherit that.
+const SIGNALS: &str = "--default-signal";
 /// A case natively takes seconds; a machine may be busy with much else.
 const LIMIT: Duration = Duration::from_secs(240);
 
@@ -40,7 +42,7 @@ fn cases() -> Vec<(String, String)> {
 /// The case on the host's own kernel: as it is, or in a mount namespace whose root is a throw-away overlay of the rootfs,
 /// which goes with the namespace.
 fn native(rootfs: Option<&Path>, name: &str, script: &str) -> Command {
-    let clean = ["-i", PATH, "bash", "-c", script, name];
+    let clean = ["-i", SIGNALS, PATH, "bash", "-c", script, name];
     let Some(rootfs) = rootfs else {
         let mut command = Command::new("env");
         command.args(clean);
@@ -61,7 +63,7 @@ fn sandboxed(install: &Install, platform: &str, rootfs: Option<&Path>, name: &st
     if let Some(rootfs) = rootfs {
         command.arg("--rootfs").arg(rootfs);
     }
-    command.args(["--", "env", "-i", PATH, "bash", "-c", script, name]);
+    command.args(["--", "env", "-i", SIGNALS, PATH, "bash", "-c", script, name]);
     command
 }
 
