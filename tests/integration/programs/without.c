@@ -1,7 +1,7 @@
-// Runs a program on a host that lacks something: "without notify" has no seccomp user notification, "without both" has no
-// ptrace either. A filter answers for the host; it is inherited by all that the program starts.
+// Runs a program on a host that lacks something: "without notify" has no seccomp user notification, "without listener"
+// has one listener already and so no other, "without both" has neither notification nor ptrace. A filter answers for the host; it is inherited by all that the program starts.
 //
-// without notify|both PROGRAM ARGUMENTS...
+// without notify|listener|both PROGRAM ARGUMENTS...
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/filter.h>
@@ -18,7 +18,7 @@
 
 int main(int argc, char **argv) {
   if (argc < 3) return 2;
-  int both = !strcmp(argv[1], "both");
+  int both = !strcmp(argv[1], "both"), listener = !strcmp(argv[1], "listener");
   struct sock_filter code[] = {
       LOAD(nr),
       EQUAL(SYS_ptrace, 0, 1),
@@ -28,10 +28,10 @@ int main(int argc, char **argv) {
       LOAD(args[0]),
       // An action that the host does not know, and a listener that it does not give.
       EQUAL(SECCOMP_GET_ACTION_AVAIL, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EOPNOTSUPP),
+      BPF_STMT(BPF_RET | BPF_K, listener ? SECCOMP_RET_ALLOW : SECCOMP_RET_ERRNO | EOPNOTSUPP),
       LOAD(args[1]),
       BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, SECCOMP_FILTER_FLAG_NEW_LISTENER, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EINVAL),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (listener ? EBUSY : EINVAL)),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
   };
   struct sock_fprog program = {sizeof code / sizeof *code, code};
