@@ -113,7 +113,7 @@ pub struct Layout {
 
 /// The window's number for the platform. Only what may be written in place is mapped through a descriptor for writing: an order
 /// to change a protection may be carried out late, by a thread that took its time, when something else lies at that address.
-fn window_index(w: HostWindow, written: bool) -> usize {
+pub fn window_index(w: HostWindow, written: bool) -> usize {
     match (w, written) {
         (HostWindow::Cache, true) => 0,
         (HostWindow::Memory, true) => 1,
@@ -511,6 +511,20 @@ impl AddressSpace {
         let v = inner.find(from)?;
         let fits = matches!(v.backing, Backing::Object { .. }) && !v.shared && to <= v.end && v.prot & EXEC != 0;
         (fits && v.mapped_whole(page_of(from), page_up(to)?)).then_some(v.prot)
+    }
+
+    /// Whether a range is private anonymous memory that may be written: the host needs no help of ours to write there.
+    pub fn private_writable(&self, address: u64, len: u64) -> bool {
+        let Some(end) = address.checked_add(len) else { return false };
+        let inner = self.inner.lock();
+        let mut at = address;
+        while at < end {
+            match inner.find(at) {
+                Some(v) if matches!(v.backing, Backing::Anonymous) && v.prot & WRITE != 0 => at = v.end,
+                _ => return false,
+            }
+        }
+        true
     }
 
     /// `brk(2)`: the break as it is then, and orders. `limit`: RLIMIT_DATA in bytes.

@@ -431,7 +431,7 @@ impl Shared {
             state.stop = Stop::Call(n.id, n.nr);
             lock(&thread.guest).clone()
         };
-        self.pace(&thread);
+        self.pace(&thread, n.ip);
         let Some(guest) = guest else {
             self.send(n.id, EPERM, 0);
             return;
@@ -836,6 +836,12 @@ pub(crate) fn raw(order: &Order) -> Option<[u64; 8]> {
         Order::Advise { address, len, advice } => {
             within(address, len)?;
             Some([28, address, len, advice as u64, 0, 0, 0, 0])
+        }
+        Order::Read { window, offset, address, len } => {
+            let end = address.checked_add(len)?;
+            let fd = i32::try_from(window).ok().filter(|w| *w < WINDOWS)? + WINDOW_FD;
+            let fits = address >= GUEST_BOTTOM && end <= GUEST_TOP && i64::try_from(offset).is_ok();
+            fits.then_some([17, fd as u64, address, len, offset, 0, 0, 0])
         }
         Order::SetFs(base) => Some([158, 0x1002, base, 0, 0, 0, 0, 0]),
         Order::Close(fd) => Some([3, fd as u64, 0, 0, 0, 0, 0, 0]),
