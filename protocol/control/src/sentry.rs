@@ -62,6 +62,11 @@ pub enum ToSentry {
         /// Columns of characters.
         cols: u16,
     },
+    /// Its input is its own again, until it stops: see [`FromSentry::Stopped`].
+    Front {
+        /// The container.
+        id: String,
+    },
     /// Forget a container that has ended.
     Delete {
         /// The container.
@@ -251,6 +256,13 @@ pub enum FromSentry {
         id: String,
         /// How.
         status: ExitStatus,
+    },
+    /// The command of `do` has stopped, its input is left alone until [`ToSentry::Front`] (unasked).
+    Stopped {
+        /// The container.
+        id: String,
+        /// By which signal.
+        signal: i32,
     },
     /// The last order failed; before `Ready`, the sandbox.
     Failed {
