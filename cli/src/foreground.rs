@@ -54,16 +54,18 @@ impl Stay<'_> {
         let mut front = !(self.job && rustix::termios::isatty(std::io::stdin()));
         // Asked to stop by this signal, and waiting for the container to do so.
         let mut stopping = None;
+        let mut stops = 0u32;
         loop {
             if !front && terminal::in_front() {
                 front = true;
-                self.come_to_front()?;
+                self.come_to_front(stops)?;
             }
             while let Some(response) = self.connection.try_next()? {
                 match response {
                     Response::Exited { id, status, reason } if id == self.id => return Ok(Ended { status, reason }),
                     Response::Stopped { id, signal } if id == self.id && self.job => {
-                        front = self.stop(signal, stopping.take(), signals)?;
+                        stops = stops.wrapping_add(1);
+                        front = self.stop((signal, stops), stopping.take(), signals)?;
                     }
                     Response::Trace(phases) => *trace = phases,
                     _ => {}
@@ -75,7 +77,7 @@ impl Stay<'_> {
                     self.kill(Signal::STOP.as_raw(), true)?;
                     stopping = Some(signal.number);
                     if !self.job {
-                        self.stop(signal.number, stopping.take(), signals)?;
+                        self.stop((signal.number, stops), stopping.take(), signals)?;
                     }
                 } else {
                     self.pass_on(signal.number)?;
@@ -95,17 +97,17 @@ impl Stay<'_> {
     }
 
     /// Tells what the terminal is like now, and that it is the container's.
-    fn come_to_front(&self) -> Result<(), Failure> {
+    fn come_to_front(&self, stops: u32) -> Result<(), Failure> {
         if let Terminal::Raw(raw) = self.terminal {
             raw.again();
             self.resize()?;
         }
-        self.connection.tell(&Request::Front { id: self.id.into() })
+        self.connection.tell(&Request::Front { id: self.id.into(), stops })
     }
 
-    /// Stops this process because the container has stopped by `signal`, or because this process was `asked` to;
+    /// Stops this process because the container has stopped by `signal`, for the `stops`th time, or because this process was `asked` to;
     /// continues the container once it is continued itself. Whether this process is in front then.
-    fn stop(&self, signal: i32, asked: Option<i32>, signals: &mut Signals) -> Result<bool, Failure> {
+    fn stop(&self, (signal, stops): (i32, u32), asked: Option<i32>, signals: &mut Signals) -> Result<bool, Failure> {
         let mut group = false;
         if let Terminal::Raw(raw) = self.terminal {
             raw.restore();
@@ -121,7 +123,7 @@ impl Stay<'_> {
         }
         let front = terminal::in_front();
         if front {
-            self.come_to_front()?;
+            self.come_to_front(stops)?;
         }
         self.kill(Signal::CONT.as_raw(), asked.is_some())?;
         later.into_iter().try_for_each(|number| self.pass_on(number))?;

@@ -114,6 +114,8 @@ pub enum Request {
     Front {
         /// The container.
         id: String,
+        /// How many of its stops have been heard of: not if there was another one meanwhile.
+        stops: u32,
     },
     /// Tell every container's end from now on, as `Exited`.
     Events,

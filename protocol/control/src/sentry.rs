@@ -66,6 +66,8 @@ pub enum ToSentry {
     Front {
         /// The container.
         id: String,
+        /// How many of its stops have been heard of: not if there was another one meanwhile.
+        stops: u32,
     },
     /// Forget a container that has ended.
     Delete {

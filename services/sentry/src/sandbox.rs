@@ -98,7 +98,7 @@ impl Sandbox {
                 ToSentry::Start { id }
                 | ToSentry::Kill { id, .. }
                 | ToSentry::Resize { id, .. }
-                | ToSentry::Front { id }
+                | ToSentry::Front { id, .. }
                 | ToSentry::Delete { id } => Some(id.clone()),
                 ToSentry::Stop => return,
             };
@@ -107,7 +107,7 @@ impl Sandbox {
                 ToSentry::Start { id } => self.start(&id),
                 ToSentry::Kill { id, signal, all } => self.kill(&id, signal, all),
                 ToSentry::Resize { id, rows, cols } => self.resize(&id, rows, cols),
-                ToSentry::Front { id } => self.front(&id),
+                ToSentry::Front { id, stops } => self.front(&id, stops),
                 ToSentry::Delete { id } => self.delete(&id),
                 ToSentry::Stop => return,
             };
@@ -192,7 +192,7 @@ impl Sandbox {
         let (files, terminal) = if spec.terminal {
             if spec.plain {
                 // The user's own terminal, which is ours only while the command line is in front.
-                self.stdio.hold(Box::new(|| {}));
+                self.stdio.hold();
             }
             let owner = (spec.uid, spec.gid);
             let (files, tty) = terminal_files(&self.kernel, &self.stdio, &spec.id, &task.fs(), owner).map_err(host)?;
@@ -304,6 +304,7 @@ impl Sandbox {
                 send::to_group(&self.kernel, &g, info);
             }
         } else if signal == sig::CONT && group.plain.load(Ordering::Relaxed) {
+            self.stdio.go_on();
             // The user's shell continues a job, which is a process group.
             let pgid = self.kernel.tree.lock().node(group.pid).map_or(group.pid, |n| n.pgid);
             send::to_process_group(&self.kernel, pgid, info);
@@ -322,9 +323,9 @@ impl Sandbox {
         Ok(FromSentry::Done)
     }
 
-    fn front(&self, id: &str) -> Result<FromSentry, Failure> {
+    fn front(&self, id: &str, stops: u32) -> Result<FromSentry, Failure> {
         Self::find(&mut self.container.lock(), id)?;
-        self.stdio.release();
+        self.stdio.release(stops);
         Ok(FromSentry::Done)
     }
 
@@ -344,7 +345,7 @@ impl Sandbox {
         // What it wrote before should come before the shell's prompt; a terminal that takes nothing does not hold it up.
         self.stdio.drain(LAST_WORDS);
         let me = Arc::downgrade(self);
-        self.stdio.hold(Box::new(move || {
+        self.stdio.stop(Box::new(move || {
             if let Some(me) = me.upgrade() {
                 me.tell(&FromSentry::Stopped { id, signal });
             }

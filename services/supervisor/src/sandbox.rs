@@ -467,9 +467,9 @@ impl Sandbox {
     }
 
     /// Tells it that its input may be read.
-    pub async fn front(&self) -> Result<(), Refused> {
+    pub async fn front(&self, stops: u32) -> Result<(), Refused> {
         match self.running_id(false)? {
-            Some(id) => self.order(&ToSentry::Front { id }).await,
+            Some(id) => self.order(&ToSentry::Front { id, stops }).await,
             None => Ok(()),
         }
     }

@@ -104,7 +104,7 @@ async fn handle(
             tell_end(sandbox, channel.clone());
         }
         Request::Resize { id, rows, cols } => house.find(&id)?.resize(rows, cols).await?,
-        Request::Front { id } => house.find(&id)?.front().await?,
+        Request::Front { id, stops } => house.find(&id)?.front(stops).await?,
         Request::Events => {
             for sandbox in house.sandboxes.borrow().values() {
                 tell_end(sandbox.clone(), channel.clone());

@@ -32,6 +32,14 @@ fn errno(e: cofferdam_ninep::Errno) -> Errno {
     Errno::from_host(i32::try_from(e.0).unwrap_or(0))
 }
 
+/// Stops of process 1, as told.
+#[derive(Default)]
+struct Stops {
+    number: u32,
+    /// Whether the last one has been told and nothing was heard since.
+    told: bool,
+}
+
 /// The connection to the Gofer's stdio.
 pub struct StdioHub {
     client: Client,
@@ -39,6 +47,7 @@ pub struct StdioHub {
     idle: Condvar,
     /// Whether input is left alone: whoever runs the sandbox has given the terminal to somebody else.
     held: AtomicBool,
+    stops: Mutex<Stops>,
     /// The container's input (one container a Sentry for now).
     input: OnceLock<Weak<Stream>>,
 }
@@ -48,7 +57,14 @@ impl StdioHub {
     pub fn new(client: Client) -> std::io::Result<Arc<Self>> {
         client.start_reader("stdio")?;
         let (pending, idle) = (std::sync::Mutex::new(0), Condvar::new());
-        Ok(Arc::new(Self { client, pending, idle, held: AtomicBool::new(false), input: OnceLock::new() }))
+        Ok(Arc::new(Self {
+            client,
+            pending,
+            idle,
+            held: AtomicBool::new(false),
+            stops: Mutex::default(),
+            input: OnceLock::new(),
+        }))
     }
 
     /// Waits until all output has reached the Gofer's descriptors, at most so long; whether it has.
@@ -65,11 +81,21 @@ impl StdioHub {
         true
     }
 
-    /// Leaves input alone until [`release`](Self::release): a read under way is taken back. `then` is called once that
-    /// is so, and not at all where it was so before.
-    pub fn hold(&self, then: Box<dyn FnOnce() + Send>) {
-        if self.held.swap(true, Ordering::SeqCst) {
-            return;
+    /// Leaves input alone until [`release`](Self::release). Before there is any.
+    pub fn hold(&self) {
+        self.held.store(true, Ordering::SeqCst);
+    }
+
+    /// Leaves input alone because process 1 has stopped: a read under way is taken back. `then` is called once that is so;
+    /// not at all if a stop has been told and nothing was heard since.
+    pub fn stop(&self, then: Box<dyn FnOnce() + Send>) {
+        {
+            let mut stops = self.stops.lock();
+            if std::mem::replace(&mut stops.told, true) {
+                return;
+            }
+            stops.number = stops.number.wrapping_add(1);
+            self.held.store(true, Ordering::SeqCst);
         }
         let Some(stream) = self.input.get().and_then(Weak::upgrade) else { return then() };
         let tag = {
@@ -91,9 +117,21 @@ impl StdioHub {
         }
     }
 
-    /// Reads input again.
-    pub fn release(&self) {
-        self.held.store(false, Ordering::SeqCst);
+    /// Process 1 is continued from outside; its next stop is told again.
+    pub fn go_on(&self) {
+        self.stops.lock().told = false;
+    }
+
+    /// Reads input again, unless there was a stop that whoever says so has not heard of.
+    pub fn release(&self, stops: u32) {
+        {
+            let mut mine = self.stops.lock();
+            if mine.number != stops {
+                return;
+            }
+            mine.told = false;
+            self.held.store(false, Ordering::SeqCst);
+        }
         let Some(stream) = self.input.get().and_then(Weak::upgrade) else { return };
         if stream.feed.get().is_some() {
             stream.ask();
