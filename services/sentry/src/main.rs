@@ -85,6 +85,13 @@ fn choose(wanted: PlatformChoice) -> Result<(&'static str, String), Failure> {
     }
 }
 
+/// A descriptor of a window that gives no mapping which could ever be written through, whatever `mprotect` is asked.
+fn read_only(window: &Window) -> Result<OwnedFd, Failure> {
+    let path = format!("/proc/self/fd/{}", window.fd().as_raw_fd());
+    let file = std::fs::File::open(&path).map_err(|e| format!("a window for reading only ({path}): {e}"))?;
+    Ok(file.into())
+}
+
 fn run(channel: &Arc<Channel>) -> Result<(), Failure> {
     let mut phases: Vec<(String, u64)> = Vec::new();
     let mut phase = |name: &str| {
@@ -107,7 +114,12 @@ fn run(channel: &Arc<Channel>) -> Result<(), Failure> {
     let cache = Window::from_peer(cache_fd, orders.cache_size)?;
     let memory = MEMORY_SIZES.iter().find_map(|s| Window::create("cofferdam-memory", *s).ok());
     let memory = memory.ok_or("no memory window could be reserved")?;
-    let windows = vec![cache.fd().try_clone_to_owned()?, memory.fd().try_clone_to_owned()?];
+    let windows = vec![
+        cache.fd().try_clone_to_owned()?,
+        memory.fd().try_clone_to_owned()?,
+        read_only(&cache)?,
+        read_only(&memory)?,
+    ];
     phase("memory windows");
 
     let starter_filter = cofferdam_confine::policy::named("stub").map(words).unwrap_or_default();

@@ -5,8 +5,14 @@
 
 use std::sync::Arc;
 
+use cofferdam_platform::Order;
+
 use crate::errno::Errno;
+use crate::memory::object::HostWindow;
 use crate::task::Task;
+
+/// Copies that are put off in one call.
+const LATER_MOST: usize = 32;
 
 /// One element of an I/O vector: an address in the container's memory and a length in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,11 +29,25 @@ enum Buffer<'a> {
     KernelSource(&'a [u8]),
 }
 
+/// Bytes that are worth having the stub copy itself: an order takes a trap, but then the host copies at its own speed.
+pub const LARGE: usize = 256 << 10;
+
+/// Copies that the task's own stub is to make, and what must stay as it is until it has.
+#[derive(Default)]
+pub struct Later {
+    /// The orders.
+    pub orders: Vec<Order>,
+    /// Dropped when they are carried out.
+    pub held: Vec<Box<dyn Send>>,
+}
+
 /// Where a read puts its data.
 pub struct Sink<'a> {
     buffer: Buffer<'a>,
     left: usize,
     done: usize,
+    /// Large copies are put off, if there is a place to put them to.
+    later: Option<Later>,
 }
 
 /// Where a write takes its data from.
@@ -57,12 +77,38 @@ impl<'a> Sink<'a> {
     /// A sink over the calling task's memory.
     pub fn user(task: &'a Arc<Task>, vecs: Vec<IoVec>) -> Self {
         let left = total(&vecs);
-        Self { buffer: Buffer::User { task, vecs }, left, done: 0 }
+        Self { buffer: Buffer::User { task, vecs }, left, done: 0, later: None }
+    }
+
+    /// The same, whose large copies may be put off: the caller has [`into_later`](Self::into_later) carried out.
+    pub fn user_later(task: &'a Arc<Task>, vecs: Vec<IoVec>) -> Self {
+        Self { later: Some(Later::default()), ..Self::user(task, vecs) }
+    }
+
+    /// What was put off.
+    pub fn into_later(self) -> Later {
+        self.later.unwrap_or_default()
+    }
+
+    /// Puts off copying a large range of the page cache window at `offset` to private memory, where `held` keeps the range as it
+    /// is; how much that is. 0 if it cannot be put off.
+    pub fn put_later(&mut self, offset: u64, len: usize, held: impl FnOnce() -> Box<dyn Send>) -> usize {
+        let (Buffer::User { task, vecs }, Some(later)) = (&self.buffer, &mut self.later) else { return 0 };
+        let Some((address, len)) = piece(vecs, self.done, len.min(self.left)) else { return 0 };
+        if len < LARGE || later.orders.len() >= LATER_MOST || !task.mm().private_writable(address, len as u64) {
+            return 0;
+        }
+        let window = crate::memory::space::window_index(HostWindow::Cache, false);
+        later.orders.push(Order::Read { window, offset, address, len: len as u64 });
+        later.held.push(held());
+        self.done += len;
+        self.left -= len;
+        len
     }
 
     /// A sink that appends at most `max` bytes to a kernel buffer.
     pub fn kernel(to: &'a mut Vec<u8>, max: usize) -> Self {
-        Self { buffer: Buffer::Kernel(to), left: max, done: 0 }
+        Self { buffer: Buffer::Kernel(to), left: max, done: 0, later: None }
     }
 
     /// Bytes that still fit.

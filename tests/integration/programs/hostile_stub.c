@@ -349,6 +349,296 @@ static void odd_signal_state(int what) {
   asm volatile("mov %0, %%r12; mov $1, %%r13d; mov %1, %%rsp; jmp *%2" : : "r"(orders), "r"(f), "r"(order_loop) : "memory");
 }
 
+// An order that raises a protection, kept back while another thread maps a file there that may only be read. The order is
+// the Sentry's own and is carried out; what it must not do is to make that file's pages writable.
+static int file_of_others = -1;
+static void write_there(void) {
+  *(volatile char *)WHERE = 'X';
+  end(SUCCEEDED);
+}
+static void *swap_mapping(void *x) {
+  while (shared[4] != 1) usleep(1000);
+  munmap((void *)WHERE, 4096);
+  void *p = mmap((void *)WHERE, 4096, PROT_READ, MAP_SHARED | MAP_FIXED, file_of_others, 0);
+  if (p == MAP_FAILED || *(volatile char *)p != 'A') end(NOTHING);
+  shared[4] = 2;
+  for (;;) pause();
+  return x;
+}
+static void raised_late(void) {
+  file_of_others = open("/of-others", O_RDWR | O_CREAT | O_TRUNC, 0644);
+  char page[4096];
+  memset(page, 'A', sizeof page);
+  if (write(file_of_others, page, sizeof page) != sizeof page) end(NOTHING);
+  close(file_of_others);
+  if (setgid(33) || setuid(33) || (file_of_others = open("/of-others", O_RDONLY)) < 0) end(NOTHING);
+  if (!find_slot()) end(NOTHING);
+  if (mmap((void *)WHERE, 4096, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED) end(NOTHING);
+  *(volatile char *)WHERE = 1;
+  shared[4] = 0;
+  pthread_t t;
+  pthread_create(&t, 0, swap_mapping, 0);
+  // A fault that never was: the page is there and may be written, so the Sentry orders the host to let it.
+  struct frame *fr = (void *)(own_slot + 0x3000);
+  memcpy(fr, frame(1, won), sizeof *fr);
+  fr->err = 3, fr->trap = 14;
+  u64 *info = (void *)(own_slot + 0x3800), o[8];
+  info[1] = 2, info[2] = WHERE;
+  if (plain(REPORT, 11, (u64)info, (u64)fr, 0, 0, 0) != 1) end(NOTHING);
+  given(0, o);
+  if (o[0] != SYS_mprotect) end(NOTHING);
+  shared[4] = 1;
+  while (shared[4] != 2) asm volatile("pause");
+  lands = write_there;
+  stub_call(o[0], o[1], o[2], o[3], o[4], o[5], o[6]);
+}
+
+// Memory that was replaced by an order that is kept back: it is still there for the host, so nobody else may get it.
+static void *replace(void *x) {
+  if (!find_slot()) end(NOTHING);
+  (void)x;
+  // The second thread's slot is the group's second or a later one: whichever this thread's signals use is told by its stack.
+  u64 slot = own_slot + SLOT * (u64)shared[5];
+  struct frame *fr = (void *)(slot + 0x3000);
+  memcpy(fr, frame(1, won), sizeof *fr);
+  fr->rax = 9, fr->rdi = WHERE, fr->rsi = 1 << 16, fr->rdx = 3, fr->r10 = 0x32, fr->r8 = ~0ull, fr->r9 = 0;
+  if ((long)plain(REPORT, 31, 0, (u64)fr, 0, 0, 0) <= 0) end(NOTHING);
+  shared[4] = 1;
+  for (;;) asm volatile("pause");
+  return 0;
+}
+static void kept_back(void) {
+  volatile char *p = mmap((void *)WHERE, 1 << 16, 3, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+  if (p != (char *)WHERE) end(NOTHING);
+  memset((char *)p, 'M', 1 << 16);
+  pid_t victim = fork();
+  if (!victim) {
+    // Of another process, shared with nobody: what is given back is given out again.
+    munmap((void *)WHERE, 1 << 16);
+    while (shared[4] != 1) usleep(1000);
+    for (int i = 0; i < 16; i++) {
+      char *mine = mmap(0, 1 << 16, 3, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+      if (mine != MAP_FAILED) memset(mine, 'V', 1 << 16);
+    }
+    shared[4] = 2;
+    for (;;) pause();
+  }
+  usleep(50000);
+  shared[4] = 0, shared[5] = 1;
+  pthread_t t;
+  pthread_create(&t, 0, replace, 0);
+  while (shared[4] != 2) usleep(1000);
+  int seen = 0;
+  for (int i = 0; i < 1 << 16; i += 4096) seen |= p[i] == 'V';
+  kill(victim, SIGKILL);
+  end(seen ? SUCCEEDED : REFUSED);
+}
+
+// The short way of calls: words in the slot that a watching thread of the Sentry reads. The thread is made to be watched
+// by a patched call site that is called again and again; then it posts what it likes.
+static volatile uint32_t *short_word(u64 at) { return (void *)(own_slot + 0xf00 + at); }
+static volatile u64 *short_call(int i) { return (void *)(own_slot + 0xf08 + 8 * i); }
+enum { IDLE, POSTED, TAKEN, ANSWERED, LONG, SLEEP };
+static long hot(void) {
+  long r;
+  asm volatile("mov $110, %%eax\n\tsyscall" : "=a"(r) : : "rcx", "r11", "memory");
+  return r;
+}
+static int watched(void) {
+  for (int i = 0; i < 200000; i++) {
+    hot();
+    if (*short_word(4) == 1) return 1;
+  }
+  return 0;
+}
+static int short_taken(void) {
+  for (int i = 0; i < 100000 && *short_word(0) == POSTED; i++) asm volatile("pause");
+  uint32_t posted = POSTED;
+  return !__atomic_compare_exchange_n((uint32_t *)short_word(0), &posted, IDLE, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+static int post(u64 nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f) {
+  u64 words[] = {nr, a, b, c, d, e, f};
+  for (int tries = 0; tries < 200; tries++) {
+    if (!watched()) return 0;
+    for (int i = 0; i < 7; i++) *short_call(i) = words[i];
+    *short_word(0) = POSTED;
+    if (short_taken()) {
+      shared[6]++;
+      return 1;
+    }
+  }
+  return 0;
+}
+static uint32_t short_end(void) {
+  for (int i = 0; i < 30000000; i++) {
+    uint32_t s = *short_word(0);
+    if (s == SLEEP) plain(REPORT, 1002, 0, 0, 0, 0, 0);
+    else if (s != TAKEN) return s;
+    asm volatile("pause");
+  }
+  return TAKEN;
+}
+static long short_result(void) { return (long)*short_call(7); }
+static void short_never(u64 nr, const u64 *a) {
+  if (!find_slot() || !post(nr, a[0], a[1], a[2], a[3], a[4], a[5])) end(NOTHING);
+  uint32_t how = short_end();
+  long r = short_result();
+  *short_word(0) = IDLE;
+  if (how == ANSWERED && r >= 0) end(SUCCEEDED);
+  if (readable(WHERE) || !readable(SLOTS + (own_slot - SLOTS)) || hot() != getppid()) end(SUCCEEDED);
+  end(REFUSED);
+}
+static void short_works(void) {
+  // No attack: what shows that the others are taken at all.
+  if (!find_slot() || !post(SYS_getppid, 0, 0, 0, 0, 0, 0)) end(NOTHING);
+  end(short_end() == ANSWERED && short_result() == hot() ? REFUSED : SUCCEEDED);
+}
+static void short_with_orders(void) {
+  if (!find_slot()) end(NOTHING);
+  for (int tries = 0; tries < 100; tries++) {
+    if (!watched()) end(NOTHING);
+    if ((long)forged(9, WHERE, 4096, 1, 0x32, ~0ull, 0) <= 0) end(NOTHING);
+    *short_call(0) = SYS_getppid;
+    *short_word(0) = POSTED;
+    if (short_taken()) end(short_end() == ANSWERED && short_result() >= 0 ? SUCCEEDED : REFUSED);
+    // Not taken: run the order as it was given, and once more.
+    end(REFUSED);
+  }
+}
+static void short_and_another(int what) {
+  int ends[2];
+  if (!find_slot() || pipe(ends)) end(NOTHING);
+  char byte;
+  if (!post(SYS_read, ends[0], (u64)&byte, 1, 0, 0, 0)) end(NOTHING);
+  long r = -1;
+  switch (what) {
+  case 0: r = plain(SYS_getuid, 0, 0, 0, 0, 0, 0); break;
+  case 1: r = (long)forged(9, WHERE, 4096, 1, 0x32, ~0ull, 0); break;
+  case 2: r = (long)plain(REPORT, DONE, 0, own_slot + 0x3000, 0, 0, 0); break;
+  case 3: r = (long)plain(REPORT, START, 0, own_slot + 0x2000, 0, 0, 0); break;
+  // Never goes to sleep over it: the alarm must end it all the same.
+  case 4: for (limit(200);;) asm volatile("pause");
+  }
+  limit(100);
+  if (r > 0 || (what == 0 && r == 0)) end(SUCCEEDED);
+  for (;;) plain(REPORT, 1002, 0, 0, 0, 0, 0);
+}
+static void short_flipped(void) {
+  if (!find_slot()) end(NOTHING);
+  static const char text[] = "flip";
+  for (int i = 0; i < 300; i++) {
+    if (!watched()) end(i ? REFUSED : NOTHING);
+    for (int k = 0; k < 3000; k++) {
+      *short_call(0) = k & 1 ? SYS_getppid : SYS_mmap;
+      *short_call(1) = k & 2 ? WHERE : (u64)text;
+      *short_call(9) = k * 77777ull;
+      *short_word(0) = k % 7;
+    }
+    if (readable(WHERE)) end(SUCCEEDED);
+  }
+  *short_word(0) = IDLE;
+  end(REFUSED);
+}
+static void asleep_over_nothing(void) {
+  if (!find_slot()) end(NOTHING);
+  for (int i = 0; i < 1000; i++) {
+    *short_word(0) = i % 7;
+    if (plain(REPORT, 1002, i, own_slot + 0x3000, 0, 0, 0) > 0) end(SUCCEEDED);
+  }
+  *short_word(0) = IDLE;
+  end(getuid() == 0 ? REFUSED : SUCCEEDED);
+}
+// Threads that end while they are watched, and others that post in the slots that they leave.
+static void *hot_thread(void *x) {
+  for (int i = 0; i < 3000; i++) hot();
+  return x;
+}
+static void short_of_the_dead(void) {
+  if (!find_slot()) end(NOTHING);
+  for (int i = 0; i < 2000; i++) hot();
+  for (int i = 0; i < 60; i++) {
+    pthread_t t;
+    if (pthread_create(&t, 0, hot_thread, 0)) end(NOTHING);
+    for (int k = 0; k < 20000; k++)
+      for (u64 s = own_slot; s < own_slot + GROUP; s += SLOT) {
+        *(volatile u64 *)(s + 0xf08) = SYS_getppid;
+        *(volatile uint32_t *)(s + 0xf00) = POSTED;
+      }
+    memset((void *)(own_slot + 0xf00), 0, 16);
+    pthread_join(t, 0);
+    memset((void *)(own_slot + 0xf00), 0, 16);
+  }
+  end(hot() == getppid() ? REFUSED : SUCCEEDED);
+}
+static void tick(int s) { (void)s; }
+static void short_interrupted(void) {
+  if (!find_slot()) end(NOTHING);
+  signal(SIGVTALRM, tick);
+  struct itimerval often = {{0, 300}, {0, 300}};
+  setitimer(ITIMER_VIRTUAL, &often, 0);
+  long parent = getppid();
+  for (int i = 0; i < 60000; i++) {
+    if (i % 64 == 0) *short_call(9) = i * 4099ull, *short_word(0) = i / 64 % 7;
+    if (i % 64 == 32) *short_word(0) = IDLE;
+    long r = hot();
+    if (i % 64 > 40 && r != parent) end(SUCCEEDED);
+  }
+  end(REFUSED);
+}
+// Into the middle of the stub's short way, registers ours.
+static u64 short_at;
+static void land(void) { end(REFUSED); }
+static void short_middle(u64 at) {
+  limit(50);
+  if (!find_slot()) end(NOTHING);
+  asm volatile("mov %0, %%rbx; mov %1, %%rcx; mov $9, %%eax; mov %2, %%rdi; mov $4096, %%esi; mov $3, %%edx; mov $0x32, %%r10d;"
+               "mov $-1, %%r8; xor %%r9d, %%r9d; jmp *%%rbx"
+               : : "r"(short_at + at), "r"((u64)land), "r"(WHERE) : "rax", "rbx", "rcx", "rdi", "rsi", "rdx", "r8", "r9", "r10", "memory");
+}
+static u64 trampoline(void) {
+  for (int i = 0; i < 2000; i++) hot();
+  const unsigned char *p = (void *)hot;
+  for (int i = 0; i < 64; i++)
+    if (p[i] == 0xe9 && p[i + 5] == 0x0f && p[i + 6] == 0x05) {
+      int32_t by;
+      memcpy(&by, p + i + 1, 4);
+      return (u64)(p + i + 5) + (u64)(int64_t)by;
+    }
+  return 0;
+}
+static void short_trampoline(int what) {
+  u64 at = trampoline();
+  if (!at) end(NOTHING);
+  u64 page = at & ~4095ull;
+  switch (what) {
+  case 0: end(mprotect((void *)page, 4096, 7) && mprotect((void *)page, 4096, 2) ? REFUSED : SUCCEEDED);
+  case 1: munmap((void *)page, 4096), hot(); end(SUCCEEDED);
+  case 2: end(mremap((void *)page, 4096, 4096, 3, WHERE) == MAP_FAILED || mprotect((void *)WHERE, 4096, 7) ? REFUSED : SUCCEEDED);
+  case 3: {
+    // The base of %gs elsewhere: a page of ours that says that somebody watches.
+    uint32_t *fake = mmap((void *)WHERE, 4096, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    fake[0xf04 / 4] = 1;
+    asm volatile("wrgsbase %0" : : "r"(WHERE));
+    end(hot() == getppid() ? REFUSED : SUCCEEDED);
+  }
+  case 4: asm volatile("wrgsbase %0" : : "r"(WHERE)); hot(); end(SUCCEEDED);
+  case 5: {
+    // A process of its own with the same memory, and so with the same sites; then one with a copy.
+    for (int copy = 0; copy < 2; copy++) {
+      pid_t c = copy ? fork() : vfork();
+      if (!c) {
+        for (int i = 0; i < 500; i++) hot();
+        _exit(hot() > 0 ? 7 : 0);
+      }
+      int st = 0;
+      waitpid(c, &st, 0);
+      if (WEXITSTATUS(st) != 7) end(SUCCEEDED);
+    }
+    end(REFUSED);
+  }
+  }
+}
+
 int main(int argc, char **argv) {
   answered = argc > 1 && !strcmp(argv[1], "answered");
   for (int fd = 3; fd < 64; fd++) close(fd);
@@ -459,6 +749,47 @@ int main(int argc, char **argv) {
   }
   IN_CHILD("every signal blocked, then a trap", odd_signal_state(0));
   IN_CHILD("a signal stack of its own, then a trap", odd_signal_state(1));
+
+  IN_CHILD("a protection raised late, on a file to be read only", raised_late());
+  IN_CHILD("memory replaced by an order that is kept back", kept_back());
+
+  // The other platform has no short way: no site is patched, nothing is there to attack.
+  if (!answered) {
+    for (const unsigned char *p = (void *)(STUB + 4096); p < (unsigned char *)STUB + 8000 && !short_at; p++)
+      if (!memcmp(p, "\x65\x48\x89\x0c\x25\x48\x0f\x00\x00", 9)) short_at = (u64)p;
+    if (!short_at) return puts("the stub's short way was not found"), 2;
+    shared[6] = 0;
+    IN_CHILD("short way: getppid, as it is meant", short_works());
+    static const u64 never[] = {9, 10, 11, 12, 15, 25, 28, 30, 56, 57, 58, 59, 60, 67, 158, 231, 322, 435, 512, 0x40000009, 0x70000001, ~0ull};
+    u64 there[6] = {WHERE, 4096, 3, 0x32, ~0ull, 0}, slots[6] = {SLOTS, 1 << 24, 0, 0, 0, 0};
+    for (unsigned i = 0; i < sizeof never / sizeof *never; i++)
+      for (int set = 0; set < 2; set++) {
+        char name[64];
+        sprintf(name, "short way: call %llu%s", (unsigned long long)never[i], set ? ", the slots" : "");
+        IN_CHILD(name, short_never(never[i], set ? slots : there));
+      }
+    IN_CHILD("short way: orders are pending", short_with_orders());
+    IN_CHILD("short way: and another call", short_and_another(0));
+    IN_CHILD("short way: and a forged call", short_and_another(1));
+    IN_CHILD("short way: and a forged end of orders", short_and_another(2));
+    IN_CHILD("short way: and a forged start", short_and_another(3));
+    IN_CHILD("short way: never asleep", short_and_another(4));
+    IN_CHILD("short way: words flipped", short_flipped());
+    IN_CHILD("short way: asleep over nothing", asleep_over_nothing());
+    IN_CHILD("short way: slots of threads that ended", short_of_the_dead());
+    IN_CHILD("short way: interrupted all the time", short_interrupted());
+    for (int i = 0; i < 6; i++) {
+      char name[64];
+      sprintf(name, "short way: trampolines %d", i);
+      IN_CHILD(name, short_trampoline(i));
+    }
+    for (u64 at = 0; at < 0x110; at++) {
+      char name[64];
+      sprintf(name, "short way: entered at +%llu", (unsigned long long)at);
+      IN_CHILD(name, short_middle(at));
+    }
+    printf("(%d calls were taken on the short way)\n", shared[6]);
+  }
 
   // A victim of another user that forks all the time, and ghosts that want to be its children.
   pid_t victim = fork();

@@ -76,8 +76,8 @@ pub const INTERRUPT: i32 = 10;
 pub const SLOTS_FD: i32 = 3;
 /// Descriptor of the first host window in every stub; the others follow.
 pub const WINDOW_FD: i32 = 4;
-/// Number of host windows.
-pub const WINDOWS: i32 = 2;
+/// Number of host windows' descriptors: each window for writing, then each again for reading only.
+pub const WINDOWS: i32 = 4;
 /// Descriptor of the starter's pipe to the Sentry: process id and wait status of each stub process that ended.
 pub const PIPE_FD: i32 = WINDOW_FD + WINDOWS;
 

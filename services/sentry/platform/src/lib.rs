@@ -161,6 +161,17 @@ pub enum Order {
         /// `MADV_*`.
         advice: i32,
     },
+    /// `pread(2)` from a host window into the process's own memory: what a big read comes to, at the host's own speed.
+    Read {
+        /// Index of the window.
+        window: usize,
+        /// Byte offset in it.
+        offset: u64,
+        /// Where to.
+        address: u64,
+        /// Bytes.
+        len: u64,
+    },
     /// Closes a descriptor of the stub (the platform's own use).
     Close(i32),
     /// Sets the base of `%fs` of the trapped thread.

@@ -128,6 +128,8 @@ short_posted:
     xor r11d, r11d
     lock cmpxchg dword ptr gs:[{short_state}], r11d
     jne 3f
+    // Whoever watches has no processor: no further call waits for that.
+    mov dword ptr gs:[{short_watched}], 0
     mov rax, gs:[{short_call}]
 6:  jmp rcx
 3:  mov r11d, {looks} * 4

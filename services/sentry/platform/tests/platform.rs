@@ -221,7 +221,7 @@ fn run(which: Which, code: &[u8], until: &str) -> (Vec<String>, u8) {
 }
 
 fn run_here(which: Which, code: &[u8], until: &str) -> (Vec<String>, u8) {
-    let windows: Vec<Window> = (0..2).map(|_| Window::create("w", 1 << 30).unwrap()).collect();
+    let windows: Vec<Window> = (0..4).map(|_| Window::create("w", 1 << 30).unwrap()).collect();
     windows[1].write(0x5000, &[9]).unwrap();
     let fds: Vec<OwnedFd> = windows.iter().map(|w| w.fd().try_clone_to_owned().unwrap()).collect();
     let setup = Setup { windows: fds, starter_filter: vec![], after: nothing };

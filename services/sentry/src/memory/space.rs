@@ -108,10 +108,14 @@ pub struct Layout {
     pub auxv: Vec<u8>,
 }
 
-fn window_index(w: HostWindow) -> usize {
-    match w {
-        HostWindow::Cache => 0,
-        HostWindow::Memory => 1,
+/// The window's number for the platform. Only what may be written in place is mapped through a descriptor for writing: an order
+/// to change a protection may be carried out late, by a thread that took its time, when something else lies at that address.
+pub fn window_index(w: HostWindow, written: bool) -> usize {
+    match (w, written) {
+        (HostWindow::Cache, true) => 0,
+        (HostWindow::Memory, true) => 1,
+        (HostWindow::Cache, false) => 2,
+        (HostWindow::Memory, false) => 3,
     }
 }
 
@@ -128,7 +132,7 @@ fn map_extents(vma: &mut Vma, extents: &[Extent], within: (u64, u64)) -> Vec<Ord
         }
         let (address, len) = (vma.start + (from - base), to - from);
         let host = e.host + (from - e.offset);
-        let window = window_index(e.window);
+        let window = window_index(e.window, vma.shared && vma.max_prot & WRITE != 0);
         vma.add_mapped(address, address + len);
         if let Some(Order::Map { address: a, len: l, pages: Pages::Window { window: w, offset: o, .. }, .. }) =
             orders.last_mut()
@@ -477,6 +481,20 @@ impl AddressSpace {
         let v = inner.find(from)?;
         let fits = matches!(v.backing, Backing::Object { .. }) && !v.shared && to <= v.end && v.prot & EXEC != 0;
         (fits && v.mapped_whole(page_of(from), page_up(to)?)).then_some(v.prot)
+    }
+
+    /// Whether a range is private anonymous memory that may be written: the host needs no help of ours to write there.
+    pub fn private_writable(&self, address: u64, len: u64) -> bool {
+        let Some(end) = address.checked_add(len) else { return false };
+        let inner = self.inner.lock();
+        let mut at = address;
+        while at < end {
+            match inner.find(at) {
+                Some(v) if matches!(v.backing, Backing::Anonymous) && v.prot & WRITE != 0 => at = v.end,
+                _ => return false,
+            }
+        }
+        true
     }
 
     /// `brk(2)`: the break as it is then, and orders. `limit`: RLIMIT_DATA in bytes.

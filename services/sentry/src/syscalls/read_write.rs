@@ -10,8 +10,8 @@ use crate::errno::Errno;
 use crate::ipc::pipe::PipeEnd;
 use crate::syscalls::blocking::on_file;
 use crate::syscalls::{Entry, Fd, Outcome, SysResult, UserPtr, done, value};
-use crate::task::Task;
-use crate::uio::{IoVec, Sink, Source};
+use crate::task::{Special, Task};
+use crate::uio::{IoVec, LARGE, Sink, Source, total};
 use crate::vfs::control::{ProcessControl, check_file_size};
 use crate::vfs::file::{File, Whence, flags};
 use crate::vfs::inode::FileType;
@@ -98,13 +98,23 @@ fn do_read(task: &Arc<Task>, file: &Arc<File>, vecs: Vec<IoVec>, at: Option<u64>
         };
         return crate::syscalls::blocking::until_ready(task, &queue, PollMask::READ, Some(deadline), step);
     }
+    let read = move |task: &Arc<Task>, file: &Arc<File>, sink: &mut Sink<'_>| match at {
+        None => file.read(Some(task), sink),
+        Some(at) => file.pread(Some(task), at, sink),
+    };
+    if total(&vecs) >= LARGE && file.inode().kind() == FileType::Regular {
+        let mut sink = Sink::user_later(task, vecs);
+        let n = read(task, file, &mut sink)?;
+        let later = sink.into_later();
+        if later.orders.is_empty() {
+            return value(n);
+        }
+        let held = later.held;
+        let undo: Box<dyn FnOnce() + Send> = Box::new(move || drop(held));
+        return Ok(Outcome::Special(Special::Orders { orders: later.orders, result: n as i64, undo: Some(undo) }));
+    }
     on_file(task, file, PollMask::READ, move |task, file| {
-        let mut sink = Sink::user(task, vecs.clone());
-        let n = match at {
-            None => file.read(Some(task), &mut sink)?,
-            Some(at) => file.pread(Some(task), at, &mut sink)?,
-        };
-        Ok(n as i64)
+        Ok(read(task, file, &mut Sink::user(task, vecs.clone()))? as i64)
     })
 }
 

@@ -139,6 +139,15 @@ enum Stop {
     Short(Option<u64>),
     /// The same, answered with this, but to trap before it runs on: which it does when it goes to sleep.
     ShortTrap(i64),
+    /// It has ended, or is about to: nothing is served for it any more.
+    Gone,
+}
+
+impl Stop {
+    /// Whether the thread is in a call on the short way as far as the Sentry knows: all it may do is to go to sleep over it.
+    fn is_short(self) -> bool {
+        matches!(self, Stop::Short(_) | Stop::ShortTrap(_))
+    }
 }
 
 /// Whether the host can run the platform, and why not.
@@ -411,10 +420,18 @@ impl Shared {
                 self.send(n.id, EPERM, 0);
                 return;
             }
+            if state.stop.is_short() {
+                // Its slot asks for one call, and it makes another: one at a time, or the kernel would take one's end for the
+                // other's, and the crew would count the thread twice.
+                drop(state);
+                tracing::warn!(tid = n.pid, nr = n.nr, "a call from a thread that is in a call: refused");
+                self.send(n.id, EPERM, 0);
+                return;
+            }
             state.stop = Stop::Call(n.id, n.nr);
             lock(&thread.guest).clone()
         };
-        self.pace(&thread);
+        self.pace(&thread, n.ip);
         let Some(guest) = guest else {
             self.send(n.id, EPERM, 0);
             return;
@@ -449,7 +466,8 @@ impl Shared {
                 of
             };
             for thread in gone {
-                if matches!(lock(&thread.state).stop, Stop::Running | Stop::ShortTrap(_)) {
+                let was = std::mem::replace(&mut lock(&thread.state).stop, Stop::Gone);
+                if matches!(was, Stop::Running | Stop::ShortTrap(_)) {
                     self.crew.stops();
                 }
                 thread.process.mm.give(thread.slot);
@@ -490,6 +508,11 @@ impl Thread {
                 tracing::warn!(tid = n.pid, "a stub did not carry out its orders: process ended");
                 self.kill_lost();
                 return;
+            }
+            if matches!(state.stop, Stop::Short(_)) {
+                // In a call that its slot asked for, or that was made to look so: it goes on, and nothing is done for it.
+                drop(state);
+                return shared.send(n.id, 0, 0);
             }
             state.stop = Stop::Trap(n.id, n.args[2]);
             match kind {
@@ -551,13 +574,13 @@ impl Thread {
         loop {
             let stop = {
                 let mut state = lock(&self.state);
-                if matches!(answer, Answer::Park) {
+                if matches!(answer, Answer::Park) || state.stop == Stop::Gone {
                     return;
                 }
                 std::mem::replace(&mut state.stop, Stop::Running)
             };
             match (stop, answer) {
-                (Stop::Running | Stop::ShortTrap(_), _) | (_, Answer::Park) => return,
+                (Stop::Running | Stop::ShortTrap(_) | Stop::Gone, _) | (_, Answer::Park) => return,
                 (Stop::Call(id, _), Answer::Return(v)) => {
                     Shared::answered(self);
                     return shared.send(id, v, 0);
@@ -576,14 +599,13 @@ impl Thread {
                 }
                 (Stop::Short(None), Answer::ReturnThenTrap(v)) => {
                     // It must not run on before it traps: it is sent to sleep first.
-                    let sleeps = {
+                    {
                         let mut state = lock(&self.state);
                         state.stop = Stop::ShortTrap(v);
-                        shared.slots.window.replace(self.slot + SHORT_STATE, SHORT_TAKEN, SHORT_SLEEP)
-                    };
-                    if !sleeps {
-                        tracing::debug!(tid = self.tid.load(Ordering::Acquire), "a call on the short way is gone");
+                        shared.slots.window.replace(self.slot + SHORT_STATE, SHORT_TAKEN, SHORT_SLEEP);
                     }
+                    // For one that does not go to sleep: no honest stub, whose answer to this is to go on.
+                    host::interrupt(self.process.id.load(Ordering::Acquire), self.tid.load(Ordering::Acquire));
                     return shared.crew.runs();
                 }
                 // No other outcome has a place without a notification: only calls that come to none go the short way.
@@ -760,9 +782,12 @@ impl Thread {
     fn leave(&self, shared: &Shared) {
         shared.threads.write().unwrap_or_else(PoisonError::into_inner).remove(&self.tid.load(Ordering::Acquire));
         *lock(&self.guest) = None;
+        let was = std::mem::replace(&mut lock(&self.state).stop, Stop::Gone);
         self.process.mm.give(self.slot);
-        // The answer that follows lets it run, but only to its end.
-        shared.crew.stops();
+        // The answer that follows lets it run, but only to its end. (A call in its slot, posted by somebody else, counted it out.)
+        if !matches!(was, Stop::Short(_)) {
+            shared.crew.stops();
+        }
     }
 
     /// Ends the process because of what its stub did; the guest hears of it when the process is reaped.
@@ -810,6 +835,12 @@ pub(crate) fn raw(order: &Order) -> Option<[u64; 8]> {
         Order::Advise { address, len, advice } => {
             within(address, len)?;
             Some([28, address, len, advice as u64, 0, 0, 0, 0])
+        }
+        Order::Read { window, offset, address, len } => {
+            let end = address.checked_add(len)?;
+            let fd = i32::try_from(window).ok().filter(|w| *w < WINDOWS)? + WINDOW_FD;
+            let fits = address >= GUEST_BOTTOM && end <= GUEST_TOP && i64::try_from(offset).is_ok();
+            fits.then_some([17, fd as u64, address, len, offset, 0, 0, 0])
         }
         Order::SetFs(base) => Some([158, 0x1002, base, 0, 0, 0, 0, 0]),
         Order::Close(fd) => Some([3, fd as u64, 0, 0, 0, 0, 0, 0]),

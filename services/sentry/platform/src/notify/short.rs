@@ -24,8 +24,9 @@ const SOON: u64 = 40_000;
 const SOON_CALLS: u32 = 12;
 /// Looks without a call after which watching ends (about 30 us).
 const PATIENCE: u32 = 1_500;
-/// Calls that a watch should see.
+/// Calls that a watch should see, and cycles between them at most on average (about 6 us): else notifications are as good.
 const WORTH: u32 = 16;
+const WORTH_CYCLES: u64 = 16_000;
 /// After that many watches in a row that saw fewer, a thread is watched as rarely as can be.
 const FAILURES_MOST: u32 = 12;
 
@@ -109,9 +110,11 @@ fn long_only(number: u32) -> bool {
 }
 
 impl Shared {
-    /// A thread's call came the long way: it is watched if it is one of many in a row.
-    pub(super) fn pace(self: &Arc<Self>, thread: &Arc<Thread>) {
-        if !thread.process.patched.load(Ordering::Relaxed) {
+    /// A thread's call from `ip` came the long way: it is watched if it is one of many in a row from patched sites.
+    pub(super) fn pace(self: &Arc<Self>, thread: &Arc<Thread>, ip: u64) {
+        if !thread.process.patched.load(Ordering::Relaxed)
+            || self.slots.word(thread.slot + SHORT_SITE).wrapping_add(2) != ip
+        {
             return;
         }
         let pace = &thread.pace;
@@ -161,9 +164,9 @@ impl Shared {
                 }
             };
             // On the same core one would only keep the other from running: no other was free.
-            let calls = if core() == served_on { 0 } else { self.watch_one(&thread) };
+            let worth = core() != served_on && self.watch_one(&thread);
             let failures = &thread.pace.failures;
-            if calls < WORTH {
+            if !worth {
                 failures.fetch_add(1, Ordering::Relaxed);
             } else {
                 failures.store(0, Ordering::Relaxed);
@@ -172,23 +175,27 @@ impl Shared {
         }
     }
 
-    /// Serves a thread's calls for as long as they keep coming; how many came.
-    fn watch_one(self: &Arc<Self>, thread: &Arc<Thread>) -> u32 {
+    /// Serves a thread's calls for as long as they keep coming; whether that was worth it.
+    fn watch_one(self: &Arc<Self>, thread: &Arc<Thread>) -> bool {
         let window = &self.slots.window;
         let state = thread.slot + SHORT_STATE;
         window.store(thread.slot + SHORT_WATCHED, 1);
-        let (mut calls, mut idle) = (0u32, 0);
+        let begun = now();
+        let (mut calls, mut idle, mut last) = (0u32, 0, begun);
         while idle < PATIENCE {
             if window.load(state) == SHORT_POSTED && window.replace(state, SHORT_POSTED, SHORT_TAKEN) {
                 self.serve_short(thread);
                 (self.after)();
                 calls = calls.saturating_add(1);
-                idle = 0;
+                (idle, last) = (0, now());
             } else {
                 idle += 1;
                 std::hint::spin_loop();
             }
-            if idle.is_multiple_of(64) && self.crew.running() >= self.watch.cores {
+            // Another thread needs the core, or this one waited in vain for us.
+            if idle % 64 == 63
+                && (self.crew.running() >= self.watch.cores || window.load(thread.slot + SHORT_WATCHED) == 0)
+            {
                 break;
             }
         }
@@ -198,7 +205,7 @@ impl Shared {
             self.serve_short(thread);
             (self.after)();
         }
-        calls
+        calls >= WORTH && last.wrapping_sub(begun) / u64::from(calls) < WORTH_CYCLES
     }
 
     /// Serves the call that was taken from the slot.
@@ -208,19 +215,20 @@ impl Shared {
         let args = [word(1), word(2), word(3), word(4), word(5), word(6)];
         let guest = {
             let mut state = lock(&thread.state);
+            let guest = lock(&thread.guest).clone();
+            let Some(guest) = guest.filter(|_| state.stop != Stop::Gone) else {
+                // Its thread is gone, and another has its slot.
+                return self.slots.window.store(thread.slot + SHORT_STATE, SHORT_LONG);
+            };
             if state.stop != Stop::Running || !state.orders.is_empty() || long_only(number) {
                 drop(state);
                 // Only a stub that made it up comes here.
                 return thread.put_short(self, EPERM);
             }
             state.stop = Stop::Short(None);
-            lock(&thread.guest).clone()
+            guest
         };
         self.crew.stops();
-        let Some(guest) = guest else {
-            // Its thread is gone, and another has its slot.
-            return self.slots.window.store(thread.slot + SHORT_STATE, SHORT_LONG);
-        };
         let answer = guest.call(Call { number, args, ip: self.slots.word(thread.slot + SHORT_SITE).wrapping_add(2) });
         if matches!(answer, crate::Answer::Park) {
             // Answered by now, or it takes long: then the stub need not look any more.

@@ -1,12 +1,12 @@
 //! What cached files hold, and when they give it back: fids (each a descriptor in the Gofer) and pages of the window.
 //!
-//! One queue over all exports, with a second chance for what was used since it was last looked at. A file that gives back
-//! stays what it is: its fids are walked to again by its name, its pages filled again. Called by `gofer` and `pages`, with
-//! no lock held. Never here: files without a name, which could not be found again, and pages that are mapped or being
-//! copied.
+//! A queue for each over all exports, with a second chance for what was used since it was last looked at. A file that gives
+//! back stays what it is: its fids are walked to again by its name, its pages filled again. Called by `gofer` and `pages`, with
+//! no lock held. Never given back: the fids of files without a name, which could not be found again, and pages that are mapped
+//! or being copied.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use crate::errno::Errno;
@@ -23,10 +23,64 @@ const MEMORY_MOST: u64 = 2 << 30;
 /// How often a request is tried for which the Gofer has no descriptor left.
 const TRIES: u32 = 20;
 
+/// A file's place in a queue.
+#[derive(Default)]
+pub struct Place {
+    /// Used since the queue was last looked at.
+    used: AtomicBool,
+    queued: AtomicBool,
+}
+
+/// Files that hold something of one kind, the one longest there first.
+#[derive(Default)]
+struct Queue {
+    files: Mutex<VecDeque<Weak<GoferInode>>>,
+}
+
+impl Queue {
+    /// A file holds something, or uses it; how many files there are, if it is new.
+    fn add(&self, inode: &Arc<GoferInode>, place: &Place) -> Option<usize> {
+        place.used.store(true, Ordering::Relaxed);
+        if place.queued.load(Ordering::Acquire) || place.queued.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        let mut files = self.files.lock();
+        files.push_back(Arc::downgrade(inode));
+        Some(files.len())
+    }
+
+    fn len(&self) -> usize {
+        self.files.lock().len()
+    }
+
+    /// Has files give back, those that were not used for longest first, while `more` asks for it.
+    fn shrink(
+        &self,
+        place: impl Fn(&GoferInode) -> &Place,
+        give_back: impl Fn(&GoferInode) -> bool,
+        more: impl Fn() -> bool,
+    ) {
+        // Each file is looked at twice at most: once for its second chance.
+        let mut turns = self.len() * 2;
+        while turns > 0 && more() {
+            turns -= 1;
+            let Some(next) = self.files.lock().pop_front() else { return };
+            let Some(inode) = next.upgrade() else { continue };
+            let place = place(&inode);
+            if place.used.swap(false, Ordering::Relaxed) || !give_back(&inode) {
+                self.files.lock().push_back(next);
+            } else {
+                place.queued.store(false, Ordering::Release);
+            }
+        }
+    }
+}
+
 /// The accounts.
 pub struct Held {
-    queue: Mutex<VecDeque<Weak<GoferInode>>>,
-    files_most: AtomicUsize,
+    fids: Queue,
+    fids_most: AtomicUsize,
+    pages: Queue,
     bytes: AtomicU64,
     bytes_most: u64,
 }
@@ -35,53 +89,41 @@ impl Held {
     /// Nothing held, on a host with this many bytes of memory.
     pub fn new(host_memory: u64) -> Arc<Self> {
         Arc::new(Self {
-            queue: Mutex::default(),
-            files_most: AtomicUsize::new(FILES),
+            fids: Queue::default(),
+            fids_most: AtomicUsize::new(FILES),
+            pages: Queue::default(),
             bytes: AtomicU64::new(0),
             bytes_most: (host_memory / MEMORY_PART).clamp(16 << 20, MEMORY_MOST),
         })
     }
 
-    /// A file now holds something; it joins the queue unless it is in it.
-    pub fn add(&self, inode: &Arc<GoferInode>) {
-        inode.used.store(true, Ordering::Relaxed);
-        if inode.queued.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let mut queue = self.queue.lock();
-        queue.push_back(Arc::downgrade(inode));
-        let many = queue.len() > self.files_most.load(Ordering::Relaxed);
-        drop(queue);
-        if many {
-            self.give_back(|held| held.queue.lock().len() > held.files_most.load(Ordering::Relaxed) / 8 * 7);
+    fn shrink_fids(&self, to: usize) {
+        self.fids.shrink(|i| &i.fids_place, GoferInode::give_back_fids, || self.fids.len() > to);
+    }
+
+    /// A file holds or uses fids.
+    pub fn fids(&self, inode: &Arc<GoferInode>) {
+        let most = self.fids_most.load(Ordering::Relaxed);
+        if self.fids.add(inode, &inode.fids_place).is_some_and(|n| n > most) {
+            self.shrink_fids(most / 8 * 7);
         }
     }
 
+    /// A file holds or uses pages.
+    pub fn pages(&self, inode: &Arc<GoferInode>) {
+        self.pages.add(inode, &inode.pages_place);
+    }
+
     /// Pages were filled (bytes) or given back (negative).
-    pub fn pages(&self, bytes: i64) {
+    pub fn count(&self, bytes: i64) {
         self.bytes.fetch_add(bytes.cast_unsigned(), Ordering::Relaxed);
     }
 
     /// Sees to it that pages do not take more than their part of memory. Called after each use of pages.
     pub fn trim(&self) {
-        if self.bytes.load(Ordering::Relaxed) > self.bytes_most {
-            self.give_back(|held| held.bytes.load(Ordering::Relaxed) > held.bytes_most / 4 * 3);
-        }
-    }
-
-    /// Has files give back, those that were not used for longest first, while `more` asks for it.
-    fn give_back(&self, more: impl Fn(&Self) -> bool) {
-        // Each file is looked at twice at most: once for its second chance.
-        let mut turns = self.queue.lock().len() * 2;
-        while turns > 0 && more(self) {
-            turns -= 1;
-            let Some(next) = self.queue.lock().pop_front() else { return };
-            let Some(inode) = next.upgrade() else { continue };
-            if inode.used.swap(false, Ordering::Relaxed) || !inode.give_back() {
-                self.queue.lock().push_back(next);
-            } else {
-                inode.queued.store(false, Ordering::Release);
-            }
+        let more = |most: u64| self.bytes.load(Ordering::Relaxed) > most;
+        if more(self.bytes_most) {
+            self.pages.shrink(|i| &i.pages_place, GoferInode::give_back_pages, || more(self.bytes_most / 4 * 3));
         }
     }
 
@@ -92,9 +134,9 @@ impl Held {
             if !matches!(answer, Err(Errno::ENFILE | Errno::EMFILE)) {
                 break;
             }
-            let half = (self.queue.lock().len() / 2).max(FILES_LEAST);
-            self.files_most.fetch_min(half, Ordering::Relaxed);
-            self.give_back(|held| held.queue.lock().len() > half);
+            let half = (self.fids.len() / 2).max(FILES_LEAST);
+            self.fids_most.fetch_min(half, Ordering::Relaxed);
+            self.shrink_fids(half);
             give_back();
             // The Gofer closes them on a thread of its own.
             std::thread::sleep(std::time::Duration::from_millis(1));

@@ -31,6 +31,7 @@ use crate::vfs::inode::{
 };
 
 pub use held::Held;
+use held::Place;
 use pages::{GoferFile, Pages};
 
 /// `V9FS_MAGIC`.
@@ -125,7 +126,6 @@ impl GoferFs {
         let mut inodes = self.inodes.lock();
         if let Some(old) = inodes.get(&a.qid.path).and_then(Weak::upgrade) {
             drop(inodes);
-            old.used.store(true, Ordering::Relaxed);
             return old;
         }
         let holds = fid.is_some();
@@ -142,14 +142,15 @@ impl GoferFs {
             target: OnceLock::new(),
             pages: Pages::new(self.cache.clone(), self.held.clone()),
             mapped: AtomicUsize::new(0),
-            used: AtomicBool::new(true),
-            queued: AtomicBool::new(false),
+            opens: AtomicUsize::new(0),
+            fids_place: Place::default(),
+            pages_place: Place::default(),
             deleted: GiveBack { client: self.client.clone(), wanted: AtomicBool::new(false) },
         });
         inodes.insert(a.qid.path, Arc::downgrade(&inode));
         drop(inodes);
         if holds {
-            self.held.add(&inode);
+            self.held.fids(&inode);
         }
         inode
     }
@@ -177,9 +178,11 @@ pub struct GoferInode {
     pages: Pages,
     /// Memory objects of it: its pages may be mapped.
     mapped: AtomicUsize,
-    /// Used since [`Held`] last looked, and whether it is in its queue.
-    used: AtomicBool,
-    queued: AtomicBool,
+    /// Open files of it.
+    opens: AtomicUsize,
+    /// Its places in the queues of [`Held`].
+    fids_place: Place,
+    pages_place: Place,
     /// Last, so that every fid above is dropped before it.
     deleted: GiveBack,
 }
@@ -237,20 +240,29 @@ impl GoferInode {
             return Err(Errno::ESTALE);
         }
         let fid = self.fid.lock().get_or_insert(Arc::new(fid)).clone();
-        self.fs.held.add(&self.me()?);
+        self.fs.held.fids(&self.me()?);
         Ok(fid)
     }
 
-    /// Gives back what it can do without for now (see [`Held`]); false if there is nothing to be had from it.
-    fn give_back(&self) -> bool {
+    /// Gives back the fids that it can do without for now (see [`Held`]); false if it keeps some.
+    fn give_back_fids(&self) -> bool {
         // Without a name it would not be found again; with it, no rename or unlink is under way (they take it first).
         let from = self.from.lock();
         if from.is_none() {
             return false;
         }
-        let pages = self.pages.give_back(self.mapped.load(Ordering::Acquire) > 0);
         *self.fid.lock() = None;
-        pages
+        // What is open stays so (its permissions may have changed since), and what is mapped may have to be written back.
+        if self.opens.load(Ordering::Acquire) + self.mapped.load(Ordering::Acquire) > 0 {
+            return false;
+        }
+        self.pages.close();
+        true
+    }
+
+    /// Gives back its pages (see [`Held`]); false if they are in use.
+    fn give_back_pages(&self) -> bool {
+        self.pages.give_back(self.mapped.load(Ordering::Acquire) > 0)
     }
 
     /// Makes sure that it holds a fid, and takes its name away, so that it keeps it: what the name was.
@@ -518,8 +530,10 @@ impl Inode for GoferInode {
         match self.kind {
             FileType::Directory => Ok(Box::new(DirectoryFile)),
             FileType::Regular => {
-                self.pages.prepare(&self, how)?;
-                Ok(Box::new(GoferFile { inode: self }))
+                // Counted before, so that what is got ready is not given back again at once.
+                let file = GoferFile::new(self);
+                file.inode.pages.prepare(&file.inode, how)?;
+                Ok(Box::new(file))
             }
             _ => Err(Errno::ENXIO),
         }

@@ -17,7 +17,7 @@ use crate::filesystems::ranges::{Layout, RangeSet};
 use crate::memory::object::{Extent, HostWindow, MemoryObject, Object};
 use crate::memory::store::{PAGE, Store, page_down, page_up};
 use crate::sync::{Mutex, RwLock};
-use crate::uio::{Sink, Source};
+use crate::uio::{LARGE, Sink, Source};
 use crate::vfs::file::{File, FileOps, Io};
 use crate::vfs::inode::{Inode, OpenHow, SetAttr, file_time};
 use crate::vfs::mount::PathRef;
@@ -54,7 +54,7 @@ pub struct Pages {
 impl Drop for Pages {
     fn drop(&mut self) {
         let pages = self.state.lock().filled.total();
-        self.held.pages(-bytes(pages));
+        self.held.count(-bytes(pages));
     }
 }
 
@@ -81,14 +81,20 @@ impl Pages {
     /// Notes pages `[first, end)` as valid.
     fn filled(&self, s: &mut State, first: u64, end: u64) {
         let new = s.filled.add(first, end);
-        self.held.pages(bytes(new));
+        self.held.count(bytes(new));
     }
 
-    /// Gives up the reader and, unless they may be mapped or are being copied, the pages. False if something stays.
+    /// Gives up the open fids.
+    pub fn close(&self) {
+        let mut s = self.state.lock();
+        s.reader = None;
+        s.writer = None;
+    }
+
+    /// Gives up the pages, unless they may be mapped or are being copied: then false.
     pub fn give_back(&self, mapped: bool) -> bool {
         let alone = self.in_use.try_write();
         let mut s = self.state.lock();
-        s.reader = None;
         if s.filled.total() == 0 {
             return true;
         }
@@ -99,7 +105,7 @@ impl Pages {
         // Dropped below with the lock still held: its blocks may be handed out again right after.
         let _gone = std::mem::replace(&mut s.layout, layout);
         let pages = std::mem::take(&mut s.filled).total();
-        self.held.pages(-bytes(pages));
+        self.held.count(-bytes(pages));
         true
     }
 
@@ -108,6 +114,7 @@ impl Pages {
         if how.write && self.state.lock().writer.is_none() {
             let fid = inode.open_fid(libc::O_RDWR.cast_unsigned())?;
             self.state.lock().writer.get_or_insert(Arc::new(fid));
+            inode.fs.held.fids(&inode.me()?);
         }
         if how.read || !how.write {
             let size = inode.attr()?.size;
@@ -116,7 +123,7 @@ impl Pages {
                 self.reader(inode)?;
             }
         }
-        inode.fs.held.add(&inode.me()?);
+        inode.fs.held.pages(&inode.me()?);
         Ok(())
     }
 
@@ -164,6 +171,7 @@ impl Pages {
             }
             _ => inode.open_fid(0)?,
         };
+        inode.fs.held.fids(&inode.me()?);
         Ok(self.state.lock().reader.get_or_insert(Arc::new(fid)).clone())
     }
 
@@ -223,6 +231,13 @@ impl Pages {
                     s.layout.find(p, valid.min(end) - p)
                 };
                 let host = place.ok_or(Errno::EIO)?;
+                if len >= LARGE as u64 {
+                    // Held while `in_use` is: nobody gives the pages back in between.
+                    let later = to.put_later(host, len as usize, || Box::new(InUse::new(inode)));
+                    if later > 0 {
+                        return Ok((later, later as u64));
+                    }
+                }
                 Ok((to.put_window(inode.fs.cache.window(), host, len as usize)?, len))
             });
             match step {
@@ -307,7 +322,7 @@ impl Pages {
             at = stop * PAGE;
         }
         let pages = s.filled.remove(end / PAGE, gone);
-        self.held.pages(-bytes(pages));
+        self.held.count(-bytes(pages));
     }
 
     fn populate(&self, inode: &GoferInode, offset: u64, len: u64) -> Result<Vec<Extent>, Errno> {
@@ -339,6 +354,20 @@ pub struct GoferFile {
     pub inode: Arc<GoferInode>,
 }
 
+impl GoferFile {
+    /// Counts as one more open file of it.
+    pub fn new(inode: Arc<GoferInode>) -> Self {
+        inode.opens.fetch_add(1, Ordering::AcqRel);
+        Self { inode }
+    }
+}
+
+impl Drop for GoferFile {
+    fn drop(&mut self) {
+        self.inode.opens.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 impl FileOps for GoferFile {
     fn as_any(&self) -> &dyn Any {
         self
@@ -353,8 +382,8 @@ impl FileOps for GoferFile {
     }
 
     fn memory_object(&self, file: &File, _shared: bool, _write: bool) -> Result<Object, Errno> {
-        self.inode.mapped.fetch_add(1, Ordering::AcqRel);
-        Ok(Arc::new(Mapped { inode: self.inode.clone(), path: file.path_ref().clone() }))
+        let in_use = InUse::new(&self.inode);
+        Ok(Arc::new(Mapped { inode: self.inode.clone(), path: file.path_ref().clone(), _in_use: in_use }))
     }
 
     fn truncate(&self, _file: &File, size: u64) -> Result<(), Errno> {
@@ -380,15 +409,31 @@ impl FileOps for GoferFile {
     }
 }
 
+/// Keeps the pages of a file where they are, as a mapping does.
+struct InUse(Option<Arc<GoferInode>>);
+
+impl InUse {
+    fn new(inode: &GoferInode) -> Self {
+        let me = inode.me().ok();
+        if let Some(inode) = &me {
+            inode.mapped.fetch_add(1, Ordering::AcqRel);
+        }
+        Self(me)
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        if let Some(inode) = &self.0 {
+            inode.mapped.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
 struct Mapped {
     inode: Arc<GoferInode>,
     path: PathRef,
-}
-
-impl Drop for Mapped {
-    fn drop(&mut self) {
-        self.inode.mapped.fetch_sub(1, Ordering::AcqRel);
-    }
+    _in_use: InUse,
 }
 
 impl MemoryObject for Mapped {
