@@ -15,9 +15,9 @@ use serde_json::{Value, json};
 use crate::arguments::{Arguments, Command, Create, Do, Globals, Platform, Switch};
 use crate::connection::{Connection, root, sweep};
 use crate::failure::{Failure, Report};
-use crate::foreground::Terminal;
+use crate::foreground::{Stay, Terminal};
 use crate::terminal::Raw;
-use crate::{document, foreground, standin, terminal};
+use crate::{document, standin, terminal};
 
 /// Carries out a command.
 pub fn run(arguments: Arguments, report: &Report) -> Result<ExitCode, Failure> {
@@ -195,7 +195,7 @@ fn foreground_start_to_end(
         }
         connection.ask_traced(&Request::Start { id: id.clone() }, &[], &mut trace).map_err(not_run)?;
         let terminal = raw.as_ref().map_or(Terminal::None, Terminal::Raw);
-        foreground::stay(&connection, &id, &mut signals, terminal, &mut trace)
+        Stay { connection: &connection, id: &id, terminal, job: oci.is_none() }.wait(&mut signals, &mut trace)
     })();
     drop(raw);
     let ended = done?;

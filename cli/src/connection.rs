@@ -19,8 +19,8 @@ use crate::failure::Failure;
 #[derive(Debug)]
 pub struct Connection {
     channel: Channel,
-    /// Ends of containers that were told between a request and its answer: a program that ends at once does so before
-    /// the answer to its start.
+    /// Ends and stops of containers that were told between a request and its answer: a program that ends at once does
+    /// so before the answer to its start.
     early: RefCell<VecDeque<Response>>,
     /// Answers to come that nobody waits for.
     owed: Cell<usize>,
@@ -85,7 +85,7 @@ impl Connection {
 
     /// Whether it is the answer to something that was only told.
     fn is_owed(&self, response: &Response) -> bool {
-        let answer = !matches!(response, Response::Exited { .. } | Response::Trace(_));
+        let answer = !response.unasked();
         let owed = self.owed.get();
         self.owed.set(if answer { owed.saturating_sub(1) } else { owed });
         answer && owed > 0
@@ -128,7 +128,7 @@ impl Connection {
                 Ok(response) if self.is_owed(&response) => {}
                 Ok(Response::Failed { kind, message }) => return Err(Failure::Refused { kind, message }),
                 Ok(Response::Trace(phases)) => *trace = phases,
-                Ok(ended @ Response::Exited { .. }) => self.early.borrow_mut().push_back(ended),
+                Ok(unasked) if unasked.unasked() => self.early.borrow_mut().push_back(unasked),
                 Ok(answer) => return Ok(answer),
                 Err(e) => return Err(lost(e)),
             }

@@ -5,12 +5,12 @@ use std::os::fd::AsFd;
 use cofferdam_confine::signals::{self, Signals};
 use cofferdam_control::client::{Request, Response};
 use cofferdam_control::sentry::ExitStatus;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
 use crate::connection::Connection;
 use crate::failure::Failure;
-use crate::terminal::Raw;
+use crate::terminal::{self, Raw};
 
 /// How a container ended, as the supervisor told it.
 #[derive(Debug)]
@@ -32,54 +32,115 @@ pub enum Terminal<'a> {
     Watched,
 }
 
-/// Waits for the end of `id`, which the connection has asked to be told. Every signal that `signals` takes is passed
-/// on; with a terminal, its size too.
-pub fn stay(
-    connection: &Connection,
-    id: &str,
-    signals: &mut Signals,
-    terminal: Terminal<'_>,
-    trace: &mut Vec<(String, u64)>,
-) -> Result<Ended, Failure> {
-    loop {
-        while let Some(response) = connection.try_next()? {
-            match response {
-                Response::Exited { id: ended, status, reason } if ended == id => return Ok(Ended { status, reason }),
-                Response::Trace(phases) => *trace = phases,
-                _ => {}
-            }
-        }
-        while let Some(signal) = signals.pending() {
-            pass_on(connection, id, signal.number, terminal)?;
-        }
-        let mut fds =
-            [PollFd::new(connection, PollFlags::IN), PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
-        match poll(&mut fds, None) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(Failure::Host { what: "poll".into(), source: e.into() }),
-        }
-    }
+/// A container that is stayed with.
+pub struct Stay<'a> {
+    /// The connection, which has asked to be told of its stops and its end.
+    pub connection: &'a Connection,
+    /// Its id.
+    pub id: &'a str,
+    /// What of stdin's terminal is ours.
+    pub terminal: Terminal<'a>,
+    /// Whether this process stands for the container's first one as a job of a shell: it stops when that stops, and gives
+    /// it its input only while it is in front.
+    pub job: bool,
 }
 
-fn pass_on(connection: &Connection, id: &str, number: i32, terminal: Terminal<'_>) -> Result<(), Failure> {
-    let kill = |signal, all| connection.tell(&Request::Kill { id: id.into(), signal, all });
-    if number == Signal::WINCH.as_raw() && !matches!(terminal, Terminal::None) {
-        return match crate::terminal::size(std::io::stdin().as_fd()) {
-            Some((rows, cols)) => connection.tell(&Request::Resize { id: id.into(), rows, cols }),
-            None => Ok(()),
-        };
-    }
-    if number == Signal::TSTP.as_raw() {
-        // The container stops, then we do, so that the shell that waits for us sees a stopped job.
-        kill(Signal::STOP.as_raw(), true)?;
-        if let Terminal::Raw(raw) = terminal {
-            raw.restore();
+/// How often to look whether the shell has put us in front again, which no signal tells.
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
+impl Stay<'_> {
+    /// Waits for the end. Every signal that `signals` takes is passed on; with a terminal, its size too.
+    pub fn wait(&self, signals: &mut Signals, trace: &mut Vec<(String, u64)>) -> Result<Ended, Failure> {
+        let mut front = !(self.job && rustix::termios::isatty(std::io::stdin()));
+        // Asked to stop by this signal, and waiting for the container to do so.
+        let mut stopping = None;
+        let mut stops = 0u32;
+        loop {
+            if !front && terminal::in_front() {
+                front = true;
+                self.come_to_front(stops)?;
+            }
+            while let Some(response) = self.connection.try_next()? {
+                match response {
+                    Response::Exited { id, status, reason } if id == self.id => return Ok(Ended { status, reason }),
+                    Response::Stopped { id, signal } if id == self.id && self.job => {
+                        stops = stops.wrapping_add(1);
+                        front = self.stop((signal, stops), stopping.take(), signals)?;
+                    }
+                    Response::Trace(phases) => *trace = phases,
+                    _ => {}
+                }
+            }
+            while let Some(signal) = signals.pending() {
+                if signal.number == Signal::TSTP.as_raw() {
+                    // The container stops, then we do, so that the shell that waits for us sees a stopped job.
+                    self.kill(Signal::STOP.as_raw(), true)?;
+                    stopping = Some(signal.number);
+                    if !self.job {
+                        self.stop((signal.number, stops), stopping.take(), signals)?;
+                    }
+                } else {
+                    self.pass_on(signal.number)?;
+                }
+            }
+            let mut fds =
+                [PollFd::new(self.connection, PollFlags::IN), PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
+            match poll(&mut fds, (!front).then_some(&LOOK)) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(Failure::Host { what: "poll".into(), source: e.into() }),
+            }
         }
-        signals::stop_self();
-        if let Terminal::Raw(raw) = terminal {
+    }
+
+    fn kill(&self, signal: i32, all: bool) -> Result<(), Failure> {
+        self.connection.tell(&Request::Kill { id: self.id.into(), signal, all })
+    }
+
+    /// Tells what the terminal is like now, and that it is the container's.
+    fn come_to_front(&self, stops: u32) -> Result<(), Failure> {
+        if let Terminal::Raw(raw) = self.terminal {
             raw.again();
+            self.resize()?;
         }
-        return kill(Signal::CONT.as_raw(), true);
+        self.connection.tell(&Request::Front { id: self.id.into(), stops })
     }
-    kill(number, false)
+
+    /// Stops this process because the container has stopped by `signal`, for the `stops`th time, or because this process was `asked` to;
+    /// continues the container once it is continued itself. Whether this process is in front then.
+    fn stop(&self, (signal, stops): (i32, u32), asked: Option<i32>, signals: &mut Signals) -> Result<bool, Failure> {
+        let mut group = false;
+        if let Terminal::Raw(raw) = self.terminal {
+            raw.restore();
+            // Where the terminal sends a signal it does so to everybody in front, as a script that runs us.
+            group = asked.is_none() && signal != Signal::STOP.as_raw();
+        }
+        signals::stop_by(asked.unwrap_or(signal), group);
+        let mut later = Vec::new();
+        while let Some(signal) = signals.pending() {
+            if signal.number != Signal::CONT.as_raw() {
+                later.push(signal.number);
+            }
+        }
+        let front = terminal::in_front();
+        if front {
+            self.come_to_front(stops)?;
+        }
+        self.kill(Signal::CONT.as_raw(), asked.is_some())?;
+        later.into_iter().try_for_each(|number| self.pass_on(number))?;
+        Ok(front)
+    }
+
+    fn resize(&self) -> Result<(), Failure> {
+        match terminal::size(std::io::stdin().as_fd()) {
+            Some((rows, cols)) => self.connection.tell(&Request::Resize { id: self.id.into(), rows, cols }),
+            None => Ok(()),
+        }
+    }
+
+    fn pass_on(&self, number: i32) -> Result<(), Failure> {
+        if number == Signal::WINCH.as_raw() && !matches!(self.terminal, Terminal::None) {
+            return self.resize();
+        }
+        self.kill(number, false)
+    }
 }

@@ -15,7 +15,7 @@ use cofferdam_control::sentry::ExitStatus;
 
 use crate::connection::Connection;
 use crate::failure::Failure;
-use crate::foreground::{self, Terminal};
+use crate::foreground::{Stay, Terminal};
 use crate::terminal;
 
 /// Starts the stand-in of `id` and waits until the supervisor knows it. Returns its pid. It gets the container's terminal,
@@ -73,7 +73,8 @@ pub fn run(root: &Path, id: &str) -> Result<ExitCode, Failure> {
         let _ = connection.ask(&Request::Resize { id: id.into(), rows, cols });
     }
     let watched = if terminal { Terminal::Watched } else { Terminal::None };
-    let status = match foreground::stay(&connection, id, &mut signals, watched, &mut Vec::new()) {
+    let stay = Stay { connection: &connection, id, terminal: watched, job: false };
+    let status = match stay.wait(&mut signals, &mut Vec::new()) {
         Ok(ended) => ended.status,
         // No supervisor, no container: as if killed.
         Err(_) => ExitStatus::Signal(9, false),

@@ -27,16 +27,21 @@ impl Raw {
         Ok(raw)
     }
 
-    /// Raw mode again, after `restore`.
+    /// Raw mode again, after `restore`. Nothing while another process group is in front, whose terminal it is then.
     pub fn again(&self) {
+        if !in_front() {
+            return;
+        }
         let mut raw = self.before.clone();
         raw.make_raw();
         let _ = rustix::termios::tcsetattr(&self.tty, OptionalActions::Drain, &raw);
     }
 
-    /// As it was.
+    /// As it was. Nothing while another process group is in front.
     pub fn restore(&self) {
-        let _ = rustix::termios::tcsetattr(&self.tty, OptionalActions::Drain, &self.before);
+        if in_front() {
+            let _ = rustix::termios::tcsetattr(&self.tty, OptionalActions::Drain, &self.before);
+        }
     }
 }
 
@@ -50,6 +55,11 @@ impl Drop for Raw {
 pub fn interactive() -> bool {
     let (a, b, c) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     [a.as_fd(), b.as_fd(), c.as_fd()].iter().all(rustix::termios::isatty)
+}
+
+/// Whether stdin is read by nobody else: its terminal's foreground is our process group, or it is no terminal of ours.
+pub fn in_front() -> bool {
+    rustix::termios::tcgetpgrp(std::io::stdin()).map_or(true, |front| front == rustix::process::getpgrp())
 }
 
 /// Rows and columns.

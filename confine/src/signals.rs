@@ -112,8 +112,18 @@ pub fn die_of(number: i32) {
     }
 }
 
-/// Stops this process as SIGTSTP would, and comes back when it is continued.
-pub fn stop_self() {
-    // SAFETY: raise takes a scalar.
-    unsafe { libc::raise(libc::SIGSTOP) };
+/// Stops this process, or its process group, by `number`, a blocked signal that stops; comes back when it is continued.
+/// At once where that signal is ignored, or the process group is orphaned and nobody could continue it.
+pub fn stop_by(number: i32, group: bool) {
+    let set = set_of(&[number]);
+    // SAFETY: kill, raise and getpid take scalars; the set is valid, the old masks are not asked for.
+    unsafe {
+        if group {
+            libc::kill(0, number);
+        } else {
+            libc::raise(number);
+        }
+        libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+    }
 }

@@ -110,6 +110,13 @@ pub enum Request {
         /// Columns.
         cols: u16,
     },
+    /// The sender has its terminal to itself: the container may read its input. Answered by `Done`.
+    Front {
+        /// The container.
+        id: String,
+        /// How many of its stops have been heard of: not if there was another one meanwhile.
+        stops: u32,
+    },
     /// Tell every container's end from now on, as `Exited`.
     Events,
 }
@@ -188,6 +195,20 @@ pub enum Response {
         /// Set when it was not the program's doing: which service failed, and how.
         reason: Option<String>,
     },
+    /// The command of `do` has stopped; goes wherever its end will be told.
+    Stopped {
+        /// The container.
+        id: String,
+        /// By which signal.
+        signal: i32,
+    },
     /// Phases of the start with their ends, in nanoseconds of CLOCK_MONOTONIC.
     Trace(Vec<(String, u64)>),
+}
+
+impl Response {
+    /// Whether it comes unasked, so that it is no answer to a request.
+    pub fn unasked(&self) -> bool {
+        matches!(self, Response::Exited { .. } | Response::Stopped { .. } | Response::Trace(_))
+    }
 }

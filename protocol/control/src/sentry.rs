@@ -62,6 +62,13 @@ pub enum ToSentry {
         /// Columns of characters.
         cols: u16,
     },
+    /// Its input is its own again, until it stops: see [`FromSentry::Stopped`].
+    Front {
+        /// The container.
+        id: String,
+        /// How many of its stops have been heard of: not if there was another one meanwhile.
+        stops: u32,
+    },
     /// Forget a container that has ended.
     Delete {
         /// The container.
@@ -251,6 +258,13 @@ pub enum FromSentry {
         id: String,
         /// How.
         status: ExitStatus,
+    },
+    /// The command of `do` has stopped, its input is left alone until [`ToSentry::Front`] (unasked).
+    Stopped {
+        /// The container.
+        id: String,
+        /// By which signal.
+        signal: i32,
     },
     /// The last order failed; before `Ready`, the sandbox.
     Failed {

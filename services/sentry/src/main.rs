@@ -185,6 +185,12 @@ fn run(channel: &Arc<Channel>) -> Result<(), Failure> {
             sandbox.ended(status);
         }
     }));
+    let told = Arc::downgrade(&sandbox);
+    let _ = kernel.init_stopped.set(Box::new(move |code, signal| {
+        if let (Some(sandbox), signal::code::CLD_STOPPED) = (told.upgrade(), code) {
+            sandbox.stopped(signal);
+        }
+    }));
     let pid = i32::try_from(std::process::id()).unwrap_or(0);
     channel.send(&FromSentry::Ready { platform: platform_name.into(), why, pid }, &[])?;
     if orders.trace_startup {

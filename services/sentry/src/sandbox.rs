@@ -5,6 +5,8 @@
 //! for now; the messages name containers, so that pods can come.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use cofferdam_control::sentry::{Container, ExitStatus, FailureKind, FromSentry, ToSentry};
 use cofferdam_control::{Channel, ControlError};
@@ -24,6 +26,9 @@ use crate::task::group::{INFINITY, Limit, default_limits};
 use crate::task::{Begin, Creds, Group, Parts, Task, exec};
 use crate::vfs::{self, FdTable, File, FsContext};
 use crate::wait::run_woken;
+
+/// How long the output of a command that stops may hold up the stop.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// The containers of this Sentry and their way to the supervisor.
 pub struct Sandbox {
@@ -93,6 +98,7 @@ impl Sandbox {
                 ToSentry::Start { id }
                 | ToSentry::Kill { id, .. }
                 | ToSentry::Resize { id, .. }
+                | ToSentry::Front { id, .. }
                 | ToSentry::Delete { id } => Some(id.clone()),
                 ToSentry::Stop => return,
             };
@@ -101,6 +107,7 @@ impl Sandbox {
                 ToSentry::Start { id } => self.start(&id),
                 ToSentry::Kill { id, signal, all } => self.kill(&id, signal, all),
                 ToSentry::Resize { id, rows, cols } => self.resize(&id, rows, cols),
+                ToSentry::Front { id, stops } => self.front(&id, stops),
                 ToSentry::Delete { id } => self.delete(&id),
                 ToSentry::Stop => return,
             };
@@ -157,9 +164,9 @@ impl Sandbox {
         let mut tree = self.kernel.tree.lock();
         let pid = tree.new_id().ok_or(Errno::EAGAIN)?;
         let group = Group::new(pid, limits);
-        group.plain.store(spec.plain, std::sync::atomic::Ordering::Relaxed);
+        group.plain.store(spec.plain, Ordering::Relaxed);
         if let Some(adj) = spec.oom_score_adj {
-            group.oom_score_adj.store(adj, std::sync::atomic::Ordering::Relaxed);
+            group.oom_score_adj.store(adj, Ordering::Relaxed);
         }
         let task = Task::new(Parts {
             kernel: self.kernel.clone(),
@@ -183,6 +190,10 @@ impl Sandbox {
     fn give_stdio(&self, task: &Arc<Task>, spec: &Container) -> Result<Option<Arc<Tty>>, Failure> {
         let host = |e: Errno| Failure::new(FailureKind::Host, format!("standard streams: {e}"));
         let (files, terminal) = if spec.terminal {
+            if spec.plain {
+                // The user's own terminal, which is ours only while the command line is in front.
+                self.stdio.hold();
+            }
             let owner = (spec.uid, spec.gid);
             let (files, tty) = terminal_files(&self.kernel, &self.stdio, &spec.id, &task.fs(), owner).map_err(host)?;
             tty.make_controlling(task, false).map_err(host)?;
@@ -292,6 +303,11 @@ impl Sandbox {
             for g in groups {
                 send::to_group(&self.kernel, &g, info);
             }
+        } else if signal == sig::CONT && group.plain.load(Ordering::Relaxed) {
+            self.stdio.go_on();
+            // The user's shell continues a job, which is a process group.
+            let pgid = self.kernel.tree.lock().node(group.pid).map_or(group.pid, |n| n.pgid);
+            send::to_process_group(&self.kernel, pgid, info);
         } else {
             send::to_group(&self.kernel, &group, info);
         }
@@ -307,6 +323,12 @@ impl Sandbox {
         Ok(FromSentry::Done)
     }
 
+    fn front(&self, id: &str, stops: u32) -> Result<FromSentry, Failure> {
+        Self::find(&mut self.container.lock(), id)?;
+        self.stdio.release(stops);
+        Ok(FromSentry::Done)
+    }
+
     fn delete(&self, id: &str) -> Result<FromSentry, Failure> {
         let mut slot = self.container.lock();
         let made = Self::find(&mut slot, id)?;
@@ -316,11 +338,25 @@ impl Sandbox {
         Ok(FromSentry::Done)
     }
 
+    /// Process 1 has stopped. For the command of `do` the user's shell takes over, to which its input belongs then.
+    pub fn stopped(self: &Arc<Self>, signal: i32) {
+        let id = self.container.lock().as_ref().filter(|m| m.spec.plain).map(|m| m.id.clone());
+        let Some(id) = id else { return };
+        // What it wrote before should come before the shell's prompt; a terminal that takes nothing does not hold it up.
+        self.stdio.drain(LAST_WORDS);
+        let me = Arc::downgrade(self);
+        self.stdio.stop(Box::new(move || {
+            if let Some(me) = me.upgrade() {
+                me.tell(&FromSentry::Stopped { id, signal });
+            }
+        }));
+    }
+
     /// Process 1 ended with a wait status.
     pub fn ended(&self, status: i32) {
         let Some(id) = self.container.lock().as_ref().map(|m| m.id.clone()) else { return };
         // What the container wrote must be out before its end is told.
-        self.stdio.drain(std::time::Duration::from_secs(5));
+        self.stdio.drain(Duration::from_secs(5));
         let status = match status & 0x7f {
             0 => ExitStatus::Code(((status >> 8) & 0xff) as u8),
             s => ExitStatus::Signal(s, status & 0x80 != 0),

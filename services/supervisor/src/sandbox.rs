@@ -98,6 +98,8 @@ pub struct Sandbox {
     gofer: Link<FromGofer>,
     end: watch::Sender<Option<End>>,
     gone: watch::Sender<bool>,
+    /// The signal that stopped it last.
+    stops: watch::Sender<i32>,
     logbook: Logbook,
     trace: RefCell<Vec<(String, u64)>>,
     /// Whether a stand-in (or an owning connection) has it, so that the death of its `create` does not matter.
@@ -177,6 +179,7 @@ impl Sandbox {
             gofer: Link::new(house, Service::Gofer)?,
             end: watch::channel(None).0,
             gone: watch::channel(false).0,
+            stops: watch::channel(0).0,
             logbook: Logbook::new(log, request.log),
             trace: RefCell::default(),
             kept: Cell::new(false),
@@ -296,6 +299,11 @@ impl Sandbox {
                 Ok(got) => match got.message {
                     FromSentry::Log(line) => self.logbook.write("sentry", &line),
                     FromSentry::Trace(phases) => self.trace.borrow_mut().extend(phases.into_iter().take(100)),
+                    FromSentry::Stopped { id, signal } => {
+                        if id == self.state.borrow().id {
+                            self.stops.send_replace(signal);
+                        }
+                    }
                     FromSentry::Exited { id, status } => {
                         if id != self.state.borrow().id {
                             continue;
@@ -458,6 +466,14 @@ impl Sandbox {
         }
     }
 
+    /// Tells it that its input may be read.
+    pub async fn front(&self, stops: u32) -> Result<(), Refused> {
+        match self.running_id(false)? {
+            Some(id) => self.order(&ToSentry::Front { id, stops }).await,
+            None => Ok(()),
+        }
+    }
+
     fn running_id(&self, all: bool) -> Result<Option<String>, Refused> {
         let state = self.state.borrow();
         match state.status {
@@ -492,6 +508,11 @@ impl Sandbox {
         self.state.borrow_mut().pid = pid;
         self.save_or_log();
         Ok(())
+    }
+
+    /// Its stops from now on: by which signal.
+    pub fn stops(&self) -> watch::Receiver<i32> {
+        self.stops.subscribe()
     }
 
     /// Waits for its end.

@@ -104,6 +104,7 @@ async fn handle(
             tell_end(sandbox, channel.clone());
         }
         Request::Resize { id, rows, cols } => house.find(&id)?.resize(rows, cols).await?,
+        Request::Front { id, stops } => house.find(&id)?.front(stops).await?,
         Request::Events => {
             for sandbox in house.sandboxes.borrow().values() {
                 tell_end(sandbox.clone(), channel.clone());
@@ -137,10 +138,19 @@ async fn create(
     Ok(Response::Created { platform, why })
 }
 
-/// Sends the end of a container over `channel` when it comes.
+/// Sends the end of a container over `channel` when it comes, and its stops until then.
 fn tell_end(sandbox: Rc<Sandbox>, channel: Rc<AsyncChannel>) {
+    let mut stops = sandbox.stops();
     tokio::task::spawn_local(async move {
-        let (status, reason) = sandbox.wait().await;
+        let (status, reason) = loop {
+            tokio::select! {
+                end = sandbox.wait() => break end,
+                Ok(()) = stops.changed() => {
+                    let signal = *stops.borrow_and_update();
+                    let _ = channel.send(&Response::Stopped { id: sandbox.state().id, signal }, &[]);
+                }
+            }
+        };
         let _ = channel.send(&Response::Trace(sandbox.trace()), &[]);
         let _ = channel.send(&Response::Exited { id: sandbox.state().id, status, reason }, &[]);
     });

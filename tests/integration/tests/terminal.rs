@@ -353,6 +353,110 @@ fn a_terminal_that_goes_takes_its_session_along() {
     });
 }
 
+/// Stops what is in front, and looks whether the shell outside has its terminal back: settings, and every key.
+fn take_over(t: &mut Terminal) {
+    settle();
+    t.press("\x1a");
+    t.expect("Stopped");
+    t.expect(PROMPT);
+    // The shell waits for its child only: natively too, another process of the job may take a key before it stops.
+    settle();
+    t.line("echo \"<$?>\"", &["<148>"]);
+    t.line("stty -a | cmp - before && echo sa\"\"me", &["same"]);
+    for n in 0..5 {
+        t.line(&format!("echo the sh\"\"ell reads {n}"), &[&format!("the shell reads {n}")]);
+    }
+}
+
+#[test]
+fn a_command_in_front_is_a_job_of_the_shell_outside() {
+    debian::install(&["bash", "vim-tiny"]).unwrap();
+    let install = Install::with_services("terminal-front").unwrap();
+    let cofferdam = install.folder.join("bin/cofferdam").display().to_string();
+    for place in PLACES {
+        let run = match place {
+            "native" => "env".to_owned(),
+            platform => format!("{cofferdam} --root {} --platform {platform} do --", install.root().display()),
+        };
+        let mut t = Terminal::start(&install, "native", &BASH);
+        t.place = place.to_owned();
+        t.expect(PROMPT);
+        // bash notes a terminal's settings for readline; those that a command finds are the ones to compare.
+        t.line("stty -a > before; echo no\"\"ted", &["noted"]);
+        t.press(&format!("{run} sh -c 'echo st\"\"arted; cat; echo en\"\"ded'\r"));
+        t.expect("started");
+        take_over(&mut t);
+        t.press("fg\r");
+        t.expect("ded'\r\n");
+        settle();
+        t.press("to the cat\r");
+        t.expect("to the cat\r\nto the cat\r\n");
+        take_over(&mut t);
+        t.press("fg\r");
+        t.expect("ded'\r\n");
+        settle();
+        t.press("\x04");
+        t.expect("ended");
+        t.expect(PROMPT);
+        // Behind the shell it runs on, and can be brought to the front again.
+        t.press(&format!("{run} sh -c 'echo st\"\"arted; exec sleep 1000'\r"));
+        t.expect("started");
+        take_over(&mut t);
+        t.line("bg", &["[1]", "&"]);
+        settle();
+        t.line("jobs; stty -a | cmp - before && echo sa\"\"me", &["Running", "same"]);
+        t.line("echo the sh\"\"ell reads", &["the shell reads"]);
+        t.press("fg\r");
+        t.expect("exec sleep 1000'\r\n");
+        settle();
+        t.press("\x03");
+        t.expect("^C");
+        t.expect(PROMPT);
+        t.line("echo \"<$?>\"", &["<130>"]);
+        // Stopped, it can be ended.
+        t.press(&format!("{run} sh -c 'echo st\"\"arted; exec sleep 1000'\r"));
+        t.expect("started");
+        take_over(&mut t);
+        t.line("kill %1; sleep 1; jobs; echo do\"\"ne", &["Terminated", "done"]);
+        // It may stop itself, in a way that nobody could catch.
+        t.line(&format!("{run} sh -c 'kill -STOP $$; echo go\"\"es on'"), &["Stopped"]);
+        t.press("fg\r");
+        t.expect("goes on");
+        t.expect(PROMPT);
+        // Started behind, it leaves the terminal to the shell.
+        t.line(&format!("{run} sleep 1000 &"), &["[1]"]);
+        settle();
+        t.line("stty -a | cmp - before && echo sa\"\"me", &["same"]);
+        t.line("kill %1; wait %1; echo \"<$?>\"", &["<143>"]);
+        // A script that runs it stops with it.
+        t.press(&format!("sh -c '{run} sh -c \"echo st\\\"\\\"arted; cat\"; echo af\"\"ter'\r"));
+        t.expect("started");
+        take_over(&mut t);
+        t.press("fg\r");
+        t.expect("ter'\r\n");
+        settle();
+        t.press("\x04");
+        t.expect("after");
+        t.expect(PROMPT);
+        t.press(&format!("{run} vim.tiny\r"));
+        t.expect("~");
+        take_over(&mut t);
+        t.resize(24, 80);
+        t.press("fg\r");
+        t.expect("~");
+        settle();
+        t.press(":!stty size\r");
+        t.expect("24 80");
+        settle();
+        t.press("\r:q!\r");
+        t.expect(PROMPT);
+        t.resize(30, 100);
+        t.press("exit 0\r");
+        assert_eq!(t.wait().code(), Some(0), "{place}");
+    }
+    install.nothing_left().unwrap();
+}
+
 #[test]
 fn a_terminal_is_left_as_it_was() {
     let install = Install::with_services("terminal-left").unwrap();

@@ -90,23 +90,13 @@ impl<T> From<T> for crate::sync::Mutex<T> {
 }
 
 impl Inode for AnonInode {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-    fn common(&self) -> &Common {
-        &self.common
-    }
-    fn kind(&self) -> FileType {
-        self.kind
-    }
+    crate::vfs::inode::fields!();
     fn attr(&self) -> Result<Attr, Errno> {
         Ok(*self.attr.lock())
     }
     fn set_attr(&self, set: &SetAttr) -> Result<(), Errno> {
         let mut a = self.attr.lock();
-        a.mode = set.mode.map_or(a.mode, |m| (a.mode & mode::TYPE) | m);
-        a.uid = set.uid.unwrap_or(a.uid);
-        a.gid = set.gid.unwrap_or(a.gid);
+        set.apply_owner_and_mode(&mut a);
         a.atime = set.atime.unwrap_or(a.atime);
         a.mtime = set.mtime.unwrap_or(a.mtime);
         a.ctime = file_time();

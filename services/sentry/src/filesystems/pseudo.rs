@@ -14,7 +14,7 @@ use crate::vfs::caller::Caller;
 use crate::vfs::file::{File, FileOps, Io, Whence};
 use crate::vfs::inode::{
     Attr, Common, DirEntry, FileSystem, FileType, Inode, InodeRef, Link, OpenHow, SetAttr, StatFs, anonymous_dev,
-    file_time, mode, next_ino,
+    file_time, next_ino,
 };
 
 /// Largest text written to a generated file.
@@ -143,17 +143,7 @@ pub fn directory(fs: &PseudoFs, names: Vec<(&str, InodeRef)>) -> InodeRef {
 }
 
 impl Inode for PseudoNode {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn common(&self) -> &Common {
-        &self.common
-    }
-
-    fn kind(&self) -> FileType {
-        self.kind
-    }
+    crate::vfs::inode::fields!();
 
     fn attr(&self) -> Result<Attr, Errno> {
         let mut a = *self.attr.lock();
@@ -169,9 +159,7 @@ impl Inode for PseudoNode {
             return Ok(());
         }
         let mut a = self.attr.lock();
-        a.mode = set.mode.map_or(a.mode, |m| (a.mode & mode::TYPE) | m);
-        a.uid = set.uid.unwrap_or(a.uid);
-        a.gid = set.gid.unwrap_or(a.gid);
+        set.apply_owner_and_mode(&mut a);
         Ok(())
     }
 

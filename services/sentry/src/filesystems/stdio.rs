@@ -6,10 +6,11 @@
 
 use std::any::Any;
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use cofferdam_ninep::client::{Client, Fid};
+use cofferdam_ninep::client::{Client, Fid, Tag};
 use cofferdam_ninep::codec::NONUNAME;
 
 use crate::errno::Errno;
@@ -31,18 +32,39 @@ fn errno(e: cofferdam_ninep::Errno) -> Errno {
     Errno::from_host(i32::try_from(e.0).unwrap_or(0))
 }
 
+/// Stops of process 1, as told.
+#[derive(Default)]
+struct Stops {
+    number: u32,
+    /// Whether the last one has been told and nothing was heard since.
+    told: bool,
+}
+
 /// The connection to the Gofer's stdio.
 pub struct StdioHub {
     client: Client,
     pending: std::sync::Mutex<usize>,
     idle: Condvar,
+    /// Whether input is left alone: whoever runs the sandbox has given the terminal to somebody else.
+    held: AtomicBool,
+    stops: Mutex<Stops>,
+    /// The container's input (one container a Sentry for now).
+    input: OnceLock<Weak<Stream>>,
 }
 
 impl StdioHub {
     /// Takes a connected client and starts its reader thread.
     pub fn new(client: Client) -> std::io::Result<Arc<Self>> {
         client.start_reader("stdio")?;
-        Ok(Arc::new(Self { client, pending: std::sync::Mutex::new(0), idle: Condvar::new() }))
+        let (pending, idle) = (std::sync::Mutex::new(0), Condvar::new());
+        Ok(Arc::new(Self {
+            client,
+            pending,
+            idle,
+            held: AtomicBool::new(false),
+            stops: Mutex::default(),
+            input: OnceLock::new(),
+        }))
     }
 
     /// Waits until all output has reached the Gofer's descriptors, at most so long; whether it has.
@@ -57,6 +79,66 @@ impl StdioHub {
             pending = self.idle.wait_timeout(pending, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         true
+    }
+
+    /// Leaves input alone until [`release`](Self::release). Before there is any.
+    pub fn hold(&self) {
+        self.held.store(true, Ordering::SeqCst);
+    }
+
+    /// Leaves input alone because process 1 has stopped: a read under way is taken back. `then` is called once that is so;
+    /// not at all if a stop has been told and nothing was heard since.
+    pub fn stop(&self, then: Box<dyn FnOnce() + Send>) {
+        {
+            let mut stops = self.stops.lock();
+            if std::mem::replace(&mut stops.told, true) {
+                return;
+            }
+            stops.number = stops.number.wrapping_add(1);
+            self.held.store(true, Ordering::SeqCst);
+        }
+        let Some(stream) = self.input.get().and_then(Weak::upgrade) else { return then() };
+        let tag = {
+            let mut s = stream.state.lock();
+            if !s.asked {
+                drop(s);
+                return then();
+            }
+            s.quiet = Some(then);
+            s.tag
+        };
+        self.take_back(tag);
+    }
+
+    fn take_back(&self, tag: Option<Tag>) {
+        if let Some(Err(e)) = tag.map(|t| self.client.flush(t)) {
+            // The connection is over, and every callback has been told so.
+            tracing::debug!(?e, "input cannot be taken back");
+        }
+    }
+
+    /// Process 1 is continued from outside; its next stop is told again.
+    pub fn go_on(&self) {
+        self.stops.lock().told = false;
+    }
+
+    /// Reads input again, unless there was a stop that whoever says so has not heard of.
+    pub fn release(&self, stops: u32) {
+        {
+            let mut mine = self.stops.lock();
+            if mine.number != stops {
+                return;
+            }
+            mine.told = false;
+            self.held.store(false, Ordering::SeqCst);
+        }
+        let Some(stream) = self.input.get().and_then(Weak::upgrade) else { return };
+        if stream.feed.get().is_some() {
+            stream.ask();
+        } else {
+            stream.queue.wake(PollMask::READ);
+            run_woken();
+        }
     }
 
     fn add(&self, n: usize) {
@@ -82,14 +164,18 @@ impl StdioHub {
             _ => libc::O_WRONLY,
         };
         self.client.lopen(&fid, how.cast_unsigned()).map_err(errno)?;
-        Ok(Arc::new(Stream {
+        let stream = Arc::new(Stream {
             hub: self.clone(),
             fid,
             kind: FileType::of(attr.mode),
             state: Mutex::default(),
             queue: WaitQueue::new(),
             feed: OnceLock::new(),
-        }))
+        });
+        if how != libc::O_WRONLY {
+            self.input.set(Arc::downgrade(&stream)).ok();
+        }
+        Ok(stream)
     }
 }
 
@@ -101,6 +187,10 @@ struct State {
     input: VecDeque<u8>,
     end: bool,
     asked: bool,
+    /// The request for input that is under way, or was the last.
+    tag: Option<Tag>,
+    /// Called when it has been answered.
+    quiet: Option<Box<dyn FnOnce() + Send>>,
     in_error: Option<Errno>,
     output: VecDeque<u8>,
     /// Bytes sent and not yet acknowledged.
@@ -144,7 +234,7 @@ impl Stream {
     pub fn ask(self: &Arc<Self>) {
         {
             let mut s = self.state.lock();
-            if s.asked || s.end || s.in_error.is_some() || !s.input.is_empty() {
+            if s.asked || self.hub.held.load(Ordering::SeqCst) || s.end || s.in_error.is_some() || !s.input.is_empty() {
                 return;
             }
             s.asked = true;
@@ -153,21 +243,45 @@ impl Stream {
         let callback = Box::new(move |answer: Result<Vec<u8>, cofferdam_ninep::Errno>| {
             let mut s = me.state.lock();
             s.asked = false;
+            let quiet = s.quiet.take();
             match answer {
                 Ok(data) if data.is_empty() => s.end = true,
                 Ok(data) => s.input.extend(data),
+                // Taken back.
+                Err(cofferdam_ninep::Errno::INTR) => {}
                 Err(e) => s.in_error = Some(errno(e)),
             }
             drop(s);
             if !me.fed() {
                 me.queue.wake(PollMask::READ);
             }
+            if let Some(quiet) = quiet {
+                quiet();
+            }
             run_woken();
         });
-        if let Err(e) = self.hub.client.submit_read(&self.fid, CURRENT, READ_CHUNK, callback) {
-            let mut s = self.state.lock();
-            s.asked = false;
-            s.in_error = Some(errno(e));
+        match self.hub.client.submit_read(&self.fid, CURRENT, READ_CHUNK, callback) {
+            Ok(tag) => {
+                let mut s = self.state.lock();
+                s.tag = Some(tag);
+                // Somebody may have wanted it back before there was a tag.
+                let unwanted = s.quiet.is_some();
+                drop(s);
+                if unwanted {
+                    self.hub.take_back(Some(tag));
+                }
+            }
+            Err(e) => {
+                let quiet = {
+                    let mut s = self.state.lock();
+                    s.asked = false;
+                    s.in_error = Some(errno(e));
+                    s.quiet.take()
+                };
+                if let Some(quiet) = quiet {
+                    quiet();
+                }
+            }
         }
     }
 

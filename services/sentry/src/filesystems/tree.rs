@@ -467,17 +467,7 @@ fn node_of(inode: &InodeRef) -> Result<Arc<Node>, Errno> {
 }
 
 impl Inode for Node {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn common(&self) -> &Common {
-        &self.common
-    }
-
-    fn kind(&self) -> FileType {
-        self.kind
-    }
+    crate::vfs::inode::fields!();
 
     fn attr(&self) -> Result<Attr, Errno> {
         let mut a = self.base_attr()?;
@@ -504,11 +494,7 @@ impl Inode for Node {
         }
         let t = file_time();
         self.change(|a| {
-            if let Some(m) = set.mode {
-                a.mode = (a.mode & mode::TYPE) | (m & mode::PERMISSIONS);
-            }
-            a.uid = set.uid.unwrap_or(a.uid);
-            a.gid = set.gid.unwrap_or(a.gid);
+            set.apply_owner_and_mode(a);
             a.atime = set.atime.unwrap_or(a.atime);
             a.mtime = set.mtime.unwrap_or(a.mtime);
             a.ctime = t;

@@ -267,10 +267,6 @@ impl FileOps for EpollFile {
         self
     }
 
-    fn seekable(&self) -> bool {
-        false
-    }
-
     fn ignores_seeks(&self) -> bool {
         true
     }

@@ -33,10 +33,6 @@ impl FileOps for EventFd {
         self
     }
 
-    fn seekable(&self) -> bool {
-        false
-    }
-
     fn ignores_seeks(&self) -> bool {
         true
     }

@@ -97,10 +97,6 @@ impl FileOps for SignalFd {
         self
     }
 
-    fn seekable(&self) -> bool {
-        false
-    }
-
     fn ignores_seeks(&self) -> bool {
         true
     }

@@ -59,10 +59,6 @@ impl FileOps for TimerFd {
         self
     }
 
-    fn seekable(&self) -> bool {
-        false
-    }
-
     fn ignores_seeks(&self) -> bool {
         true
     }

@@ -175,10 +175,6 @@ fn write_once(task: &Arc<Task>, file: &Arc<File>, vecs: &[IoVec], place: Place) 
     }
 }
 
-fn do_write(task: &Arc<Task>, file: &Arc<File>, vecs: Vec<IoVec>, at: Option<u64>) -> SysResult {
-    write_at(task, file, vecs, Place { at, append: false })
-}
-
 fn write_at(task: &Arc<Task>, file: &Arc<File>, vecs: Vec<IoVec>, place: Place) -> SysResult {
     let first = write_once(task, file, &vecs, place);
     let total = crate::uio::total(&vecs);
@@ -225,55 +221,77 @@ fn position(at: i64) -> Result<u64, Errno> {
     u64::try_from(at).map_err(|_| Errno::EINVAL)
 }
 
-fn read(task: &Arc<Task>, fd: Fd, base: u64, len: usize) -> SysResult {
+/// The memory that a call names.
+enum Buffers {
+    One(u64, usize),
+    Vector(UserPtr<RawVec>, usize),
+}
+
+impl Buffers {
+    fn get(self, task: &Arc<Task>) -> Result<Vec<IoVec>, Errno> {
+        match self {
+            Buffers::One(base, len) => single(base, len),
+            Buffers::Vector(vecs, count) => vector(task, vecs, count),
+        }
+    }
+}
+
+fn read_to(task: &Arc<Task>, fd: Fd, to: Buffers, at: Option<u64>) -> SysResult {
     let file = task.file(fd)?;
-    do_read(task, &file, single(base, len)?, None)
+    do_read(task, &file, to.get(task)?, at)
+}
+
+fn write_from(task: &Arc<Task>, fd: Fd, from: Buffers, at: Option<u64>) -> SysResult {
+    let file = task.file(fd)?;
+    write_at(task, &file, from.get(task)?, Place { at, append: false })
+}
+
+fn read(task: &Arc<Task>, fd: Fd, base: u64, len: usize) -> SysResult {
+    read_to(task, fd, Buffers::One(base, len), None)
 }
 
 fn write(task: &Arc<Task>, fd: Fd, base: u64, len: usize) -> SysResult {
-    let file = task.file(fd)?;
-    do_write(task, &file, single(base, len)?, None)
+    write_from(task, fd, Buffers::One(base, len), None)
 }
 
 fn pread(task: &Arc<Task>, fd: Fd, base: u64, len: usize, at: i64) -> SysResult {
-    let at = position(at)?;
-    do_read(task, &task.file(fd)?, single(base, len)?, Some(at))
+    read_to(task, fd, Buffers::One(base, len), Some(position(at)?))
 }
 
 fn pwrite(task: &Arc<Task>, fd: Fd, base: u64, len: usize, at: i64) -> SysResult {
-    let at = position(at)?;
-    do_write(task, &task.file(fd)?, single(base, len)?, Some(at))
+    write_from(task, fd, Buffers::One(base, len), Some(position(at)?))
 }
 
 fn readv(task: &Arc<Task>, fd: Fd, vecs: UserPtr<RawVec>, count: usize) -> SysResult {
-    let file = task.file(fd)?;
-    do_read(task, &file, vector(task, vecs, count)?, None)
+    read_to(task, fd, Buffers::Vector(vecs, count), None)
 }
 
 fn writev(task: &Arc<Task>, fd: Fd, vecs: UserPtr<RawVec>, count: usize) -> SysResult {
-    let file = task.file(fd)?;
-    do_write(task, &file, vector(task, vecs, count)?, None)
+    write_from(task, fd, Buffers::Vector(vecs, count), None)
 }
 
 fn preadv(task: &Arc<Task>, fd: Fd, vecs: UserPtr<RawVec>, count: usize, at: i64) -> SysResult {
-    let at = position(at)?;
-    do_read(task, &task.file(fd)?, vector(task, vecs, count)?, Some(at))
+    read_to(task, fd, Buffers::Vector(vecs, count), Some(position(at)?))
 }
 
 fn pwritev(task: &Arc<Task>, fd: Fd, vecs: UserPtr<RawVec>, count: usize, at: i64) -> SysResult {
-    let at = position(at)?;
-    do_write(task, &task.file(fd)?, vector(task, vecs, count)?, Some(at))
+    write_from(task, fd, Buffers::Vector(vecs, count), Some(position(at)?))
 }
 
 const RWF_NOWAIT: i32 = 8;
 const RWF_APPEND: i32 = 16;
 const RWF_KNOWN: i32 = 0x1f;
 
-fn preadv2(task: &Arc<Task>, fd: Fd, vecs: UserPtr<RawVec>, count: usize, at: i64, _high: i64, rwf: i32) -> SysResult {
+/// Position of a call with flags: -1 means the file's own.
+fn flagged_position(at: i64, rwf: i32) -> Result<Option<u64>, Errno> {
     if rwf & !RWF_KNOWN != 0 {
         return Err(Errno::EOPNOTSUPP);
     }
-    let at = if at == -1 { None } else { Some(position(at)?) };
+    if at == -1 { Ok(None) } else { position(at).map(Some) }
+}
+
+fn preadv2(task: &Arc<Task>, fd: Fd, vecs: UserPtr<RawVec>, count: usize, at: i64, _high: i64, rwf: i32) -> SysResult {
+    let at = flagged_position(at, rwf)?;
     let file = task.file(fd)?;
     let vecs = vector(task, vecs, count)?;
     if rwf & RWF_NOWAIT != 0 {
@@ -287,13 +305,9 @@ fn preadv2(task: &Arc<Task>, fd: Fd, vecs: UserPtr<RawVec>, count: usize, at: i6
 }
 
 fn pwritev2(task: &Arc<Task>, fd: Fd, vecs: UserPtr<RawVec>, count: usize, at: i64, _high: i64, rwf: i32) -> SysResult {
-    if rwf & !RWF_KNOWN != 0 {
-        return Err(Errno::EOPNOTSUPP);
-    }
-    let at = if at == -1 { None } else { Some(position(at)?) };
+    let place = Place { at: flagged_position(at, rwf)?, append: rwf & RWF_APPEND != 0 };
     let file = task.file(fd)?;
     let vecs = vector(task, vecs, count)?;
-    let place = Place { at, append: rwf & RWF_APPEND != 0 };
     if rwf & RWF_NOWAIT != 0 {
         return value(write_once(task, &file, &vecs, place)?);
     }

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Task;
 use super::group::Group;
@@ -155,13 +156,16 @@ impl Tree {
     }
 
     /// Whether no member of the process group has a parent in the same session but in another group. `without`: a
-    /// process that does not count any more.
+    /// process that does not count any more. The command of `do` has its parent outside: the user's shell, it may be.
     pub fn orphaned(&self, pgid: i32, without: i32) -> bool {
         !self.nodes.values().any(|n| {
             n.pgid == pgid
                 && n.group.pid != without
                 && !n.group.is_zombie()
-                && self.nodes.get(&n.parent).is_some_and(|p| p.sid == n.sid && p.pgid != pgid)
+                && match self.nodes.get(&n.parent) {
+                    Some(p) => p.sid == n.sid && p.pgid != pgid,
+                    None => n.group.plain.load(Ordering::Relaxed) && n.sid == n.group.pid,
+                }
         })
     }
 }

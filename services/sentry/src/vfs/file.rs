@@ -75,7 +75,7 @@ pub trait FileOps: Send + Sync + 'static {
 
     /// Whether it has positions; a stream has none.
     fn seekable(&self) -> bool {
-        true
+        !self.ignores_seeks()
     }
 
     /// Whether a stream answers `lseek(2)` with 0 instead of ESPIPE (eventfd and its like).

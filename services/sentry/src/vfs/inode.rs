@@ -128,6 +128,15 @@ pub struct SetAttr {
     pub mtime: Option<i64>,
 }
 
+impl SetAttr {
+    /// Permissions and owner, put into `attr`.
+    pub fn apply_owner_and_mode(&self, attr: &mut Attr) {
+        attr.mode = self.mode.map_or(attr.mode, |m| (attr.mode & mode::TYPE) | (m & mode::PERMISSIONS));
+        attr.uid = self.uid.unwrap_or(attr.uid);
+        attr.gid = self.gid.unwrap_or(attr.gid);
+    }
+}
+
 /// What a new inode starts as.
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs)]
@@ -223,6 +232,24 @@ impl Common {
         self.writers.fetch_add(1, Ordering::AcqRel);
     }
 }
+
+/// The getters of an [`Inode`] that keeps its common state and its type in fields of these names.
+macro_rules! fields {
+    () => {
+        fn as_any(&self) -> &dyn std::any::Any {
+            self
+        }
+
+        fn common(&self) -> &$crate::vfs::inode::Common {
+            &self.common
+        }
+
+        fn kind(&self) -> $crate::vfs::inode::FileType {
+            self.kind
+        }
+    };
+}
+pub(crate) use fields;
 
 /// An object of a file system.
 ///

@@ -117,12 +117,13 @@ fn be_sentry() -> Result<(), Box<dyn std::error::Error>> {
             }
             ToSentry::Kill { id, signal, .. } => {
                 channel.send(&FromSentry::Done, &[])?;
-                if signal == 0 || signal == 19 || signal == 18 {
-                    continue;
+                match signal {
+                    0 | 18 => continue,
+                    19 => FromSentry::Stopped { id, signal },
+                    _ => FromSentry::Exited { id, status: ExitStatus::Signal(signal, false) },
                 }
-                FromSentry::Exited { id, status: ExitStatus::Signal(signal, false) }
             }
-            ToSentry::Resize { .. } | ToSentry::Delete { .. } => FromSentry::Done,
+            ToSentry::Resize { .. } | ToSentry::Front { .. } | ToSentry::Delete { .. } => FromSentry::Done,
             ToSentry::Stop => return Ok(()),
         };
         channel.send(&answer, &[])?;

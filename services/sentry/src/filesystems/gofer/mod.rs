@@ -10,7 +10,6 @@ mod pages;
 #[cfg(test)]
 mod tests;
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -376,17 +375,7 @@ fn inode_of(inode: &InodeRef) -> Result<Arc<GoferInode>, Errno> {
 }
 
 impl Inode for GoferInode {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn common(&self) -> &Common {
-        &self.common
-    }
-
-    fn kind(&self) -> FileType {
-        self.kind
-    }
+    crate::vfs::inode::fields!();
 
     fn attr(&self) -> Result<Attr, Errno> {
         Ok(*self.attr.read())
