@@ -43,6 +43,7 @@ for_each_user! {
     a_read_only_root_refuses_writes_but_for_its_mounts,
     there_is_no_network_but_loopback,
     each_platform_can_be_chosen_and_is_told,
+    a_truncated_program_ends_as_on_linux,
     arguments_and_environment_are_bytes,
     stdio_passes_unchanged_and_a_closed_pipe_ends_the_writer,
     signals_reach_the_command,
@@ -301,6 +302,19 @@ fn auto_says_what_the_host_lacks() {
         assert!(err.contains(says), "{lacks} {platform}: {err}");
         install.nothing_left().unwrap();
     }
+}
+
+fn a_truncated_program_ends_as_on_linux(install: &Install) {
+    let whole = std::fs::read("/usr/bin/true").unwrap();
+    for len in [30, 100, 1000, 4096, 9000, 20_000, whole.len() - 3000, whole.len() - 500] {
+        let path = install.folder.join(format!("true-{len}"));
+        std::fs::write(&path, &whole[..len]).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let run = format!("{} 2>/dev/null; echo $?", path.display());
+        let native = Command::new("bash").args(["-c", &run]).output().unwrap();
+        assert_eq!(out(install, &["bash", "-c", &run]), said(&native).0, "{len} bytes of {}", whole.len());
+    }
+    install.nothing_left().unwrap();
 }
 
 fn arguments_and_environment_are_bytes(install: &Install) {

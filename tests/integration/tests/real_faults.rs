@@ -174,8 +174,16 @@ fn programs_that_cannot_run_give_a_shells_statuses_from_do() {
     for name in names {
         let (code, told) = run(&format!("/{name}"));
         let refused = code == 126 && told.contains("exec");
+        if name.starts_with("cut") {
+            // As the host does with the same file: refuses it, or kills it when it comes to what is not there.
+            let native = Command::new(rootfs.join(&name)).arg("true").status();
+            let native = native.map_or(126, |s| s.code().unwrap_or_else(|| 128 + s.signal().unwrap()));
+            assert_eq!(code, native, "/{name}: {told}");
+            assert!(refused || code != 126, "/{name}: {told}");
+            continue;
+        }
         // Some run all the same, or run into what is not there: that is the program's own end.
-        let ran = name.starts_with("wild") && matches!(code, 0 | 1 | 127 | 132..=139);
+        let ran = matches!(code, 0 | 1 | 127 | 132..=139);
         assert!(refused || ran, "/{name}: {code}: {told}");
         assert!(!told.contains("sandbox lost") && !told.contains("Sentry"), "/{name}: {told}");
     }

@@ -129,7 +129,6 @@ impl Mapper<'_> {
             0
         };
         let object = file.memory_object(false, false)?;
-        let file_size = object.size();
         let mut placed = Placed { bias, end: 0, headers: 0, code: (u64::MAX, 0), data: (u64::MAX, 0) };
         for s in h.segments.iter().filter(|s| s.p_type.get(LE) == PT_LOAD) {
             let (vaddr, offset) = (s.p_vaddr.get(LE), s.p_offset.get(LE));
@@ -148,9 +147,8 @@ impl Mapper<'_> {
             let end = start.checked_add(mem_len).filter(|e| *e <= GUEST_TOP).ok_or(Errno::ENOMEM)?;
             let file_end = start.checked_add(file_len).ok_or(Errno::ENOEXEC)?;
             if file_len > 0 {
-                if offset.checked_add(file_len).ok_or(Errno::ENOEXEC)? > file_size {
-                    return Err(Errno::ENOEXEC);
-                }
+                // Beyond the end of the file nothing is mapped: whoever touches it is told by SIGBUS, as on Linux.
+                offset.checked_add(file_len).ok_or(Errno::ENOEXEC)?;
                 let from = page_down(start);
                 let mut r = self.request(from, file_end - from, prot);
                 r.object = Some((object.clone(), page_down(offset)));

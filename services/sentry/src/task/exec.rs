@@ -169,9 +169,12 @@ pub fn start_init(
 /// The program's memory is mapped: fill the stack, set the registers, go.
 pub(crate) fn finish(task: &Arc<Task>, start: &Start, result: i64, frame: &mut dyn Frame) -> Answer {
     let l = &start.loaded;
-    let written = result == 0
-        && l.zero.iter().all(|(at, len)| task.write_exact(*at, &vec![0; *len]).is_ok())
-        && task.write_exact(l.stack_at, &l.stack).is_ok();
+    if result == 0 && !l.zero.iter().all(|(at, len)| task.write_exact(*at, &vec![0; *len]).is_ok()) {
+        // The file ends before its data does: too late for an error, as on Linux.
+        exit::exit_group(task, sig::SEGV);
+        return Answer::Park;
+    }
+    let written = result == 0 && task.write_exact(l.stack_at, &l.stack).is_ok();
     if !written {
         tracing::error!(tid = task.tid(), result, "a program could not be mapped");
         exit::exit_group(task, sig::KILL);
