@@ -43,7 +43,7 @@ fn end(pid: u32, signal: rustix::process::Signal) {
 
 /// Bytes of PSS of all processes that `sleep` in this runtime takes. The command itself counts as well.
 pub fn at_rest(runtime: &Runtime) -> std::io::Result<f64> {
-    let mut child = runtime.command(&["sleep", "60"])?.spawn()?;
+    let mut child = runtime.silent(&["sleep", "60"])?.spawn()?;
     std::thread::sleep(Duration::from_secs(3));
     let mut bytes = 0.0;
     for pid in descendants() {

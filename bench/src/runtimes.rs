@@ -9,6 +9,9 @@ pub struct Runtime {
     /// Its column.
     pub name: &'static str,
     how: How,
+    /// A null device of the benchmark's own: runsc gives the files that it gets as stdin, stdout and stderr to nobody, and that
+    /// must not be the host's /dev/null.
+    null: PathBuf,
 }
 
 #[derive(Debug)]
@@ -24,21 +27,20 @@ fn installed(program: &str) -> bool {
     Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
 
-/// Native, Cofferdam from `bin`, and the peers that are installed; `scratch` is a folder for bundles.
+/// Native, Cofferdam from `bin`, and the peers that are installed; `scratch` is a folder for bundles, with a null device.
 pub fn all(bin: &Path, scratch: &Path) -> Vec<Runtime> {
     let words = |s: &str| s.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let cofferdam = format!("{} --root {} do --", bin.join("cofferdam").display(), scratch.join("root").display());
-    let mut all = vec![
-        Runtime { name: "native", how: How::Prefix(Vec::new()) },
-        Runtime { name: "cofferdam", how: How::Prefix(words(&cofferdam)) },
-    ];
+    let runtime = |name, how| Runtime { name, how, null: scratch.join("null") };
+    let mut all =
+        vec![runtime("native", How::Prefix(Vec::new())), runtime("cofferdam", How::Prefix(words(&cofferdam)))];
     for (name, how) in [
         ("runc", How::Bundle { program: "runc", folder: scratch.join("bundle") }),
         ("runsc (ptrace)", How::Prefix(words("runsc --network=none --ignore-cgroups --platform=ptrace do"))),
     ] {
         let program = name.split(' ').next().unwrap_or(name);
         if installed(program) {
-            all.push(Runtime { name, how });
+            all.push(runtime(name, how));
         } else {
             println!("{program} is not installed (apt-get install {program}): no column in this run");
         }
@@ -63,8 +65,19 @@ impl Runtime {
                 command
             }
         };
-        command.stdin(Stdio::null());
+        command.stdin(self.null()?);
         Ok(command)
+    }
+
+    /// Such a command, with its output thrown away.
+    pub fn silent(&self, words: &[&str]) -> std::io::Result<Command> {
+        let mut command = self.command(words)?;
+        command.stdout(self.null()?).stderr(self.null()?);
+        Ok(command)
+    }
+
+    fn null(&self) -> std::io::Result<std::fs::File> {
+        std::fs::File::options().read(true).write(true).open(&self.null)
     }
 }
 

@@ -31,7 +31,7 @@ use cofferdam_confine::Walls;
 use cofferdam_control::Channel;
 use cofferdam_control::sentry::{FromSentry, PlatformChoice, SentryOrders};
 use cofferdam_ninep::client::Client;
-use cofferdam_platform::{Platform, Setup, notify, ptrace};
+use cofferdam_platform::{Platform, Setup, StartError, notify, ptrace};
 use cofferdam_shm::Window;
 use cofferdam_transport::Channel as Wire;
 
@@ -110,23 +110,37 @@ fn run(channel: &Arc<Channel>) -> Result<(), Failure> {
     log::start(channel.clone(), &orders.log);
     phase("orders taken");
 
-    let (platform_name, why) = choose(orders.platform)?;
+    let (mut platform_name, mut why) = choose(orders.platform)?;
     let cache = Window::from_peer(cache_fd, orders.cache_size)?;
     let memory = MEMORY_SIZES.iter().find_map(|s| Window::create("cofferdam-memory", *s).ok());
     let memory = memory.ok_or("no memory window could be reserved")?;
-    let windows = vec![
-        cache.fd().try_clone_to_owned()?,
-        memory.fd().try_clone_to_owned()?,
-        read_only(&cache)?,
-        read_only(&memory)?,
-    ];
     phase("memory windows");
 
     let starter_filter = cofferdam_confine::policy::named("stub").map(words).unwrap_or_default();
-    let setup = Setup { windows, starter_filter, after: wait::run_woken };
-    let platform: Arc<dyn Platform> = match platform_name {
-        "ptrace" => Arc::new(ptrace::Ptrace::start(setup)?),
-        _ => Arc::new(notify::Notify::start(setup)?),
+    let setup = || -> Result<Setup, Failure> {
+        let windows = vec![
+            cache.fd().try_clone_to_owned()?,
+            memory.fd().try_clone_to_owned()?,
+            read_only(&cache)?,
+            read_only(&memory)?,
+        ];
+        Ok(Setup { windows, starter_filter: starter_filter.clone(), after: wait::run_woken })
+    };
+    let mut platform: Option<Arc<dyn Platform>> = None;
+    if platform_name == "notify" {
+        match notify::Notify::start(setup()?) {
+            Ok(notify) => platform = Some(Arc::new(notify)),
+            // The host knows of it and gives none: another listener is there already (seccomp(2): EBUSY).
+            Err(StartError::Unsupported(no)) if orders.platform == PlatformChoice::Auto => {
+                ptrace::probe().map_err(|e| format!("no platform can run here: notify: {no}; ptrace: {e}"))?;
+                (platform_name, why) = ("ptrace", format!("notify cannot run here: {no}"));
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+    let platform = match platform {
+        Some(platform) => platform,
+        None => Arc::new(ptrace::Ptrace::start(setup()?)?),
     };
     phase("stub starter and template");
 

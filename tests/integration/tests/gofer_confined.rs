@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use cofferdam_control::gofer::{Export, ExportKind, FromGofer, GoferOrders, ToGofer};
 use cofferdam_control::{Channel as Control, LogLevel, LogSettings};
+use cofferdam_integration::install::built;
 use cofferdam_ninep::Errno;
 use cofferdam_ninep::client::Client;
 use cofferdam_ninep::codec::{Lock, LockKind, NONUNAME, SetAttr, SetAttrMask, Time};
@@ -22,12 +23,10 @@ use cofferdam_shm::Window;
 use cofferdam_transport::Channel;
 use files::Scratch;
 
-/// The executable beside this test's, built on demand.
+/// The executable beside this test's.
 fn gofer() -> PathBuf {
-    let here = std::env::current_exe().unwrap();
-    let path = here.parent().unwrap().parent().unwrap().join("cofferdam-gofer");
-    let built = Command::new(env!("CARGO")).args(["build", "-q", "-p", "cofferdam-gofer"]).status().unwrap();
-    assert!(built.success() && path.exists(), "{}", path.display());
+    let path = built().join("cofferdam-gofer");
+    assert!(path.exists(), "{}: cargo build --workspace --bins first", path.display());
     path
 }
 

@@ -255,6 +255,54 @@ fn each_platform_can_be_chosen_and_is_told(install: &Install) {
     install.nothing_left().unwrap();
 }
 
+/// On hosts that lack something (see `programs/without.c`): what `auto` chooses there, and what it says where nothing can run.
+#[test]
+fn auto_says_what_the_host_lacks() {
+    // A supervisor of its own for each: it is what the host looks like to the sandboxes that it starts.
+    for (lacks, platform, status, says) in [
+        (
+            "notify",
+            "auto",
+            6,
+            "platform ptrace: notify cannot run here: no seccomp user notification (Operation not supported",
+        ),
+        ("notify", "notify", 1, "no seccomp user notification (Operation not supported"),
+        ("notify", "ptrace", 6, "platform ptrace: asked for"),
+        (
+            "listener",
+            "auto",
+            6,
+            "platform ptrace: notify cannot run here: seccomp user notification: Device or resource busy",
+        ),
+        (
+            "listener",
+            "notify",
+            1,
+            "this host cannot run the platform: seccomp user notification: Device or resource busy",
+        ),
+        ("both", "auto", 1, "no platform can run here: notify: no seccomp user notification (Operation not supported"),
+        ("both", "ptrace", 1, "no ptrace (Operation not permitted"),
+    ] {
+        let install = Install::with_services(&format!("lacks-{lacks}-{platform}")).unwrap();
+        let without = install.folder.join("without");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs/without.c");
+        let built =
+            Command::new("gcc").args(["-O1", "-Wall", "-Werror", "-o"]).arg(&without).arg(source).output().unwrap();
+        assert!(built.status.success(), "{}", said(&built).1);
+        let plain =
+            install.command(&["--debug", "--platform", platform, "do", "sh", "-c", "echo $((6*7)) | cat; exit 6"]);
+        let mut command = Command::new(without);
+        command.arg(lacks).arg(plain.get_program()).args(plain.get_args());
+        command.envs(plain.get_envs().filter_map(|(k, v)| Some((k, v?))));
+        let output = command.output().unwrap();
+        let (out, err) = said(&output);
+        assert_eq!(output.status.code(), Some(status), "{lacks} {platform}: {err}");
+        assert_eq!(out, if status == 6 { "42\n" } else { "" }, "{lacks} {platform}");
+        assert!(err.contains(says), "{lacks} {platform}: {err}");
+        install.nothing_left().unwrap();
+    }
+}
+
 fn arguments_and_environment_are_bytes(install: &Install) {
     let odd = OsStr::from_bytes(b"a\xff\x80 \xc3\n'\"\\");
     let output = install.command(&["do", "--", "printf", "%s"]).arg(odd).env("ODD", odd).output().unwrap();

@@ -27,6 +27,8 @@ pub struct Call {
     pub args: [u64; 6],
     /// Address after the `syscall` instruction.
     pub ip: u64,
+    /// It was posted in memory that the container shares with the Sentry: its thread may be anywhere, doing anything.
+    pub posted: bool,
 }
 
 /// The general registers of a thread, as in `struct user_regs_struct`.

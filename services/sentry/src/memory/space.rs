@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use cofferdam_platform::{GUEST_BOTTOM, GUEST_TOP, Order, Pages};
 
+use super::kept::Kept;
 use super::object::{Extent, HostWindow, Object};
 use super::sites::Sites;
 use super::store::{PAGE, page_down, page_up};
@@ -75,6 +76,8 @@ struct Inner {
     brk: u64,
     /// Ranges that a thread was let unmap and may not have unmapped yet: not to be given to others until its next call.
     unmapping: Vec<(i32, u64, u64)>,
+    /// What the host may still have mapped.
+    kept: Kept,
     /// Where the last search for free space ended.
     hint: u64,
     /// Ranges of the process's arguments and environment, for `/proc`.
@@ -184,6 +187,13 @@ impl Inner {
         self.cut(from);
         self.cut(to);
         self.touching(from, to).into_iter().filter_map(|s| self.areas.remove(&s)).collect()
+    }
+
+    /// Takes `[from, to)` out for good; what was there is kept until thread `tid` has taken it out of the host as well.
+    fn remove(&mut self, tid: i32, from: u64, to: u64) -> Vec<Vma> {
+        let taken = self.take(from, to);
+        self.kept.removed(tid, &taken);
+        taken
     }
 
     /// Puts an area in and joins it with its neighbours where it can.
@@ -300,9 +310,10 @@ impl AddressSpace {
         self.inner.lock().total()
     }
 
-    /// A copy for a forked process; the host copies the memory itself.
-    pub fn fork(&self) -> Arc<Self> {
-        let i = self.inner.lock();
+    /// A copy for a process that thread `tid` forks; the host copies the memory itself, later.
+    pub fn fork(&self, tid: i32) -> Arc<Self> {
+        let mut i = self.inner.lock();
+        let kept = i.kept.fork(tid);
         let areas = i.areas.iter().filter(|(_, v)| !v.dont_fork).map(|(s, v)| (*s, v.clone())).collect();
         Arc::new(Self {
             inner: Mutex::new(Inner {
@@ -311,6 +322,7 @@ impl AddressSpace {
                 brk_start: i.brk_start,
                 brk: i.brk,
                 unmapping: Vec::new(),
+                kept,
                 hint: 0,
                 args: i.args,
                 env: i.env,
@@ -327,6 +339,21 @@ impl AddressSpace {
     /// Thread `tid` made its next call: what it was let unmap is unmapped.
     fn settled(inner: &mut Inner, tid: i32) {
         inner.unmapping.retain(|(t, _, _)| *t != tid);
+        drop(inner.kept.settle(tid));
+    }
+
+    /// Thread `tid` has stopped, and has no orders: what it was to do to the host's mappings is done.
+    pub fn settle(&self, tid: i32) {
+        let gone = {
+            let mut inner = self.inner.lock();
+            if !inner.kept.owes() && inner.unmapping.is_empty() {
+                return;
+            }
+            inner.unmapping.retain(|(t, _, _)| *t != tid);
+            inner.kept.settle(tid)
+        };
+        // Without the lock: the last reference may give pages back.
+        drop(gone);
     }
 
     /// `mmap(2)`: the address, and orders. `limit`: RLIMIT_AS in bytes.
@@ -362,7 +389,7 @@ impl AddressSpace {
             if r.no_replace && !inner.touching(r.address, end).is_empty() {
                 return Err(Errno::EEXIST);
             }
-            let old = inner.take(r.address, end);
+            let old = inner.remove(tid, r.address, end);
             // What is mapped now replaces what was there, but where pages of an object are not mapped yet nothing would.
             let whole = r.object.is_none();
             if !whole && old.iter().any(|v| !v.mapped_parts(r.address, end).is_empty()) {
@@ -396,6 +423,7 @@ impl AddressSpace {
                 populate: r.populate && r.prot & WRITE != 0,
             }),
             Some((object, offset)) => {
+                inner.kept.ordered(tid, vma.start, vma.end, Some(&object));
                 vma.backing = Backing::Object { object, offset, mapped: Vec::new() };
                 let within = (vma.start, vma.end);
                 orders.extend(map_extents(&mut vma, &extents, within));
@@ -408,7 +436,9 @@ impl AddressSpace {
     /// Forgets `[address, address + len)`: a mapping that the host then refused.
     pub fn forget(&self, address: u64, len: u64) {
         if let Some(end) = page_up(len).and_then(|l| address.checked_add(l)) {
-            self.inner.lock().take(address, end);
+            let mut inner = self.inner.lock();
+            let taken = inner.take(address, end);
+            inner.kept.doubtful(&taken);
         }
     }
 
@@ -420,7 +450,7 @@ impl AddressSpace {
         }
         let mut inner = self.inner.lock();
         Self::settled(&mut inner, tid);
-        let taken = inner.take(address, end);
+        let taken = inner.remove(tid, address, end);
         if !taken.is_empty() {
             inner.unmapping.push((tid, address, end));
             if end > inner.hint {
@@ -522,7 +552,7 @@ impl AddressSpace {
                 populate: false,
             });
         } else if new < old {
-            inner.take(new, old);
+            inner.remove(tid, new, old);
             orders.push(Order::Unmap { address: new, len: old - new });
         }
         inner.brk = wanted;
@@ -563,18 +593,18 @@ impl AddressSpace {
             if !may_move || to < GUEST_BOTTOM || (to < end && address < to_end) {
                 return Err(Errno::EINVAL);
             }
-            let old = inner.take(to, to_end);
+            let old = inner.remove(tid, to, to_end);
             let mut orders = Vec::new();
             if !old.is_empty() {
                 orders.push(Order::Unmap { address: to, len: new_len });
             }
-            Self::relocate(&mut inner, address, old_len, to, new_len, dont_unmap, &mut orders);
+            Self::relocate(&mut inner, tid, address, old_len, to, new_len, dont_unmap, &mut orders);
             return Ok((to, orders));
         }
         let mut orders = Vec::new();
         if new_len <= old_len && !dont_unmap {
             if new_len < old_len {
-                inner.take(address + new_len, end);
+                inner.remove(tid, address + new_len, end);
                 orders.push(Order::Unmap { address: address + new_len, len: old_len - new_len });
             }
             return Ok((address, orders));
@@ -610,12 +640,14 @@ impl AddressSpace {
         }
         let base = inner.mmap_base;
         let to = inner.place(new_len, base).ok_or(Errno::ENOMEM)?;
-        Self::relocate(&mut inner, address, old_len, to, new_len, dont_unmap, &mut orders);
+        Self::relocate(&mut inner, tid, address, old_len, to, new_len, dont_unmap, &mut orders);
         Ok((to, orders))
     }
 
+    #[allow(clippy::too_many_arguments)]
     fn relocate(
         inner: &mut Inner,
+        tid: i32,
         from: u64,
         old_len: u64,
         to: u64,
@@ -624,8 +656,11 @@ impl AddressSpace {
         orders: &mut Vec<Order>,
     ) {
         let moved_len = old_len.min(new_len);
+        // Until it is moved, the host has it where it was.
+        inner.kept.ordered(tid, from, from + old_len, None);
+        inner.kept.ordered(tid, to, to + new_len, None);
         if old_len > new_len {
-            inner.take(from + new_len, from + old_len);
+            inner.remove(tid, from + new_len, from + old_len);
             orders.push(Order::Unmap { address: from + new_len, len: old_len - new_len });
         }
         for mut v in inner.take(from, from + moved_len) {
@@ -767,7 +802,7 @@ impl AddressSpace {
     }
 
     /// A page fault at `address`, with the processor's error code.
-    pub fn fault(&self, address: u64, error: u64) -> Fault {
+    pub fn fault(&self, tid: i32, address: u64, error: u64) -> Fault {
         let (present, write, exec) = (error & 1 != 0, error & 2 != 0, error & 16 != 0);
         let (object, offset, len, shared) = {
             let mut inner = self.inner.lock();
@@ -810,6 +845,11 @@ impl AddressSpace {
         let Ok(extents) = object.populate(offset, len, shared) else { return Fault::Bus };
         let mut inner = self.inner.lock();
         let Some(v) = inner.find_mut(address) else { return Fault::Retry };
+        // Another thread may have mapped something else there meanwhile.
+        let same = matches!(&v.backing, Backing::Object { object: o, .. } if Arc::ptr_eq(o, &object));
+        if !same || v.offset_of(page_of(address)) != Some(offset) {
+            return Fault::Retry;
+        }
         // Do not map again what is mapped: private pages would be lost.
         let gap_start = v.mapped_parts(v.start, page_of(address)).last().map_or(v.start, |(_, b)| *b);
         let gap_end = v.mapped_parts(page_of(address), v.end).first().map_or(v.end, |(a, _)| *a);
@@ -818,7 +858,11 @@ impl AddressSpace {
             return Fault::Retry;
         }
         let orders = map_extents(v, &extents, (gap_start, gap_end));
-        if orders.is_empty() { Fault::Bus } else { Fault::Orders(orders) }
+        if orders.is_empty() {
+            return Fault::Bus;
+        }
+        inner.kept.ordered(tid, gap_start, gap_end, Some(&object));
+        Fault::Orders(orders)
     }
 
     /// A file is only `size` bytes now: whether pages beyond that are mapped here, for [`shrunk`](Self::shrunk) to unmap.
@@ -891,6 +935,7 @@ pub fn valid_prot(prot: i32) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::shared::SharedMemory;
     use super::*;
 
     fn request(address: u64, len: u64, fixed: bool) -> MapRequest {
@@ -933,6 +978,66 @@ mod tests {
         assert_ne!(a, b);
         let (c, _) = s.map(1, request(0, 0x1000, false), u64::MAX).unwrap();
         assert_ne!(c, b);
+    }
+
+    /// An object that nobody needs to fill, and an area of it.
+    fn shared(s: &AddressSpace, tid: i32) -> (std::sync::Weak<SharedMemory>, u64) {
+        let window = cofferdam_shm::Window::create("t", 1 << 20).unwrap();
+        let memory = SharedMemory::new(&Arc::new(super::super::store::Store::new(window)), 0x1000).unwrap();
+        let weak = Arc::downgrade(&memory);
+        let mut r = request(0, 0x1000, false);
+        let object: Object = memory;
+        (r.shared, r.object) = (true, Some((object, 0)));
+        let at = s.map(tid, r, u64::MAX).unwrap().0;
+        (weak, at)
+    }
+
+    #[test]
+    fn an_object_is_kept_until_the_host_has_unmapped_it() {
+        let s = AddressSpace::new(0x7000_0000_0000, 0x5000_0000);
+        let (object, at) = shared(&s, 1);
+        s.settle(1);
+        s.unmap(1, at, 0x1000).unwrap();
+        s.settle(2);
+        assert!(object.upgrade().is_some(), "its thread has not stopped since");
+        s.settle(1);
+        assert!(object.upgrade().is_none());
+        // Replaced: until the order for that was carried out.
+        let (object, at) = shared(&s, 1);
+        s.settle(1);
+        s.map(1, request(at, 0x1000, true), u64::MAX).unwrap();
+        assert!(object.upgrade().is_some());
+        s.settle(1);
+        assert!(object.upgrade().is_none());
+        // Removed by another while the order to map it is not carried out: nobody knows when it will be.
+        let (object, at) = shared(&s, 1);
+        s.unmap(2, at, 0x1000).unwrap();
+        s.settle(1);
+        s.settle(2);
+        assert!(object.upgrade().is_some());
+        drop(s);
+        assert!(object.upgrade().is_none());
+    }
+
+    #[test]
+    fn a_forked_copy_keeps_what_the_host_may_have_copied() {
+        let s = AddressSpace::new(0x7000_0000_0000, 0x5000_0000);
+        let (before, at) = shared(&s, 1);
+        s.settle(1);
+        s.unmap(1, at, 0x1000).unwrap();
+        let child = s.fork(2);
+        let (meanwhile, at) = shared(&s, 1);
+        s.unmap(1, at, 0x1000).unwrap();
+        s.settle(1);
+        s.settle(2);
+        assert!(before.upgrade().is_some() && meanwhile.upgrade().is_some());
+        let (after, at) = shared(&s, 1);
+        s.settle(1);
+        s.unmap(1, at, 0x1000).unwrap();
+        s.settle(1);
+        assert!(after.upgrade().is_none(), "the copy was made before");
+        drop((s, child));
+        assert!(before.upgrade().is_none() && meanwhile.upgrade().is_none());
     }
 
     #[test]

@@ -150,7 +150,7 @@ pub(crate) fn start(task: &Arc<Task>, number: u32, r: CloneRequest, frame: &mut 
         })?;
     }
     let fs = if r.flags & FS != 0 { task.fs() } else { task.fs().fork() };
-    let mm = if share { task.mm() } else { task.mm().fork() };
+    let mm = if share { task.mm() } else { task.mm().fork(task.tid()) };
     let set_tid = if r.flags & CHILD_SETTID != 0 { r.child_tid } else { 0 };
     let child = Task::new(Parts {
         kernel: kernel.clone(),

@@ -95,11 +95,14 @@ fn commit(task: &Arc<Task>, program: loader::Program) -> Result<(), Errno> {
         task.set_tid(task.pid());
         task.kernel().tree.lock().rename_task(task, old_tid);
     }
+    // What the old memory shows is held until its host process has been told to end.
+    let old_mm = task.mm();
     let start = install(task, program);
     task.set_host(None);
     if let Some(host) = old_host {
         host.kill();
     }
+    drop(old_mm);
     {
         let mut s = task.state.lock();
         s.begin = Some(Begin::Exec(Box::new(start)));

@@ -97,6 +97,7 @@ fn end_task(task: &Arc<Task>, status: i32, whole: bool) {
     if left == 0 {
         end_process(&kernel, &group, status);
     }
+    task.mm().settle(task.tid());
     task.set_mm(crate::memory::AddressSpace::new(0, 0));
 }
 

@@ -35,6 +35,10 @@ impl GuestThread for Task {
     }
 
     fn call(self: Arc<Self>, call: Call) -> Answer {
+        // A call from shared memory says nothing about where the thread is.
+        if !call.posted {
+            self.mm().settle(self.tid());
+        }
         match syscalls::dispatch(&self, call.number, &call.args) {
             Ok(Outcome::Value(v)) => match self.leave_call(call.number, Ok(v)) {
                 Answer::Return(v) if self.worth_patching(&call) => {
@@ -67,6 +71,13 @@ impl GuestThread for Task {
     fn trap(self: Arc<Self>, trap: Trap, frame: &mut dyn Frame) -> Answer {
         if self.exited.load(Ordering::SeqCst) {
             return Answer::Exit;
+        }
+        let owing = {
+            let state = self.state.lock();
+            !state.more.is_empty() || (trap == Trap::Interrupt && state.deferred.is_some())
+        };
+        if !owing {
+            self.mm().settle(self.tid());
         }
         match trap {
             Trap::Start => self.begin(frame),
@@ -336,7 +347,7 @@ impl Task {
             self.force_signal(SigInfo::fault(signal, si_code, address));
             return self.to_user(frame, None);
         }
-        match self.mm().fault(address, error) {
+        match self.mm().fault(self.tid(), address, error) {
             Fault::Orders(orders) => return self.order(orders, After::Fault),
             Fault::Retry => {
                 let mut state = self.state.lock();

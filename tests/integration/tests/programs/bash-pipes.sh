@@ -40,4 +40,5 @@ echo {a..e}{1..3} | wc -w
 f() { local IFS=:; echo "$*"; }; f a b c
 time_up() { SECONDS=0; sleep 1; [ "$SECONDS" -ge 1 ] && echo slept; }; time_up
 ulimit -n 64; echo "$(ulimit -n)"; (ulimit -f 1; trap '' XFSZ; head -c 100000 /dev/zero > big) 2>/dev/null || echo "limit $?"; stat -c %s big
-exec -a renamed bash -c 'echo "I am $0"'
+# In a shell of its own: this one has a directory to remove at its end.
+(exec -a renamed bash -c 'echo "I am $0"')

@@ -7,5 +7,7 @@ umask 022
 work=$(mktemp -d /tmp/case.XXXXXX)
 trap 'cd /; rm -rf "$work"' EXIT
 cd "$work"
+# What a program leaves behind goes with the directory.
+export TMPDIR=$work
 # The status of a command that is meant to fail; what the shell itself says of its death, with a pid, is left out.
 status() { local s=0; { "$@" 2>&3; } 3>&2 2> /dev/null || s=$?; echo "$1: status $s"; }

@@ -437,7 +437,7 @@ impl Shared {
             return;
         };
         let number = if n.arch == 0xc000_003e { n.nr as u32 } else { u32::MAX };
-        let answer = guest.call(Call { number, args: n.args, ip: n.ip });
+        let answer = guest.call(Call { number, args: n.args, ip: n.ip, posted: false });
         thread.finish(answer);
     }
 
@@ -546,6 +546,7 @@ impl Thread {
                         number: u32::try_from(r.rax).unwrap_or(u32::MAX),
                         args: [r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9],
                         ip: r.rip,
+                        posted: false,
                     })
                 }
                 4 | 5 | 7 | 8 | 11 => {

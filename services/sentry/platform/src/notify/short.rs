@@ -229,7 +229,12 @@ impl Shared {
             guest
         };
         self.crew.stops();
-        let answer = guest.call(Call { number, args, ip: self.slots.word(thread.slot + SHORT_SITE).wrapping_add(2) });
+        let answer = guest.call(Call {
+            number,
+            args,
+            ip: self.slots.word(thread.slot + SHORT_SITE).wrapping_add(2),
+            posted: true,
+        });
         if matches!(answer, crate::Answer::Park) {
             // Answered by now, or it takes long: then the stub need not look any more.
             self.slots.window.replace(thread.slot + SHORT_STATE, SHORT_TAKEN, SHORT_SLEEP);

@@ -245,7 +245,7 @@ impl<'a> Tracer<'a> {
             let arch = tracee::call_info(tid).1;
             let r = &mut live.regs;
             let number = if arch == AUDIT_ARCH_X86_64 { r.orig_rax as u32 } else { u32::MAX };
-            let call = Call { number, args: [r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9], ip: r.rip };
+            let call = Call { number, args: [r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9], ip: r.rip, posted: false };
             if number != RT_SIGRETURN && !TRAPPED.contains(&number) {
                 live.stop = Stop::Call(number);
                 let answer = guest.call(call);
