@@ -65,7 +65,12 @@ impl Stay<'_> {
                     Response::Exited { id, status, reason } if id == self.id => return Ok(Ended { status, reason }),
                     Response::Stopped { id, signal } if id == self.id && self.job => {
                         stops = stops.wrapping_add(1);
-                        front = self.stop((signal, stops), stopping.take(), signals)?;
+                        // Without a terminal no shell waits for a stop, and it may be continued from within.
+                        if stopping.is_some() || matches!(self.terminal, Terminal::Raw(_)) {
+                            front = self.stop((signal, stops), stopping.take(), signals)?;
+                        } else {
+                            self.come_to_front(stops)?;
+                        }
                     }
                     Response::Trace(phases) => *trace = phases,
                     _ => {}

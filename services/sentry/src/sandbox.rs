@@ -340,10 +340,12 @@ impl Sandbox {
 
     /// Process 1 has stopped. For the command of `do` the user's shell takes over, to which its input belongs then.
     pub fn stopped(self: &Arc<Self>, signal: i32) {
-        let id = self.container.lock().as_ref().filter(|m| m.spec.plain).map(|m| m.id.clone());
-        let Some(id) = id else { return };
-        // What it wrote before should come before the shell's prompt; a terminal that takes nothing does not hold it up.
-        self.stdio.drain(LAST_WORDS);
+        let plain = self.container.lock().as_ref().filter(|m| m.spec.plain).map(|m| (m.id.clone(), m.spec.terminal));
+        let Some((id, terminal)) = plain else { return };
+        if terminal {
+            // What it wrote should come before the shell's prompt; a terminal that takes nothing does not hold it up.
+            self.stdio.drain(LAST_WORDS);
+        }
         let me = Arc::downgrade(self);
         self.stdio.stop(Box::new(move || {
             if let Some(me) = me.upgrade() {

@@ -29,6 +29,6 @@ M
 make -j2 | sort; status ./prog x; make -j2; touch m3.c; make -j2 -n | grep -c gcc; make -j2; ls *.o | wc -l; ./prog || echo "again $?"
 ar t libparts.a | tr '\n' ' '; nm -g --defined-only libparts.a | grep -c ' T '; readelf -d prog | grep -c -e NEEDED -e RUNPATH; objdump -d prog | grep -c '<main>:'; strip prog; status ./prog y; ldd prog | sed 's/ (0x.*//; s,=> /tmp/case.[^/]*,=> W,' | sort
 gcc -O2 -static -o still main.c m[0-9]*.c shared.c -lm && status ./still z; size still | wc -l
-echo 'int main(void) { return undefined(); }' > bad.c; status gcc -Werror -o bad bad.c | sed 's/^\/usr\/bin\/ld: .*: in/ld: in/'; printf '%%.x:\n\t@false\nall: a.x b.x c.x\n' > Bad.mk; status make -k -j2 -f Bad.mk all
+echo 'int main(void) { return undefined(); }' > bad.c; status gcc -Werror -o bad bad.c | sed 's/^\/usr\/bin\/ld: .*: in/ld: in/'; printf '%%.x:\n\t@false\nall: a.x b.x c.x\n' > Bad.mk; { status make -k -j2 -f Bad.mk all; } 2>&1 | sort
 echo 'int main(void) { volatile int *p = 0; return *p; }' | gcc -x c -o crash -; status ./crash; echo 'int main(void) { __builtin_trap(); }' | gcc -x c -o trap -; status ./trap; echo 'int main(int c, char **v) { volatile int z = 0; return c / z; }' | gcc -x c -o div -; status ./div
 gcc -O1 -g -fsanitize=undefined -o ub -x c - <<< 'int main(int c, char **v) { int x = 0x7fffffff; x += c; return x == 5; }' && ./ub | sed 's/^[^ ]*: //'
