@@ -170,12 +170,11 @@ fn run_ends_and_complains_as_runc_does() {
         assert!(plain(&ours.2).contains(complaint), "{arguments:?}: we say {}", ours.2);
         install.nothing_left().unwrap();
     }
-    // An ELF file that ends within its segments: Linux kills it once it runs (139); here it is told before.
+    // An ELF file that ends within its segments is killed once it runs, by whatever signal the host's loader ends it with.
     program("cut", &busybox[..5000]);
     Install::edit(&bundle, |d| d["process"]["args"] = serde_json::json!(["/t/cut"])).unwrap();
     let [runc, ours] = both(&install, &bundle);
-    assert_eq!((runc.0, ours.0), (Some(139), Some(1)), "{ours:?}");
-    assert!(ours.2.contains("exec /t/cut: exec format error"), "{}", ours.2);
+    assert_eq!((runc.0, ours.0), (Some(139), Some(139)), "{ours:?}");
     install.nothing_left().unwrap();
 }
 

@@ -24,11 +24,11 @@ const SOON: u64 = 40_000;
 const SOON_CALLS: u32 = 12;
 /// Looks without a call after which watching ends (about 30 us).
 const PATIENCE: u32 = 1_500;
-/// Calls that a watch should see, and cycles between them at most on average (about 6 us): else notifications are as good.
+/// Calls that a watch should see, and cycles between them at most on average (about 9 us): else notifications are as good.
 const WORTH: u32 = 16;
-const WORTH_CYCLES: u64 = 16_000;
+const WORTH_CYCLES: u64 = 24_000;
 /// After that many watches in a row that saw fewer, a thread is watched as rarely as can be.
-const FAILURES_MOST: u32 = 12;
+const FAILURES_MOST: u32 = 6;
 
 /// Where the labels of the short way lie in a stub.
 #[derive(Clone, Copy, Debug)]
