@@ -198,11 +198,11 @@ mod tests {
 
     use super::*;
 
-    /// Runs closures as steps, handed in through a channel.
     type Job = Box<dyn FnOnce() + Send>;
 
+    /// Runs closures as steps, handed in through a channel.
     fn crew() -> (Arc<Crew>, mpsc::Sender<Job>) {
-        let (send, receive) = mpsc::channel::<Box<dyn FnOnce() + Send>>();
+        let (send, receive) = mpsc::channel::<Job>();
         let receive = Mutex::new(receive);
         let crew = Crew::new(Box::new(move || {
             let next = receive.lock().unwrap().recv();

@@ -20,14 +20,7 @@ fn pipe2(task: &Arc<Task>, to: UserPtr<[i32; 2]>, open_flags: i32) -> SysResult 
     }
     let cloexec = open_flags & flags::CLOEXEC != 0;
     let (r, w) = crate::ipc::pipe::pipe(&task.creds(), open_flags & !flags::CLOEXEC);
-    let a = task.add_file(r, cloexec)?;
-    let b = task.add_file(w, cloexec).inspect_err(|_| {
-        task.files().close(a).ok();
-    })?;
-    to.write(task, &[a, b]).inspect_err(|_| {
-        task.files().close(a).ok();
-        task.files().close(b).ok();
-    })?;
+    task.add_pair([r, w], cloexec, to)?;
     done()
 }
 

@@ -105,14 +105,8 @@ fn socketpair(task: &Arc<Task>, family: i32, how: i32, protocol: i32, to: UserPt
         return Err(Errno::EINVAL);
     }
     let (x, y) = Socket::pair(kind(family, how, protocol)?, ucred(task));
-    let a = install(task, &x, how)?;
-    let b = install(task, &y, how).inspect_err(|_| {
-        task.files().close(a).ok();
-    })?;
-    to.write(task, &[a, b]).inspect_err(|_| {
-        task.files().close(a).ok();
-        task.files().close(b).ok();
-    })?;
+    let files = [x, y].map(|socket| socket.file(&task.creds(), how & SOCK_NONBLOCK != 0));
+    task.add_pair(files, how & SOCK_CLOEXEC != 0, to)?;
     done()
 }
 

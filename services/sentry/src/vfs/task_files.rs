@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::errno::Errno;
 use crate::syscalls::args::AT_FDCWD;
-use crate::syscalls::{Fd, UserStr};
+use crate::syscalls::{Fd, UserPtr, UserStr};
 use crate::task::Task;
 use crate::vfs::caller::Caller;
 use crate::vfs::control::{ProcessControl, RLIMIT_NOFILE};
@@ -55,6 +55,23 @@ impl Task {
     /// Enters a file at the lowest free number.
     pub fn add_file(&self, file: Arc<File>, cloexec: bool) -> Result<i32, Errno> {
         self.files().add(file, cloexec, self.limit(RLIMIT_NOFILE))
+    }
+
+    /// Two descriptors, written to `to` in the container's memory; neither stays if that fails.
+    pub fn add_pair(
+        self: &Arc<Self>,
+        [first, second]: [Arc<File>; 2],
+        cloexec: bool,
+        to: UserPtr<[i32; 2]>,
+    ) -> Result<(), Errno> {
+        let a = self.add_file(first, cloexec)?;
+        let b = self.add_file(second, cloexec).inspect_err(|_| {
+            self.files().close(a).ok();
+        })?;
+        to.write(self, &[a, b]).inspect_err(|_| {
+            self.files().close(a).ok();
+            self.files().close(b).ok();
+        })
     }
 
     /// The object at a path in the container's memory.

@@ -166,10 +166,10 @@ impl Shared {
             // On the same core one would only keep the other from running: no other was free.
             let worth = core() != served_on && self.watch_one(&thread);
             let failures = &thread.pace.failures;
-            if !worth {
-                failures.fetch_add(1, Ordering::Relaxed);
-            } else {
+            if worth {
                 failures.store(0, Ordering::Relaxed);
+            } else {
+                failures.fetch_add(1, Ordering::Relaxed);
             }
             self.watch.busy.store(false, Ordering::Release);
         }

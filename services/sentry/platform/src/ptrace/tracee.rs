@@ -63,53 +63,40 @@ pub(super) fn event_message(tid: i32) -> i32 {
     i32::try_from(message).unwrap_or(0)
 }
 
+/// A `$to` with the general registers of `$from`, which both name alike, and the rest as given.
+macro_rules! with_general {
+    ($to:ident, $from:ident, $($rest:tt)*) => {
+        $to {
+            rax: $from.rax,
+            rbx: $from.rbx,
+            rcx: $from.rcx,
+            rdx: $from.rdx,
+            rsi: $from.rsi,
+            rdi: $from.rdi,
+            rbp: $from.rbp,
+            rsp: $from.rsp,
+            r8: $from.r8,
+            r9: $from.r9,
+            r10: $from.r10,
+            r11: $from.r11,
+            r12: $from.r12,
+            r13: $from.r13,
+            r14: $from.r14,
+            r15: $from.r15,
+            rip: $from.rip,
+            $($rest)*
+        }
+    };
+}
+
 /// The host's registers as the kernel behind [`crate::GuestThread`] sees them.
 fn outward(r: &Regs) -> Registers {
-    Registers {
-        rax: r.rax,
-        rbx: r.rbx,
-        rcx: r.rcx,
-        rdx: r.rdx,
-        rsi: r.rsi,
-        rdi: r.rdi,
-        rbp: r.rbp,
-        rsp: r.rsp,
-        r8: r.r8,
-        r9: r.r9,
-        r10: r.r10,
-        r11: r.r11,
-        r12: r.r12,
-        r13: r.r13,
-        r14: r.r14,
-        r15: r.r15,
-        rip: r.rip,
-        rflags: r.eflags,
-    }
+    with_general!(Registers, r, rflags: r.eflags)
 }
 
 /// Puts registers into the host's; segments and bases stay.
 pub(super) fn put(to: &mut Regs, r: &Registers) {
-    *to = Regs {
-        rax: r.rax,
-        rbx: r.rbx,
-        rcx: r.rcx,
-        rdx: r.rdx,
-        rsi: r.rsi,
-        rdi: r.rdi,
-        rbp: r.rbp,
-        rsp: r.rsp,
-        r8: r.r8,
-        r9: r.r9,
-        r10: r.r10,
-        r11: r.r11,
-        r12: r.r12,
-        r13: r.r13,
-        r14: r.r14,
-        r15: r.r15,
-        rip: r.rip,
-        eflags: (r.rflags & USER_FLAGS) | 0x202,
-        ..*to
-    };
+    *to = with_general!(Regs, r, eflags: (r.rflags & USER_FLAGS) | 0x202, ..*to);
 }
 
 /// The frame of a stopped thread: a copy of its registers, written back when it runs on.

@@ -39,6 +39,14 @@ const V9FS_MAGIC: u64 = 0x0102_1997;
 /// Entries of one directory that are listed.
 const ENTRIES_MAX: usize = 4 << 20;
 
+/// Whether a walk that came back with this error had room for its descriptor: an error within an answer is no failed request.
+fn room(error: Option<cofferdam_ninep::Errno>) -> Result<(), cofferdam_ninep::Errno> {
+    match error {
+        Some(e @ cofferdam_ninep::Errno::NFILE) => Err(e),
+        _ => Ok(()),
+    }
+}
+
 fn errno(e: cofferdam_ninep::Errno) -> Errno {
     Errno::from_host(i32::try_from(e.0).unwrap_or(0))
 }
@@ -347,9 +355,9 @@ impl GoferInode {
             }
         }
         let own = self.fid()?;
-        let got = self.fs.with_room(|| match self.client().walk_getattr(&own, &[name])? {
-            got if matches!(got.error, Some(cofferdam_ninep::Errno::NFILE)) => Err(cofferdam_ninep::Errno::NFILE),
-            got => Ok(got),
+        let got = self.fs.with_room(|| {
+            let got = self.client().walk_getattr(&own, &[name])?;
+            room(got.error).map(|()| got)
         })?;
         match (got.steps.first(), got.error.map(errno)) {
             (Some(attr), _) => Ok(Some(self.fs.inode(attr, got.fid, Some((self.me()?, name.to_vec()))))),

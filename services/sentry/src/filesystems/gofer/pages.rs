@@ -12,7 +12,7 @@ use cofferdam_ninep::client::Fid;
 
 use crate::errno::Errno;
 use crate::filesystems::gofer::held::Held;
-use crate::filesystems::gofer::{GoferInode, errno};
+use crate::filesystems::gofer::{GoferInode, errno, room};
 use crate::filesystems::ranges::{Layout, RangeSet};
 use crate::memory::object::{Extent, HostWindow, MemoryObject, Object};
 use crate::memory::store::{PAGE, Store, page_down, page_up};
@@ -142,11 +142,9 @@ impl Pages {
             (Some((host, len)), Some((dir, name))) => {
                 let count = u32::try_from(len).map_err(|_| Errno::EIO)?;
                 let dir = dir.fid()?;
-                let got = inode.fs.with_room(|| match inode.client().open_fill(&dir, &name, count, host)? {
-                    got if matches!(got.error, Some(cofferdam_ninep::Errno::NFILE)) => {
-                        Err(cofferdam_ninep::Errno::NFILE)
-                    }
-                    got => Ok(got),
+                let got = inode.fs.with_room(|| {
+                    let got = inode.client().open_fill(&dir, &name, count, host)?;
+                    room(got.error).map(|()| got)
                 })?;
                 if got.attr.qid.path != inode.qid {
                     return Err(Errno::ESTALE);
