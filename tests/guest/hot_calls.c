@@ -56,6 +56,23 @@ static void *count(void *p) {
     return (void *)wrong;
 }
 
+/* Calls that were not made exactly once each, by what they leave behind. */
+static long not_once(long rounds) {
+    int fd = open("once", O_CREAT | O_RDWR, 0600);
+    long bad = 0;
+    off_t at = 0;
+    time_t end = time(0) + 2;
+    while (at < rounds && time(0) < end) {
+        off_t next = lseek(fd, 1, SEEK_CUR);
+        bad += next != at + 1;
+        at = next;
+    }
+    bad += lseek(fd, 0, SEEK_CUR) != at;
+    close(fd);
+    unlink("once");
+    return bad;
+}
+
 int main(void) {
     parent = getppid();
     null_fd = open("/dev/null", O_WRONLY);
@@ -64,6 +81,13 @@ int main(void) {
     long wrong = 0;
     for (int i = 0; i < 3000; i++) wrong += getppid() != parent;
     V(wrong);
+
+    /* Each once, also while others want the processors. */
+    V(not_once(30000));
+    pid_t busy[3];
+    for (int i = 0; i < 3; i++) if (!(busy[i] = fork())) for (alarm(60);;);
+    V(not_once(60000));
+    for (int i = 0; i < 3; i++) kill(busy[i], SIGKILL), waitpid(busy[i], 0, 0);
 
     /* With signals whose handlers make the same calls. */
     signal(SIGALRM, tick);

@@ -578,44 +578,16 @@ impl Thread {
                 if matches!(answer, Answer::Park) || state.stop == Stop::Gone {
                     return;
                 }
+                if let Stop::Short(asleep) = state.stop {
+                    return self.finish_short(&shared, state, asleep, &answer);
+                }
                 std::mem::replace(&mut state.stop, Stop::Running)
             };
             match (stop, answer) {
-                (Stop::Running | Stop::ShortTrap(_) | Stop::Gone, _) | (_, Answer::Park) => return,
+                (Stop::Running | Stop::Short(_) | Stop::ShortTrap(_) | Stop::Gone, _) | (_, Answer::Park) => return,
                 (Stop::Call(id, _), Answer::Return(v)) => {
                     Shared::answered(self);
                     return shared.send(id, v, 0);
-                }
-                (Stop::Short(asleep), Answer::Return(v)) => {
-                    self.put_short(&shared, v);
-                    return match asleep {
-                        Some(id) => shared.send(id, 0, 0),
-                        None => shared.crew.runs(),
-                    };
-                }
-                (Stop::Short(Some(id)), Answer::ReturnThenTrap(v)) => {
-                    self.put_short(&shared, v);
-                    host::interrupt(self.process.id.load(Ordering::Acquire), self.tid.load(Ordering::Acquire));
-                    return shared.send(id, 0, 0);
-                }
-                (Stop::Short(None), Answer::ReturnThenTrap(v)) => {
-                    // It must not run on before it traps: it is sent to sleep first.
-                    {
-                        let mut state = lock(&self.state);
-                        state.stop = Stop::ShortTrap(v);
-                        shared.slots.window.replace(self.slot + SHORT_STATE, SHORT_TAKEN, SHORT_SLEEP);
-                    }
-                    // For one that does not go to sleep: no honest stub, whose answer to this is to go on.
-                    host::interrupt(self.process.id.load(Ordering::Acquire), self.tid.load(Ordering::Acquire));
-                    return shared.crew.runs();
-                }
-                // No other outcome has a place without a notification: only calls that come to none go the short way.
-                (Stop::Short(asleep), _) => {
-                    self.put_short(&shared, EPERM);
-                    return match asleep {
-                        Some(id) => shared.send(id, 0, 0),
-                        None => shared.crew.runs(),
-                    };
                 }
                 (Stop::Call(id, _), Answer::ReturnThenTrap(v)) => {
                     host::interrupt(self.process.id.load(Ordering::Acquire), self.tid.load(Ordering::Acquire));

@@ -11,12 +11,12 @@
 //! protocol waits for nobody but itself. Called by `notify`.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-use super::{EPERM, Notification, Shared, Stop, Thread, filter, lock};
+use super::{EPERM, Notification, Shared, State, Stop, Thread, filter, lock};
 use crate::frame::SlotFrame;
 use crate::layout::*;
-use crate::{Call, Frame, host};
+use crate::{Answer, Call, Frame, host};
 
 /// Cycles between an answer and the next call of a thread that is worth watching (about 15 us).
 const SOON: u64 = 40_000;
@@ -183,8 +183,7 @@ impl Shared {
         let begun = now();
         let (mut calls, mut idle, mut last) = (0u32, 0, begun);
         while idle < PATIENCE {
-            if window.load(state) == SHORT_POSTED && window.replace(state, SHORT_POSTED, SHORT_TAKEN) {
-                self.serve_short(thread);
+            if window.load(state) == SHORT_POSTED && self.serve_short(thread) {
                 (self.after)();
                 calls = calls.saturating_add(1);
                 (idle, last) = (0, now());
@@ -201,46 +200,49 @@ impl Shared {
         }
         window.store(thread.slot + SHORT_WATCHED, 0);
         // Posted just before that: it is served, or taken back.
-        if window.replace(state, SHORT_POSTED, SHORT_TAKEN) {
-            self.serve_short(thread);
+        if window.load(state) == SHORT_POSTED && self.serve_short(thread) {
             (self.after)();
         }
         calls >= WORTH && last.wrapping_sub(begun) / u64::from(calls) < WORTH_CYCLES
     }
 
-    /// Serves the call that was taken from the slot.
-    fn serve_short(self: &Arc<Self>, thread: &Arc<Thread>) {
+    /// Takes the call that is posted in the slot and serves it; false if it cannot be taken.
+    fn serve_short(self: &Arc<Self>, thread: &Arc<Thread>) -> bool {
         let word = |i: u64| self.slots.word(thread.slot + SHORT_CALL + 8 * i);
-        let number = u32::try_from(word(0)).unwrap_or(u32::MAX);
-        let args = [word(1), word(2), word(3), word(4), word(5), word(6)];
-        let guest = {
+        let (guest, number) = {
+            // What the slot says and what the state says change together, so that a thread that goes to sleep over its call
+            // ([`Thread::asleep`]) can tell one that was taken from one that nobody serves: only the latter it may make again.
             let mut state = lock(&thread.state);
-            let guest = lock(&thread.guest).clone();
-            let Some(guest) = guest.filter(|_| state.stop != Stop::Gone) else {
-                // Its thread is gone, and another has its slot.
-                return self.slots.window.store(thread.slot + SHORT_STATE, SHORT_LONG);
+            let Some(guest) = lock(&thread.guest).clone().filter(|_| state.stop == Stop::Running) else {
+                // It is gone, or a stub made it up, or an interrupt came first: then `settle` takes it back.
+                return false;
             };
-            if state.stop != Stop::Running || !state.orders.is_empty() || long_only(number) {
-                drop(state);
+            if !self.slots.window.replace(thread.slot + SHORT_STATE, SHORT_POSTED, SHORT_TAKEN) {
+                return false;
+            }
+            let number = u32::try_from(word(0)).unwrap_or(u32::MAX);
+            if !state.orders.is_empty() || long_only(number) {
                 // Only a stub that made it up comes here.
-                return thread.put_short(self, EPERM);
+                thread.put_short(self, EPERM);
+                return true;
             }
             state.stop = Stop::Short(None);
-            guest
+            (guest, number)
         };
         self.crew.stops();
         let answer = guest.call(Call {
             number,
-            args,
+            args: [word(1), word(2), word(3), word(4), word(5), word(6)],
             ip: self.slots.word(thread.slot + SHORT_SITE).wrapping_add(2),
             posted: true,
         });
-        if matches!(answer, crate::Answer::Park) {
+        if matches!(answer, Answer::Park) {
             // Answered by now, or it takes long: then the stub need not look any more.
             self.slots.window.replace(thread.slot + SHORT_STATE, SHORT_TAKEN, SHORT_SLEEP);
-            return;
+        } else {
+            thread.finish(answer);
         }
-        thread.finish(answer);
+        true
     }
 }
 
@@ -249,6 +251,39 @@ impl Thread {
     pub(super) fn put_short(&self, shared: &Shared, result: i64) {
         shared.slots.set_word(self.slot + SHORT_RESULT, result as u64);
         shared.slots.window.store(self.slot + SHORT_STATE, SHORT_DONE);
+    }
+
+    /// Carries out the answer to a call that came the short way; `asleep`: the notification, if its thread sleeps over it.
+    pub(super) fn finish_short(
+        self: &Arc<Self>,
+        shared: &Arc<Shared>,
+        mut state: MutexGuard<'_, State>,
+        asleep: Option<u64>,
+        answer: &Answer,
+    ) {
+        let (result, trap) = match *answer {
+            Answer::Return(v) => (v, false),
+            Answer::ReturnThenTrap(v) => (v, true),
+            // No other outcome has a place without a notification: only calls that come to none go the short way.
+            _ => (EPERM, false),
+        };
+        if trap && asleep.is_none() {
+            // It must not run on before it traps: it is sent to sleep first.
+            state.stop = Stop::ShortTrap(result);
+            shared.slots.window.replace(self.slot + SHORT_STATE, SHORT_TAKEN, SHORT_SLEEP);
+        } else {
+            state.stop = Stop::Running;
+            self.put_short(shared, result);
+        }
+        drop(state);
+        if trap {
+            // Also for one that does not go to sleep: no honest stub, whose answer to this is to go on.
+            host::interrupt(self.process.id.load(Ordering::Acquire), self.tid.load(Ordering::Acquire));
+        }
+        match asleep {
+            Some(id) => shared.send(id, 0, 0),
+            None => shared.crew.runs(),
+        }
     }
 
     /// The stub went to sleep over a call on the short way.
