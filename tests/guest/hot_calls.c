@@ -91,7 +91,7 @@ int main(void) {
 
     /* With signals whose handlers make the same calls. */
     signal(SIGALRM, tick);
-    every(300);
+    every(1500);
     long bad = registers_changed(30000);
     for (int i = 0; i < 30000; i++) wrong += getppid() != parent;
     every(0);
