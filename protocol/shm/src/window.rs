@@ -1,6 +1,6 @@
 //! A window: one memfd, mapped once and whole, read and written by copy.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -133,6 +133,20 @@ impl Window {
         Ok(())
     }
 
+    /// Has the host copy up to `len` bytes of a file at `at` into the window at `offset` (preadv2(2)); how many it was.
+    /// EINVAL for a range outside of the window.
+    pub fn read_from(&self, file: impl AsFd, at: u64, offset: u64, len: usize) -> rustix::io::Result<usize> {
+        let to = self.address(offset, len).map_err(|_| rustix::io::Errno::INVAL)?;
+        let at = i64::try_from(at).map_err(|_| rustix::io::Errno::INVAL)?;
+        let part = libc::iovec { iov_base: to.cast(), iov_len: len };
+        // SAFETY: address() checked the range; the host writes to it as any peer may at any time, and no reference is made.
+        let got = unsafe { libc::preadv2(file.as_fd().as_raw_fd(), &raw const part, 1, at, 0) };
+        usize::try_from(got).map_err(|_| {
+            let error = std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
+            rustix::io::Errno::from_raw_os_error(error)
+        })
+    }
+
     /// A word of the window that the peer may change at any time. `None` unless it lies in the window, aligned.
     fn word(&self, offset: u64) -> Option<&AtomicU32> {
         if !offset.is_multiple_of(4) {
@@ -206,6 +220,19 @@ mod tests {
         assert!(w.read(4095, &mut [0; 2]).is_err());
         assert!(w.write(u64::MAX, &[0]).is_err());
         assert!(w.read(4095, &mut [0; 1]).is_ok());
+    }
+
+    #[test]
+    fn a_file_is_read_into_the_range_and_nowhere_else() {
+        let (file, w) = (Window::create("file", 4096).unwrap(), Window::create("test", 8192).unwrap());
+        file.write(100, b"some bytes").unwrap();
+        assert_eq!(w.read_from(file.fd(), 100, 4090, 10), Ok(10));
+        let mut b = [1; 12];
+        w.read(4089, &mut b).unwrap();
+        assert_eq!(&b, b"\0some bytes\0");
+        assert_eq!(w.read_from(file.fd(), 4090, 0, 100), Ok(6), "the end of the file");
+        assert_eq!(w.read_from(file.fd(), 0, 8000, 193), Err(rustix::io::Errno::INVAL));
+        assert_eq!(w.read_from(file.fd(), u64::MAX, 0, 1), Err(rustix::io::Errno::INVAL));
     }
 
     #[test]

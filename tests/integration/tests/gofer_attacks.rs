@@ -345,6 +345,7 @@ fn wrong_fids_and_counts_are_errors() {
         (Request::XattrWalk { fid: 1, newfid: 1, name: b"user.x" }, Errno::BADF),
         (Request::XattrCreate { fid: 1, name: b"user.x", size: u64::MAX, flags: 0 }, Errno::INVAL),
         (Request::Fill { fid: 1, offset: 0, count: u32::MAX, window: u64::MAX }, Errno::BADF),
+        (Request::Refill { fid: 1, offset: 0, count: u32::MAX, window: u64::MAX }, Errno::BADF),
         (Request::Renameat2 { olddir: 0, oldname: b"f", newdir: 0, newname: b"g", flags: 4 }, Errno::INVAL),
         (Request::Remove { fid: 0 }, Errno::BUSY),
     ];

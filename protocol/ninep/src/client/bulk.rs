@@ -1,5 +1,8 @@
 //! File content through the shared window, or through messages where there is none.
 
+use std::sync::Arc;
+
+use super::rpc::{Keep, Rpc};
 use super::{Client, Fid};
 use crate::codec::{Attr, Data, IO_HEADER, Reply, Request};
 use crate::errno::Errno;
@@ -19,6 +22,37 @@ pub struct OpenFilled {
     pub filled: u32,
 }
 
+/// A [`Client::post_refill`] under way. Dropping it leaves the answer to whoever receives next.
+#[derive(Debug)]
+pub struct Refilling {
+    rpc: Arc<Rpc>,
+    tag: u16,
+    count: u32,
+    /// None once the answer was asked for.
+    keep: Option<Keep>,
+}
+
+impl Refilling {
+    /// Waits for the answer: the count, short only at the end of the file or after an error further on.
+    pub fn finish(mut self) -> Result<u32, Errno> {
+        let _keep = self.keep.take();
+        self.rpc.fetch_posted(self.tag, REFILL, |r| match r {
+            Reply::Refill { count } if count <= self.count => Some(count),
+            _ => None,
+        })
+    }
+}
+
+impl Drop for Refilling {
+    fn drop(&mut self) {
+        if let Some(keep) = self.keep.take() {
+            self.rpc.abandon(self.tag, keep);
+        }
+    }
+}
+
+/// Its number on the wire.
+const REFILL: u8 = 218;
 const S_IFMT: u32 = 0o170_000;
 const S_IFREG: u32 = 0o100_000;
 
@@ -56,6 +90,24 @@ impl Client {
             }
         }
         Ok(done)
+    }
+
+    /// Asks for the open file's bytes at `offset` in the window at `window`, whose pages were filled before, and does not wait.
+    /// `keep` is dropped when the server is done with the range (or the connection has ended). EOPNOTSUPP where the server does
+    /// not speak the extension, EAGAIN where too many of these are under way.
+    pub fn post_refill(
+        &self,
+        fid: &Fid,
+        offset: u64,
+        count: u32,
+        window: u64,
+        keep: Arc<dyn std::any::Any + Send + Sync>,
+    ) -> Result<Refilling, Errno> {
+        if !self.extended() || self.rpc.window.is_none() {
+            return Err(Errno::OPNOTSUPP);
+        }
+        let tag = self.rpc.post(&Request::Refill { fid: fid.number(), offset, count, window })?;
+        Ok(Refilling { rpc: self.rpc.clone(), tag, count, keep: Some(keep) })
     }
 
     /// Writes the window's bytes at `window` to the open file at `offset`; gives the count, short after an error.

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use cofferdam_shm::Window;
 use cofferdam_transport::{Channel, TransportError};
 
-pub use bulk::OpenFilled;
+pub use bulk::{OpenFilled, Refilling};
 pub use fid::Fid;
 pub use files::{Entry, WalkOutcome};
 pub use submit::{Callback, Tag};

@@ -16,6 +16,8 @@ use crate::errno::Errno;
 
 /// Most requests in flight.
 const MAX_TAGS: usize = 8192;
+/// Most of them whose answers nobody may come for yet: these lie in the socket, and the server must never block on it.
+const MAX_POSTED: usize = 64;
 /// Dropped fids that are worth a message.
 const BATCH: usize = 48;
 
@@ -30,11 +32,16 @@ pub(super) enum Fault {
     Tag(u16),
 }
 
+/// What a posted request needs until the server is done with it.
+pub(super) type Keep = Arc<dyn std::any::Any + Send + Sync>;
+
 /// What a tag is used for.
 pub(super) enum Slot {
     Free,
-    /// A thread waits for the answer on the tag's condition variable.
+    /// A thread waits for the answer on the tag's condition variable, or will come for it.
     Waiting,
+    /// Nobody will come for the answer; what must stay until it is there.
+    Abandoned(Keep),
     /// The answer is there for that thread.
     Answered(Vec<u8>),
     /// The reader calls back. With a flush of it under way the tag stays taken until that is answered.
@@ -66,6 +73,8 @@ pub(super) struct State {
     free_fids: Vec<u32>,
     next_fid: u32,
     clunks_in_flight: usize,
+    /// Posted requests whose answers were not fetched yet.
+    posted: usize,
 }
 
 pub(super) struct Rpc {
@@ -118,6 +127,11 @@ impl State {
         }
     }
 
+    /// The answer of a posted request was fetched, or never will be.
+    fn fetched(&mut self) {
+        self.posted = self.posted.saturating_sub(1);
+    }
+
     fn tag(&mut self, tag: u16) -> Option<&mut TagState> {
         self.tags.get_mut(usize::from(tag))
     }
@@ -142,6 +156,7 @@ impl Rpc {
             free_fids: Vec::new(),
             next_fid: 0,
             clunks_in_flight: 0,
+            posted: 0,
         };
         Self { channel, state: Mutex::new(state), msize, extended, window, before_wait: OnceLock::new() }
     }
@@ -155,12 +170,69 @@ impl Rpc {
         self.give_back(BATCH);
         // Taken, not borrowed: a callback or a drop inside may call again.
         let (mut out, mut packet) = SCRATCH.take();
-        let result = self.exchange(request, &mut out, &mut packet).and_then(|()| match Reply::decode(&packet) {
+        if let Some(before) = self.before_wait.get() {
+            before();
+        }
+        let result = self
+            .ask(request, &mut out)
+            .and_then(|tag| self.fetch(tag, &mut packet))
+            .and_then(|()| self.answered(request.code(), &packet, read));
+        SCRATCH.set((out, packet));
+        result
+    }
+
+    /// Asks; the answer is fetched later, by [`fetch_posted`](Self::fetch_posted). EAGAIN if there are too many such.
+    pub fn post(&self, request: &Request<'_>) -> Result<u16, Errno> {
+        {
+            let mut state = self.lock();
+            if state.posted >= MAX_POSTED {
+                return Err(Errno::AGAIN);
+            }
+            state.posted += 1;
+        }
+        let (mut out, packet) = SCRATCH.take();
+        let tag = self.ask(request, &mut out);
+        SCRATCH.set((out, packet));
+        if tag.is_err() {
+            self.lock().fetched();
+        }
+        tag
+    }
+
+    /// Waits for the answer of a posted request, which was of type `code`.
+    pub fn fetch_posted<T>(&self, tag: u16, code: u8, read: impl FnOnce(Reply<'_>) -> Option<T>) -> Result<T, Errno> {
+        let here = self.lock().tag(tag).is_some_and(|t| matches!(t.slot, Slot::Answered(_)));
+        if let Some(before) = self.before_wait.get().filter(|_| !here) {
+            before();
+        }
+        let (out, mut packet) = SCRATCH.take();
+        let result = self.fetch(tag, &mut packet).and_then(|()| self.answered(code, &packet, read));
+        SCRATCH.set((out, packet));
+        self.lock().fetched();
+        result
+    }
+
+    /// Nobody comes for the answer of a posted request; `keep` stays until it is there.
+    pub fn abandon(&self, tag: u16, keep: Keep) {
+        let mut state = self.lock();
+        let dead = state.dead;
+        match state.tag(tag).map(|t| &mut t.slot) {
+            Some(slot @ Slot::Waiting) if !dead => *slot = Slot::Abandoned(keep),
+            _ => {
+                state.free_tag(tag);
+                state.fetched();
+            }
+        }
+    }
+
+    /// What a call makes of its answer.
+    fn answered<T>(&self, code: u8, packet: &[u8], read: impl FnOnce(Reply<'_>) -> Option<T>) -> Result<T, Errno> {
+        match Reply::decode(packet) {
             Ok((_, Reply::Lerror { errno })) => Err(Errno(if errno == 0 { Errno::IO.0 } else { errno })),
             Ok((_, reply)) => {
-                let code = reply.code();
+                let got = reply.code();
                 read(reply).ok_or_else(|| {
-                    self.break_off(&format!("protocol broken by the server: type {code} answers {}", request.code()));
+                    self.break_off(&format!("protocol broken by the server: type {got} answers {code}"));
                     Errno::IO
                 })
             }
@@ -168,15 +240,11 @@ impl Rpc {
                 self.break_off(&Fault::from(e).to_string());
                 Err(Errno::IO)
             }
-        });
-        SCRATCH.set((out, packet));
-        result
+        }
     }
 
-    fn exchange(&self, request: &Request<'_>, out: &mut Vec<u8>, packet: &mut Vec<u8>) -> Result<(), Errno> {
-        if let Some(before) = self.before_wait.get() {
-            before();
-        }
+    /// Sends a request whose answer a thread will fetch.
+    fn ask(&self, request: &Request<'_>, out: &mut Vec<u8>) -> Result<u16, Errno> {
         let tag = self.lock().take_tag(Slot::Waiting)?;
         request.encode(tag, out);
         if out.len() > self.msize as usize {
@@ -186,6 +254,11 @@ impl Rpc {
         if let Err(e) = self.channel.send(out) {
             self.break_off(&e.to_string());
         }
+        Ok(tag)
+    }
+
+    /// Waits for an answer.
+    fn fetch(&self, tag: u16, packet: &mut Vec<u8>) -> Result<(), Errno> {
         let mut state = self.lock();
         loop {
             let Some(mine) = state.tag(tag) else { return Err(Errno::IO) };
@@ -273,6 +346,13 @@ impl Rpc {
                 if let Some(callback) = cancelled {
                     callback(Err(Errno::INTR));
                 }
+            }
+            Slot::Abandoned(keep) => {
+                let keep = keep.clone();
+                state.free_tag(tag);
+                state.fetched();
+                drop(state);
+                drop(keep);
             }
             Slot::Clunking(fids) => {
                 let mut fids = std::mem::take(fids);

@@ -118,6 +118,9 @@ messages! {
         214 Allocate { fid: u32, mode: u32, offset: u64, length: u64 }
         /// Extension: [`Request::Renameat`] with RENAME_NOREPLACE or RENAME_EXCHANGE (renameat2(2)).
         216 Renameat2 { olddir: u32, oldname: &'a [u8], newdir: u32, newname: &'a [u8], flags: u32 }
+        /// Extension: [`Request::Fill`] into pages of the window that were filled before: the host copies straight into
+        /// them, where for new pages the way by a buffer is shorter.
+        218 Refill { fid: u32, offset: u64, count: u32, window: u64 }
     }
 }
 
@@ -169,5 +172,6 @@ messages! {
         213 TtySize { terminal: u8, rows: u16, columns: u16 }
         215 Allocate {}
         217 Renameat2 {}
+        219 Refill { count: u32 }
     }
 }

@@ -210,6 +210,10 @@ impl<F: Filesystem> Session<F> {
             Request::Fill { fid, offset, count, window } => {
                 Reply::Fill { count: fs.fill(self.fids.get(fid)?.file()?, offset, count.min(MAX_BULK), window)? }
             }
+            Request::Refill { fid, offset, count, window } => {
+                let count = fs.refill(self.fids.get(fid)?.file()?, offset, count.min(MAX_BULK), window)?;
+                Reply::Refill { count }
+            }
             Request::Spill { fid, offset, count, window } => {
                 Reply::Spill { count: fs.spill(self.fids.get(fid)?.file()?, offset, count.min(MAX_BULK), window)? }
             }

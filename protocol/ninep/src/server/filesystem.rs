@@ -56,6 +56,10 @@ pub trait Filesystem: Send + Sync {
     fn write(&self, node: &Self::Node, offset: u64, data: &[u8]) -> Result<u32, Errno>;
     /// Reads from the open file into the shared window.
     fn fill(&self, node: &Self::Node, offset: u64, count: u32, window: u64) -> Result<u32, Errno>;
+    /// The same, where the pages of the window were filled before.
+    fn refill(&self, node: &Self::Node, offset: u64, count: u32, window: u64) -> Result<u32, Errno> {
+        self.fill(node, offset, count, window)
+    }
     /// Writes to the open file from the shared window.
     fn spill(&self, node: &Self::Node, offset: u64, count: u32, window: u64) -> Result<u32, Errno>;
     /// Entries of the open directory from `offset` on.

@@ -136,6 +136,10 @@ impl Filesystem for Host {
         self.fill_window(node, offset, count, window)
     }
 
+    fn refill(&self, node: &Node, offset: u64, count: u32, window: u64) -> Result<u32, Errno> {
+        self.refill_window(node, offset, count, window)
+    }
+
     fn spill(&self, node: &Node, offset: u64, count: u32, window: u64) -> Result<u32, Errno> {
         self.spill_window(node, offset, count, window)
     }

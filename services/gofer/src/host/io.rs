@@ -118,7 +118,29 @@ impl Host {
             return Err(Errno::BADF);
         }
         window.check(at, count)?;
-        copy(&open.fd, offset, &window.fd, at, count)
+        copy(&open.fd, offset, window.0.fd(), at, count)
+    }
+
+    /// As [`fill_window`](Self::fill_window) by one copy: for pages that are there, and mapped. New ones would be faulted in
+    /// one by one, which takes longer than a second copy.
+    pub(super) fn refill_window(&self, node: &Node, offset: u64, count: u32, at: u64) -> Result<u32, Errno> {
+        let (open, window) = (node.opened()?, self.window()?);
+        if !open.read {
+            return Err(Errno::BADF);
+        }
+        window.check(at, count)?;
+        offset_ok(offset, count as usize)?;
+        let mut done = 0u32;
+        while done < count {
+            let (from, to) = (offset + u64::from(done), at + u64::from(done));
+            match again(|| window.0.read_from(&open.fd, from, to, (count - done) as usize)) {
+                Ok(0) => break,
+                Ok(n) => done += n as u32,
+                Err(e) if done == 0 => return Err(e),
+                Err(_) => break,
+            }
+        }
+        Ok(done)
     }
 
     pub(super) fn spill_window(&self, node: &Node, offset: u64, count: u32, at: u64) -> Result<u32, Errno> {
@@ -127,7 +149,7 @@ impl Host {
             return Err(Errno::BADF);
         }
         window.check(at, count)?;
-        copy(&window.fd, at, &open.fd, offset, count)
+        copy(window.0.fd(), at, &open.fd, offset, count)
     }
 
     pub(super) fn list(&self, node: &Node, offset: u64, to: &mut DirWriter<'_>) -> Result<(), Errno> {

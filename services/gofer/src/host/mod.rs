@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use cofferdam_ninep::Errno;
+use cofferdam_shm::Window;
 
 pub use inode::Inode;
 use inode::Key;
@@ -51,23 +52,21 @@ pub struct Export {
     pub root: OwnedFd,
 }
 
-/// The memfd shared with the client.
+/// The memfd shared with the client. Mapped, too, but for nothing than the host to copy into: no byte of it is looked at here.
 #[derive(Debug)]
-pub struct CacheWindow {
-    fd: OwnedFd,
-    size: u64,
-}
+pub struct CacheWindow(Window);
 
 impl CacheWindow {
     /// Takes the memfd; its size is fixed by its seals.
     pub fn new(fd: OwnedFd) -> Result<Self, Errno> {
         let size = rustix::fs::fstat(&fd).map_err(Errno::from)?.st_size;
-        Ok(Self { fd, size: u64::try_from(size).map_err(|_| Errno::INVAL)? })
+        let size = u64::try_from(size).map_err(|_| Errno::INVAL)?;
+        Window::from_peer(fd, size).map(Self).map_err(|_| Errno::INVAL)
     }
 
     fn check(&self, offset: u64, count: u32) -> Result<(), Errno> {
         match offset.checked_add(u64::from(count)) {
-            Some(end) if end <= self.size => Ok(()),
+            Some(end) if end <= self.0.size() => Ok(()),
             _ => Err(Errno::INVAL),
         }
     }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Weak};
 
 use crate::errno::Errno;
 use crate::filesystems::gofer::GoferInode;
+use crate::filesystems::gofer::stream::{BUFFERS, Buffer, PIECE};
 use crate::sync::Mutex;
 
 /// Files that may hold fids at once, until the Gofer says that it is too many.
@@ -20,6 +21,9 @@ const FILES_LEAST: usize = 64;
 /// Most of the host's memory that the cache takes: a part of this many, and bytes.
 const MEMORY_PART: u64 = 8;
 const MEMORY_MOST: u64 = 2 << 30;
+/// Most streams at once, and buffers that are kept for the next one.
+const STREAMS: u64 = 16;
+const BUFFERS_KEPT: usize = 4;
 /// How often a request is tried for which the Gofer has no descriptor left.
 const TRIES: u32 = 20;
 
@@ -83,17 +87,34 @@ pub struct Held {
     pages: Queue,
     bytes: AtomicU64,
     bytes_most: u64,
+    /// Streams that may still begin.
+    streams: AtomicUsize,
+    buffers: Mutex<Vec<Arc<Buffer>>>,
+}
+
+/// The right to be a stream.
+pub struct Permit(Arc<Held>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.streams.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl Held {
     /// Nothing held, on a host with this many bytes of memory.
     pub fn new(host_memory: u64) -> Arc<Self> {
+        let bytes_most = (host_memory / MEMORY_PART).clamp(16 << 20, MEMORY_MOST);
+        // Their buffers shall not take more than an eighth of that.
+        let streams = (bytes_most / 8 / (PIECE * BUFFERS as u64)).clamp(1, STREAMS);
         Arc::new(Self {
             fids: Queue::default(),
             fids_most: AtomicUsize::new(FILES),
             pages: Queue::default(),
             bytes: AtomicU64::new(0),
-            bytes_most: (host_memory / MEMORY_PART).clamp(16 << 20, MEMORY_MOST),
+            bytes_most,
+            streams: AtomicUsize::new(streams as usize),
+            buffers: Mutex::default(),
         })
     }
 
@@ -125,6 +146,28 @@ impl Held {
         if more(self.bytes_most) {
             self.pages.shrink(|i| &i.pages_place, GoferInode::give_back_pages, || more(self.bytes_most / 4 * 3));
         }
+    }
+
+    /// One more stream, unless there are too many.
+    pub fn stream(self: &Arc<Self>) -> Option<Permit> {
+        self.streams.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).ok()?;
+        Some(Permit(self.clone()))
+    }
+
+    /// A stream needs a buffer no more.
+    pub fn keep_buffer(&self, buffer: Arc<Buffer>) {
+        // Who still copies gives it back when it is done.
+        if Arc::strong_count(&buffer) == 1 {
+            let mut buffers = self.buffers.lock();
+            if buffers.len() < BUFFERS_KEPT {
+                buffers.push(buffer);
+            }
+        }
+    }
+
+    /// A buffer of an earlier stream.
+    pub fn kept_buffer(&self) -> Option<Arc<Buffer>> {
+        self.buffers.lock().pop()
     }
 
     /// Asks the Gofer for something that takes a descriptor there; where it has none left, files give theirs back first.

@@ -7,6 +7,7 @@
 
 mod held;
 mod pages;
+mod stream;
 #[cfg(test)]
 mod tests;
 

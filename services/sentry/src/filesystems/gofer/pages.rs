@@ -6,12 +6,13 @@
 
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use cofferdam_ninep::client::Fid;
 
 use crate::errno::Errno;
 use crate::filesystems::gofer::held::Held;
+use crate::filesystems::gofer::stream::{self, Stream};
 use crate::filesystems::gofer::{GoferInode, errno, room};
 use crate::filesystems::ranges::{Layout, RangeSet};
 use crate::memory::object::{Extent, HostWindow, MemoryObject, Object};
@@ -48,6 +49,8 @@ pub struct Pages {
     /// Shared by whoever has to do with bytes in the window: while anybody has, pages are not given back. Only ever
     /// tried for exclusively, so that nobody waits for it.
     in_use: RwLock<()>,
+    /// Counts what may make what a stream has of the file wrong.
+    changes: AtomicU64,
     held: Arc<Held>,
 }
 
@@ -75,13 +78,24 @@ impl Pages {
         let layout = Layout::new(cache, HostWindow::Cache);
         let filled = RangeSet::default();
         let state = State { layout, filled, last: 0, ahead: FIRST_FILL, reader: None, writer: None };
-        Self { state: Mutex::new(state), write: Mutex::new(()), in_use: RwLock::new(()), held }
+        Self {
+            state: Mutex::new(state),
+            write: Mutex::new(()),
+            in_use: RwLock::new(()),
+            changes: AtomicU64::new(0),
+            held,
+        }
     }
 
     /// Notes pages `[first, end)` as valid.
     fn filled(&self, s: &mut State, first: u64, end: u64) {
         let new = s.filled.add(first, end);
         self.held.count(bytes(new));
+    }
+
+    /// The file on the host is another now, or pages that may have been written by a mapping are no longer cached.
+    fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Gives up the open fids.
@@ -106,6 +120,7 @@ impl Pages {
         let _gone = std::mem::replace(&mut s.layout, layout);
         let pages = std::mem::take(&mut s.filled).total();
         self.held.count(-bytes(pages));
+        self.changed();
         true
     }
 
@@ -209,35 +224,79 @@ impl Pages {
         Ok(start + valid)
     }
 
-    fn read(&self, inode: &GoferInode, at: u64, to: &mut Sink<'_>) -> Result<usize, Errno> {
+    fn read(
+        &self,
+        inode: &GoferInode,
+        at: u64,
+        to: &mut Sink<'_>,
+        mut stream: Option<&mut Stream>,
+    ) -> Result<usize, Errno> {
+        let size = inode.attr()?.size;
+        if let Some(s) = &mut stream {
+            s.begin(at);
+        }
         let done = {
             let _in_use = self.in_use.read();
-            self.read_pages(inode, at, to)
+            self.read_pages(inode, at, size, to, stream.as_deref_mut())
         };
+        if let (Some(s), Ok(n)) = (stream, done) {
+            s.went(at.saturating_add(n as u64));
+            if at.saturating_add(n as u64) >= size {
+                s.end();
+            }
+        }
         self.held.trim();
         done
     }
 
-    fn read_pages(&self, inode: &GoferInode, at: u64, to: &mut Sink<'_>) -> Result<usize, Errno> {
-        let size = inode.attr()?.size;
+    /// Has the stream give what it has at `at`, up to `end`: whether it could, and how much it was and should have been.
+    fn read_stream(
+        &self,
+        inode: &GoferInode,
+        stream: &mut Stream,
+        (at, end, size): (u64, u64, u64),
+        later: bool,
+        to: &mut Sink<'_>,
+    ) -> Option<Result<(usize, u64), Errno>> {
+        // What is cached comes first.
+        let cached = {
+            let s = self.state.lock();
+            if s.filled.covered_to(at / PAGE).is_some() {
+                return None;
+            }
+            s.filled.next_in(at / PAGE).map_or(end, |n| n * PAGE)
+        };
+        let fid = self.reader(inode).ok()?;
+        let (client, store) = (inode.client(), &inode.fs.cache);
+        let from = stream::From { client, fid: &fid, store, changes: &self.changes, size };
+        let (host, len, buffer) = stream.find(&from, at)?;
+        let len = len.min(cached.min(end) - at);
+        if later && len >= LARGE as u64 {
+            let later = to.put_later(host, len as usize, || Box::new(buffer));
+            if later > 0 {
+                return Some(Ok((later, later as u64)));
+            }
+        }
+        Some(to.put_window(store.window(), host, len as usize).map(|n| (n, len)))
+    }
+
+    fn read_pages(
+        &self,
+        inode: &GoferInode,
+        at: u64,
+        size: u64,
+        to: &mut Sink<'_>,
+        mut stream: Option<&mut Stream>,
+    ) -> Result<usize, Errno> {
         let end = size.min(at.saturating_add(to.room() as u64));
         let mut p = at;
         while p < end {
-            let step = self.fill(inode, p, end, size).and_then(|valid| {
-                let (place, len) = {
-                    let s = self.state.lock();
-                    s.layout.find(p, valid.min(end) - p)
-                };
-                let host = place.ok_or(Errno::EIO)?;
-                if len >= LARGE as u64 {
-                    // Held while `in_use` is: nobody gives the pages back in between.
-                    let later = to.put_later(host, len as usize, || Box::new(InUse::new(inode)));
-                    if later > 0 {
-                        return Ok((later, later as u64));
-                    }
-                }
-                Ok((to.put_window(inode.fs.cache.window(), host, len as usize)?, len))
+            let streamed = stream.as_deref_mut().filter(|s| s.on(size)).and_then(|s| {
+                // Copies that are put off hold their buffers: so few of them that the stream goes on.
+                let later = p - at < 2 * stream::PIECE;
+                self.read_stream(inode, s, (p, end, size), later, to)
             });
+            let step = streamed.unwrap_or_else(|| self.read_cached(inode, p, end, size, to));
             match step {
                 Ok((n, len)) => {
                     p += n as u64;
@@ -250,6 +309,28 @@ impl Pages {
             }
         }
         Ok(p.saturating_sub(at) as usize)
+    }
+
+    /// Gives what is cached at `p`, filled before if it is not: how much it was and should have been.
+    fn read_cached(
+        &self,
+        inode: &GoferInode,
+        p: u64,
+        end: u64,
+        size: u64,
+        to: &mut Sink<'_>,
+    ) -> Result<(usize, u64), Errno> {
+        let valid = self.fill(inode, p, end, size)?;
+        let (place, len) = self.state.lock().layout.find(p, valid.min(end) - p);
+        let host = place.ok_or(Errno::EIO)?;
+        if len >= LARGE as u64 {
+            // Held while `in_use` is: nobody gives the pages back in between.
+            let later = to.put_later(host, len as usize, || Box::new(InUse::new(inode)));
+            if later > 0 {
+                return Ok((later, later as u64));
+            }
+        }
+        Ok((to.put_window(inode.fs.cache.window(), host, len as usize)?, len))
     }
 
     fn write(&self, inode: &GoferInode, at: u64, append: bool, from: &mut Source<'_>) -> Result<(usize, u64), Errno> {
@@ -278,7 +359,9 @@ impl Pages {
                 }
             };
             let count = u32::try_from(n).map_err(|_| Errno::EIO)?;
-            match inode.client().spill(&fid, p, count, host) {
+            let spilled = inode.client().spill(&fid, p, count, host);
+            self.changed();
+            match spilled {
                 Ok(done) => {
                     let done = u64::from(done);
                     let whole = if p + done >= size { page_up(p + done) } else { Some(page_down(p + done)) };
@@ -321,6 +404,7 @@ impl Pages {
         }
         let pages = s.filled.remove(end / PAGE, gone);
         self.held.count(-bytes(pages));
+        self.changed();
     }
 
     fn populate(&self, inode: &GoferInode, offset: u64, len: u64) -> Result<Vec<Extent>, Errno> {
@@ -350,13 +434,16 @@ impl Pages {
 pub struct GoferFile {
     /// The file.
     pub inode: Arc<GoferInode>,
+    /// Taken out by the read that uses it; others that read through the same open file at that moment go without.
+    stream: Mutex<Option<Stream>>,
 }
 
 impl GoferFile {
     /// Counts as one more open file of it.
     pub fn new(inode: Arc<GoferInode>) -> Self {
         inode.opens.fetch_add(1, Ordering::AcqRel);
-        Self { inode }
+        let stream = Mutex::new(Some(Stream::new(inode.fs.held.clone())));
+        Self { inode, stream }
     }
 }
 
@@ -372,7 +459,12 @@ impl FileOps for GoferFile {
     }
 
     fn read(&self, _io: &Io<'_>, at: u64, to: &mut Sink<'_>) -> Result<usize, Errno> {
-        self.inode.pages.read(&self.inode, at, to)
+        let mut stream = self.stream.lock().take();
+        let done = self.inode.pages.read(&self.inode, at, to, stream.as_mut());
+        if stream.is_some() {
+            *self.stream.lock() = stream;
+        }
+        done
     }
 
     fn write(&self, _io: &Io<'_>, at: u64, append: bool, from: &mut Source<'_>) -> Result<(usize, u64), Errno> {
