@@ -24,6 +24,7 @@ struct Rig {
     caller: Caller<'static>,
     dir: std::path::PathBuf,
     window: Window,
+    client: Client,
 }
 
 impl Drop for Rig {
@@ -55,11 +56,11 @@ fn rig_with(name: &str, read_only: bool, descriptors: usize, memory: u64) -> Rig
     let (near, far) = Channel::pair().unwrap();
     cofferdam_gofer::service::start_workers(Arc::new(Session::new(host, Limits::default())), far, 2).unwrap();
     let client = Client::connect(near, Some(Arc::new(again()))).unwrap();
-    let (fs, root) = GoferFs::attach(client, Arc::new(Store::new(again())), Held::new(memory), "root").unwrap();
+    let (fs, root) = GoferFs::attach(client.clone(), Arc::new(Store::new(again())), Held::new(memory), "root").unwrap();
     assert!(fs.statfs().unwrap().blocks > 0);
     let mount = Mount::new(fs, root, b"root", MountFlags::empty());
     let caller = Caller::kernel(Arc::new(FsContext::new_root(mount)), Creds::root(ALL_CAPABILITIES));
-    Rig { caller, dir, window }
+    Rig { caller, dir, window, client }
 }
 
 fn get(r: &Rig, path: &str, at: u64, n: usize) -> Result<Vec<u8>, Errno> {
@@ -193,4 +194,177 @@ fn the_page_cache_keeps_to_its_part_of_memory() {
         let pages = rustix::fs::fstat(r.window.fd()).unwrap().st_blocks / 8;
         assert!(pages <= 20 << 8, "{pages} pages are held");
     }
+}
+
+/// The content that a test's large file has at an offset.
+fn content(at: u64, n: usize, salt: u8) -> Vec<u8> {
+    (at..at + n as u64).map(|i| (i ^ (i >> 8) ^ (i >> 16)) as u8 ^ salt).collect()
+}
+
+const BIG: usize = 24 << 20;
+
+fn with_big(name: &str) -> Rig {
+    let r = rig(name, false);
+    std::fs::write(r.dir.join("stream"), content(0, BIG, 0)).unwrap();
+    r
+}
+
+fn open_big(r: &Rig, how: i32) -> Arc<crate::vfs::file::File> {
+    ops::open(&r.caller, r.caller.fs.cwd(), b"/stream", how, 0, Resolve::empty()).unwrap()
+}
+
+fn next(f: &crate::vfs::file::File, n: usize) -> Vec<u8> {
+    let mut v = Vec::new();
+    f.read(None, &mut Sink::kernel(&mut v, n)).unwrap();
+    v
+}
+
+/// Bytes of the window that are there.
+fn in_window(r: &Rig) -> i64 {
+    rustix::fs::fstat(r.window.fd()).unwrap().st_blocks * 512
+}
+
+#[test]
+fn large_files_are_streamed_and_not_kept() {
+    let r = with_big("stream");
+    for step in [4096, 100_003, 1 << 20, 5 << 20] {
+        let (one, two) = (open_big(&r, RDONLY), open_big(&r, RDONLY));
+        let mut at = 0;
+        while at < BIG {
+            let want = content(at as u64, step.min(BIG - at), 0);
+            assert!(next(&one, step) == want && next(&two, step) == want, "at {at} in steps of {step}");
+            at += want.len();
+            assert!(in_window(&r) <= 16 << 20, "{} bytes are held", in_window(&r));
+        }
+        assert!(next(&one, step).is_empty());
+    }
+}
+
+#[test]
+fn a_stream_sees_what_is_written_while_it_is_read() {
+    let r = with_big("stream-write");
+    let (f, w) = (open_big(&r, RDONLY), open_big(&r, RDWR));
+    let mut at = 0u64;
+    let mut salts = vec![0; BIG / 4096];
+    for round in 1..40u64 {
+        for _ in 0..5 {
+            let got = next(&f, 100 << 10);
+            for (i, page) in got.chunks(4096).enumerate() {
+                let page_at = at + i as u64 * 4096;
+                let want = content(page_at, page.len(), salts[page_at as usize / 4096]);
+                assert!(page == want, "at {page_at} in round {round}");
+            }
+            at += got.len() as u64;
+        }
+        // Some pages on, where the Gofer has read already or is reading now; sometimes after the stream has found its pace
+        // again.
+        if round % 4 != 0 {
+            let page = at / 4096 + [1, 3, 100, 255, 256, 511, 700][round as usize % 7];
+            salts[page as usize] = round as u8;
+            let data = content(page * 4096, 4096, round as u8);
+            assert_eq!(w.pwrite(None, page * 4096, &mut Source::kernel(&data)), Ok(4096));
+        }
+    }
+}
+
+#[test]
+fn a_stream_ends_where_the_file_does_now() {
+    let r = with_big("stream-cut");
+    let (f, w) = (open_big(&r, RDONLY), open_big(&r, RDWR));
+    let read = |n: u64| assert!(next(&f, n as usize).len() == n as usize);
+    read(4 << 20);
+    read(1 << 20);
+    // Cut within what was asked for, and grown again: zeros.
+    w.ops().truncate(&w, (5 << 20) + 10).unwrap();
+    assert_eq!(next(&f, 100), content(5 << 20, 10, 0));
+    assert!(next(&f, 100).is_empty());
+    w.ops().truncate(&w, 12 << 20).unwrap();
+    assert_eq!(next(&f, 100), [0; 100]);
+    for _ in 0..6 {
+        assert!(next(&f, 1 << 20) == vec![0; 1 << 20]);
+    }
+    // Appended to while its reader is at the end.
+    while !next(&f, 1 << 20).is_empty() {}
+    let more = content(0, 2 << 20, 9);
+    assert_eq!(w.pwrite(None, 12 << 20, &mut Source::kernel(&more)), Ok(2 << 20));
+    assert!(next(&f, 4 << 20) == more);
+    // Shorter on the host than is known here: zeros, and nothing of what a buffer held before.
+    std::fs::OpenOptions::new().write(true).open(r.dir.join("stream")).unwrap().set_len(9 << 20).unwrap();
+    let g = open_big(&r, RDONLY);
+    let mut at = 0u64;
+    while at < 14 << 20 {
+        let got = next(&g, 700_000);
+        assert!(!got.is_empty());
+        let past = got.get((9u64 << 20).saturating_sub(at) as usize..).unwrap_or_default();
+        let cached = (12 << 20) - at.min(12 << 20);
+        assert!(past.iter().take(cached as usize).all(|b| *b == 0), "at {at}");
+        at += got.len() as u64;
+    }
+}
+
+#[test]
+fn what_a_mapping_wrote_comes_before_what_is_streamed() {
+    let r = with_big("stream-map");
+    let f = open_big(&r, RDWR);
+    let o = f.memory_object(true, true).unwrap();
+    let mut at = 0u64;
+    let read = |at: &mut u64, until: u64| {
+        let mut all = Vec::new();
+        while *at < until {
+            all.extend(next(&f, 256 << 10));
+            *at += 256 << 10;
+        }
+        all
+    };
+    read(&mut at, 3 << 20);
+    // Within the piece that is read, and in the one after it.
+    for place in [(3 << 20) + (300 << 10), 4 << 20] {
+        let extent = o.populate(place, 4096, true).unwrap()[0];
+        r.window.write(extent.host + (place - extent.offset), b"mapped").unwrap();
+    }
+    let got = read(&mut at, 5 << 20);
+    assert_eq!(&got[300 << 10..(300 << 10) + 6], b"mapped");
+    assert_eq!(&got[1 << 20..(1 << 20) + 6], b"mapped");
+    assert!(got[6 + (1 << 20)..] == content((4 << 20) + 6, (1 << 20) - 6, 0));
+}
+
+#[test]
+fn streams_stay_few_and_all_that_is_read_is_right() {
+    let r = rig_with("streams", false, 1000, 1);
+    std::fs::write(r.dir.join("stream"), content(0, BIG, 0)).unwrap();
+    let files: Vec<_> = (0..20).map(|_| open_big(&r, RDONLY)).collect();
+    std::thread::scope(|s| {
+        for (i, f) in files.iter().enumerate().take(4) {
+            s.spawn(move || {
+                let mut at = 0;
+                while at < BIG {
+                    let got = next(f, 300_000 + i * 1000);
+                    assert!(!got.is_empty() && got == content(at as u64, got.len(), 0), "at {at}");
+                    at += got.len();
+                }
+            });
+        }
+    });
+    for f in &files[4..] {
+        for part in 0..3 {
+            assert!(next(f, 1 << 20) == content(part << 20, 1 << 20, 0));
+        }
+    }
+    assert!(in_window(&r) <= 28 << 20, "{} bytes are held", in_window(&r));
+    drop(files);
+    assert!(in_window(&r) <= 20 << 20, "{} bytes are held", in_window(&r));
+}
+
+#[test]
+fn a_server_that_goes_away_in_the_middle_of_a_stream_fails_the_read() {
+    let r = with_big("stream-gone");
+    let f = open_big(&r, RDONLY);
+    assert_eq!(next(&f, 3 << 20).len(), 3 << 20);
+    r.client.close();
+    let mut last = Ok(0);
+    for _ in 0..20 {
+        let mut v = Vec::new();
+        last = f.read(None, &mut Sink::kernel(&mut v, 1 << 20));
+    }
+    assert_eq!(last, Err(Errno::EIO));
 }
