@@ -303,6 +303,26 @@ fn a_stream_ends_where_the_file_does_now() {
 }
 
 #[test]
+fn what_a_stream_asked_for_before_a_change_is_not_used_after_it() {
+    let r = with_big("stream-stale");
+    let (f, w) = (open_big(&r, RDONLY), open_big(&r, RDWR));
+    assert!(next(&f, 3 << 20) == content(0, 3 << 20, 0));
+    // Cut and grown with no read in between.
+    w.ops().truncate(&w, (3 << 20) + 5000).unwrap();
+    w.ops().truncate(&w, 20 << 20).unwrap();
+    let got = next(&f, 1 << 20);
+    assert!(got[..5000] == content(3 << 20, 5000, 0) && got[5000..].iter().all(|b| *b == 0));
+    assert!(next(&f, 4 << 20) == vec![0; 4 << 20]);
+    // Written, and no longer in the cache.
+    let data = content(0, 1 << 20, 3);
+    assert_eq!(w.pwrite(None, 8 << 20, &mut Source::kernel(&data)), Ok(1 << 20));
+    let inode = super::inode_of(f.inode()).unwrap();
+    assert!(inode.give_back_pages());
+    assert!(next(&f, 1 << 20) == data);
+    assert!(next(&f, 1 << 20) == vec![0; 1 << 20]);
+}
+
+#[test]
 fn what_a_mapping_wrote_comes_before_what_is_streamed() {
     let r = with_big("stream-map");
     let f = open_big(&r, RDWR);
