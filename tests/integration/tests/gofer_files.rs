@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use cofferdam_ninep::Errno;
 use cofferdam_ninep::client::{Client, Fid};
-use cofferdam_ninep::codec::{Lock, LockKind, NONUNAME, QidKind, SetAttr, SetAttrMask, Time};
+use cofferdam_ninep::codec::{Lock, LockKind, NONUNAME, Qid, QidKind, Reply, Request, SetAttr, SetAttrMask, Time};
+use cofferdam_shm::Window;
+use cofferdam_transport::Channel;
 use files::{Scratch, serve};
 
 const WRONLY: u32 = 1;
@@ -253,6 +255,97 @@ fn fill_and_spill_move_content_through_the_window() {
     assert_eq!(c.spill(&g, 0, content.len() as u32, 8192).unwrap() as usize, content.len());
     assert!(std::fs::read(dir.join("g")).unwrap() == content);
     assert_eq!(c.fill(&g, 0, 10, 0).unwrap_err(), Errno::BADF);
+}
+
+#[test]
+fn refills_are_asked_for_ahead_and_fetched_in_any_order_or_never() {
+    let dir = Scratch::new();
+    let content: Vec<u8> = (0..100_000u32).map(|i| (i * 7 + i / 251) as u8).collect();
+    std::fs::write(dir.join("f"), &content).unwrap();
+    let served = serve(dir.path(), false);
+    let (c, w) = (&served.client, &served.window);
+    let f = c.walk(&served.root, &[b"f"]).unwrap();
+    c.lopen(&f, 0).unwrap();
+    let keep = Arc::new(());
+    for _ in 0..3 {
+        let ask = |i: u64| c.post_refill(&f, i * 1000, 1000, i * 4096, keep.clone());
+        let asked: Vec<_> = (0..64).map(|i| ask(i).unwrap()).collect();
+        assert_eq!(ask(64).unwrap_err(), Errno::AGAIN);
+        assert_eq!(c.getattr(&f).unwrap().size, 100_000);
+        for (i, asked) in asked.into_iter().enumerate().rev() {
+            if i % 3 == 0 {
+                continue;
+            }
+            assert_eq!(asked.finish(), Ok(1000));
+            let mut back = [0; 1000];
+            w.read(i as u64 * 4096, &mut back).unwrap();
+            assert!(back == content[i * 1000..][..1000]);
+        }
+        // The server answers in no order: what nobody came for is received along with later answers.
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while Arc::strong_count(&keep) > 1 {
+            assert!(std::time::Instant::now() < end);
+            c.getattr(&f).unwrap();
+        }
+    }
+    let ask = |at, count, window| c.post_refill(&f, at, count, window, keep.clone()).unwrap().finish();
+    assert_eq!(ask(99_990, 4096, 8192), Ok(10));
+    assert_eq!(ask(200_000, 4096, 8192), Ok(0));
+    assert_eq!(ask(0, 4096, (1 << 30) - 4095), Err(Errno::INVAL));
+    assert_eq!(ask(0, 4096, u64::MAX), Err(Errno::INVAL));
+    assert_eq!(ask(u64::MAX - 5, 4096, 0), Err(Errno::INVAL));
+    let d = c.walk(&served.root, &[]).unwrap();
+    assert_eq!(c.post_refill(&d, 0, 1, 0, keep.clone()).unwrap().finish(), Err(Errno::BADF));
+    let left = c.post_refill(&f, 0, 10, 0, keep.clone()).unwrap();
+    c.close();
+    assert_eq!(left.finish(), Err(Errno::IO));
+    assert!(c.post_refill(&f, 0, 10, 0, keep).is_err());
+}
+
+/// A client, and a fid, of a server that answers the first request after Tattach with `answer`, and no other.
+fn lying_server(answer: Reply<'static>) -> (Client, Fid) {
+    let (near, far) = Channel::pair().unwrap();
+    std::thread::spawn(move || {
+        let (mut packet, mut out) = (Vec::new(), Vec::new());
+        let msize = cofferdam_ninep::codec::MAX_MSIZE;
+        let version = Reply::Version { msize, version: cofferdam_ninep::codec::VERSION_EXTENDED };
+        let attach = Reply::Attach { qid: Qid { kind: QidKind::FILE, version: 0, path: 1 } };
+        for answer in [version, attach, answer] {
+            far.recv(&mut packet, 1 << 20).unwrap();
+            let (tag, _) = Request::decode(&packet).unwrap();
+            answer.encode(tag, &mut out);
+            far.send(&out).unwrap();
+        }
+        while far.recv(&mut packet, 1 << 20).is_ok() {}
+    });
+    let client = Client::connect(near, Some(Arc::new(Window::create("lied-to", 1 << 20).unwrap()))).unwrap();
+    let (fid, _) = client.attach(b"", b"", NONUNAME).unwrap();
+    (client, fid)
+}
+
+#[test]
+fn wrong_answers_to_a_refill_end_the_connection_and_late_ones_find_nobody() {
+    for answer in [Reply::Refill { count: 11 }, Reply::Fill { count: 10 }, Reply::Clunk {}] {
+        let (c, f) = lying_server(answer);
+        let (one, two) = (c.post_refill(&f, 0, 10, 0, Arc::new(())), c.post_refill(&f, 0, 10, 0, Arc::new(())));
+        assert_eq!(one.unwrap().finish(), Err(Errno::IO));
+        assert_eq!(two.unwrap().finish(), Err(Errno::IO));
+        assert_eq!(c.getattr(&f).unwrap_err(), Errno::IO);
+    }
+    // An answer to what was given up is nobody's: the next request gets none, and ends with the connection.
+    let (c, f) = lying_server(Reply::Refill { count: 1 << 31 });
+    let keep = Arc::new(());
+    drop(c.post_refill(&f, 0, 10, 0, keep.clone()).unwrap());
+    let closer = {
+        let c = c.clone();
+        std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            c.close();
+        })
+    };
+    assert_eq!(c.getattr(&f).unwrap_err(), Errno::IO);
+    assert_eq!(Arc::strong_count(&keep), 1);
+    closer.join().unwrap();
 }
 
 #[test]
