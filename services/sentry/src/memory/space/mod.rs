@@ -99,6 +99,9 @@ pub struct AddressSpace {
     pub sites: Sites,
 }
 
+/// What is left of a mapping: the identity of its object, and start and length of each area.
+pub type Parts = ((u64, u64), Vec<(u64, u64)>);
+
 /// What `/proc` shows of the layout.
 #[derive(Clone, Debug, Default)]
 #[allow(missing_docs)]
@@ -393,6 +396,36 @@ impl AddressSpace {
                 Backing::Anonymous => None,
             })
             .collect()
+    }
+
+    /// Identities of the objects of all areas, one an area.
+    pub fn identities(&self) -> Vec<(u64, u64)> {
+        let inner = self.inner.lock();
+        let objects = inner.areas.values().filter_map(|v| match &v.backing {
+            Backing::Object { object, .. } => Some(object.identity()),
+            Backing::Anonymous => None,
+        });
+        objects.collect()
+    }
+
+    /// The areas of one object that was mapped as a whole at `at`, as far as they are still there; its identity. `wanted` says of an
+    /// identity whether it may be the one.
+    pub fn mapped_at(&self, at: u64, wanted: impl Fn((u64, u64)) -> bool) -> Option<Parts> {
+        let inner = self.inner.lock();
+        let mut found: Option<Parts> = None;
+        for v in inner.areas.range(at..).map(|(_, v)| v) {
+            let Backing::Object { object, offset, .. } = &v.backing else { continue };
+            let identity = object.identity();
+            if v.start.checked_sub(*offset) != Some(at) {
+                continue;
+            }
+            match &mut found {
+                None if wanted(identity) => found = Some((identity, vec![(v.start, v.len())])),
+                Some((first, parts)) if *first == identity => parts.push((v.start, v.len())),
+                _ => {}
+            }
+        }
+        found
     }
 
     /// What shared memory lies at an address: identity of the object and offset in it (futexes).
