@@ -138,13 +138,14 @@ pub struct Slot<T> {
 #[derive(Debug)]
 pub struct Ids<T> {
     slots: BTreeMap<usize, Slot<T>>,
-    last: usize,
+    /// The place given last.
+    last: Option<usize>,
     seq: u16,
 }
 
 impl<T> Default for Ids<T> {
     fn default() -> Self {
-        Self { slots: BTreeMap::new(), last: 0, seq: 0 }
+        Self { slots: BTreeMap::new(), last: None, seq: 0 }
     }
 }
 
@@ -229,11 +230,9 @@ impl<T> Ids<T> {
         }
         let cycle = (self.slots.len() * 3 / 2).max(CYCLE).min(get.most);
         let free = |from: usize, to: usize| (from..to).find(|p| !self.slots.contains_key(p));
-        let after = if self.last + 1 < cycle { self.last + 1 } else { 0 };
-        let first = self.slots.is_empty() && self.seq == 0 && self.last == 0;
-        let from = if first { 0 } else { after };
+        let from = self.last.map_or(0, |last| last + 1).min(cycle);
         let place = free(from, cycle).or_else(|| free(0, get.most)).ok_or(Errno::ENOSPC)?;
-        if !first && place <= self.last {
+        if self.last.is_some_and(|last| place <= last) {
             self.seq = self.seq.wrapping_add(1);
         }
         let c = get.creds;
@@ -241,7 +240,7 @@ impl<T> Ids<T> {
         let perm = Perm { key: get.key, uid: c.euid, gid: c.egid, cuid: c.euid, cgid: c.egid, mode, seq: self.seq };
         let new = id(place, self.seq);
         let item = make(new)?;
-        self.last = place;
+        self.last = Some(place);
         self.slots.insert(place, Slot { perm, item });
         Ok(new)
     }
