@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use crate::install::built;
 
 /// What the real programs' cases use, on the host and in the rootfs.
-pub const PROGRAMS: [&str; 26] = [
+pub const PROGRAMS: [&str; 28] = [
     "bash",
     "coreutils",
     "findutils",
@@ -33,6 +33,8 @@ pub const PROGRAMS: [&str; 26] = [
     "bc",
     "util-linux",
     "libpython3-stdlib",
+    "postgresql",
+    "redis-server",
 ];
 
 /// The suite the rootfs is made of.
