@@ -243,12 +243,10 @@ impl Thread {
     pub(super) fn orders_done(&self, shared: &Shared, state: &mut State, id: u64, result: i64) -> Done {
         if let Some((child, claimed)) = state.claimed.take() {
             // It has left its group: whatever is in there is a child that there is none of, it said.
-            if result != 0 || host::signal_group(self.process.id(), true) {
-                tracing::warn!(id = self.process.id(), "a stub disowned its child: both ended");
+            if result != 0 || host::signal_group(self.process.id(), true) || !shared.disown(&child) {
                 return Done::Lied;
             }
             lock(&self.process.family.inner).out = true;
-            shared.disown(&child);
             if Arc::ptr_eq(&child.process.mm, &self.process.mm) {
                 self.process.mm.give(child.slot);
             }
@@ -263,7 +261,9 @@ impl Thread {
             (true, true) => {
                 // The word of a hostile stub is all that says so: a thread that there is dies with its process. A group that
                 // may be mapped is not used again.
-                shared.disown(&child);
+                if !shared.disown(&child) {
+                    return Done::Lied;
+                }
                 match group {
                     Some(group) => self.process.mm.retire_group(group),
                     None => self.process.mm.give(child.slot),
@@ -274,8 +274,7 @@ impl Thread {
                 let call = [SETPGID, 0, shared.template as u64, 0, 0, 0, 0];
                 let words = [SETPGID, 0, shared.template as u64, 0, 0, 0, 0, 0];
                 if self.process.template || shared.slots.put_order(self.slot, 0, &words).is_err() {
-                    shared.disown(&child);
-                    return Done::Turn(result);
+                    return if shared.disown(&child) { Done::Turn(result) } else { Done::Lied };
                 }
                 state.claimed = Some((child, result));
                 state.orders = std::collections::VecDeque::from([call]);
@@ -287,17 +286,18 @@ impl Thread {
 }
 
 impl Shared {
-    /// A clone failed: its child is no longer waited for.
-    fn disown(&self, child: &Arc<Thread>) {
-        let was = {
+    /// A clone failed, so its parent says: its child is no longer waited for. False if it has been heard of.
+    fn disown(&self, child: &Arc<Thread>) -> bool {
+        {
             let mut expected = lock(&self.expected);
-            let same = expected.get(&child.slot).is_some_and(|t| Arc::ptr_eq(t, child));
-            if same { expected.remove(&child.slot) } else { None }
-        };
-        if was.is_some() {
-            self.crew.stops();
+            if !expected.get(&child.slot).is_some_and(|t| Arc::ptr_eq(t, child)) {
+                return false;
+            }
+            expected.remove(&child.slot);
         }
+        self.crew.stops();
         *lock(&child.guest) = None;
+        true
     }
 }
 

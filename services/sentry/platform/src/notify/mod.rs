@@ -601,6 +601,7 @@ impl Thread {
                         }
                         Done::Lied => {
                             drop(state);
+                            tracing::warn!(tid = n.pid, "a stub disowned its child: process ended");
                             return self.kill_lost(&shared);
                         }
                     }
@@ -650,10 +651,12 @@ impl Thread {
                     }
                     return;
                 }
-                if let Stop::Short(asleep) = state.stop {
-                    return self.finish_short(&shared, state, asleep, &answer);
+                match state.stop {
+                    Stop::Short(asleep) => return self.finish_short(&shared, state, asleep, &answer),
+                    Stop::Call(..) | Stop::Trap(..) => std::mem::replace(&mut state.stop, Stop::Running),
+                    // Nothing to answer: what it waits for, if it does, stays.
+                    Stop::Running | Stop::ShortTrap(_) | Stop::Gone => return,
                 }
-                std::mem::replace(&mut state.stop, Stop::Running)
             };
             match (stop, answer) {
                 (Stop::Running | Stop::Short(_) | Stop::ShortTrap(_) | Stop::Gone, _) | (_, Answer::Park) => return,
