@@ -212,18 +212,26 @@ impl Shared {
 
     /// A child that was ordered will not come.
     fn abandon(&self, child: &Arc<Thread>) {
-        {
-            let mut expected = lock(&self.expected);
-            if !expected.get(&child.slot).is_some_and(|t| Arc::ptr_eq(t, child)) {
-                return;
-            }
-            expected.remove(&child.slot);
+        if !self.forget(child) {
+            return;
         }
-        self.crew.stops();
         let guest = lock(&child.guest).take();
         if let Some(guest) = guest {
             guest.lost(libc::SIGKILL);
         }
+    }
+
+    /// A child that is not heard of is no longer waited for. False if it has been heard of.
+    fn forget(&self, child: &Arc<Thread>) -> bool {
+        {
+            let mut expected = lock(&self.expected);
+            if !expected.get(&child.slot).is_some_and(|t| Arc::ptr_eq(t, child)) {
+                return false;
+            }
+            expected.remove(&child.slot);
+        }
+        self.crew.stops();
+        true
     }
 }
 
@@ -288,16 +296,11 @@ impl Thread {
 impl Shared {
     /// A clone failed, so its parent says: its child is no longer waited for. False if it has been heard of.
     fn disown(&self, child: &Arc<Thread>) -> bool {
-        {
-            let mut expected = lock(&self.expected);
-            if !expected.get(&child.slot).is_some_and(|t| Arc::ptr_eq(t, child)) {
-                return false;
-            }
-            expected.remove(&child.slot);
+        let unheard = self.forget(child);
+        if unheard {
+            *lock(&child.guest) = None;
         }
-        self.crew.stops();
-        *lock(&child.guest) = None;
-        true
+        unheard
     }
 }
 
