@@ -294,6 +294,15 @@ static void ghost_reports(void) {
   if (r >= 0 || plain(SYS_getuid, 0, 0, 0, 0, 0, 0) >= 0) shared[GHOST_WON] = 1;
   for (;;) asm volatile("pause");
 }
+// The mapping must be made from the stub's text.
+static void map_and_land(void) {
+  u64 mine[16] = {9, posing_at, GROUP, posing_word, 0x11, 3, posing_at - SLOTS, 0, 15};
+  memcpy(orders, mine, sizeof mine);
+  struct frame *way_back = frame(0, lands);
+  asm volatile("mov %0, %%r12; mov $2, %%r13d; xor %%r15d, %%r15d; mov %0, %%r14; mov %1, %%rsp; jmp *%2"
+               : : "r"(orders), "r"(way_back), "r"(order_loop) : "r12", "r13", "r14", "r15", "memory");
+  __builtin_unreachable();
+}
 static void ghost_maps_no_more(void) {
   plain(SYS_setpgid, 0, 0, posing_word, posing_at, 0, 0);
   ghost_reports();
@@ -301,14 +310,8 @@ static void ghost_maps_no_more(void) {
 static void ghost_poses(int thread) {
   shared[GHOST_TRIED]++;
   if (thread) ghost_reports();
-  // The mapping must be made from the stub's text.
   lands = ghost_maps_no_more;
-  u64 mine[16] = {9, posing_at, GROUP, posing_word, 0x11, 3, posing_at - SLOTS, 0, 15};
-  memcpy(orders, mine, sizeof mine);
-  struct frame *way_back = frame(0, lands);
-  asm volatile("mov %0, %%r12; mov $2, %%r13d; xor %%r15d, %%r15d; mov %0, %%r14; mov %1, %%rsp; jmp *%2"
-               : : "r"(orders), "r"(way_back), "r"(order_loop) : "r12", "r13", "r14", "r15", "memory");
-  __builtin_unreachable();
+  map_and_land();
 }
 // Between one child of the victim and the next, which will have the slot that the last had.
 static void ghost_of_a_stranger(void) {
@@ -353,6 +356,7 @@ static void make_child(u64 flags, void (*child_at)(void), void (*parent_at)(void
   given(n - 1, o);
   // Orders before it are run as they are, each with its way on: not needed for a slot of the first group.
   if (n != 1 || o[0] != 56) end(NOTHING);
+  told[1] = o[3], told[0] = o[7];
   struct frame *child = frame(2, child_at), *parent = frame(3, parent_at);
   memset(orders, 0, sizeof orders);
   orders[0] = 15;
@@ -363,6 +367,14 @@ static void make_child(u64 flags, void (*child_at)(void), void (*parent_at)(void
                : "rax", "rbx", "rdi", "rsi", "rdx", "r8", "r9", "r10", "r14", "r15", "memory");
   __builtin_unreachable();
 }
+// A thread that is known by its word, and makes calls before it reports.
+static void early(void) {
+  plain(SYS_setpgid, 0, 0, told[1], told[0] & ~7ull, 0, 0);
+  shared[GHOST_TRIED] = 1;
+  if (plain(SYS_getuid, 0, 0, 0, 0, 0, 0) >= 0) shared[GHOST_WON] = 1;
+  for (;;) asm volatile("pause");
+}
+
 // One that is ordered a clone tells slot and word of its child, and makes none.
 static void accomplice(u64 flags) {
   shared[GHOST_TRIED] = shared[GHOST_WON] = 0;
@@ -380,6 +392,10 @@ static void accomplice(u64 flags) {
     for (;;) asm volatile("pause");
   }
   make_child(17, ghost_of_an_accomplice, ghosts_parent);
+}
+static void early_thread(void) {
+  shared[GHOST_TRIED] = shared[GHOST_WON] = 0;
+  make_child(0x10f00, early, ghosts_parent);
 }
 
 // The same with a child that does all it should, and a parent that goes its own way.
@@ -428,6 +444,27 @@ static void spys_parent(void) {
   shared[SPY_PARENT] = 1;
   for (;;) asm volatile("pause");
 }
+// A child that is ended, as the Sentry sees it, before it reports; then it does, and does not end.
+static void late_maps_no_more(void) {
+  plain(SYS_setpgid, 0, 0, posing_word, posing_at, 0, 0);
+  plain(REPORT, START, posing_word, posing_at + 0x2000, 0, 0, 0);
+  for (;;) shared[SPY_TURNS]++;
+}
+static void late(void) {
+  shared[SPY_TURNS] = 1;
+  while (shared[SPY_PARENT] != 1) asm volatile("pause");
+  posing_at = told[0] & ~7ull, posing_word = told[1];
+  lands = late_maps_no_more;
+  map_and_land();
+}
+static void lates_parent(void) {
+  while (!shared[SPY_TURNS]) asm volatile("pause");
+  claim(0);
+  for (pid_t p = getpid() + 1; p < getpid() + 8; p++) plain(SYS_kill, p, SIGKILL, 0, 0, 0, 0);
+  shared[SPY_PARENT] = 1;
+  for (;;) asm volatile("pause");
+}
+
 static void silent_child(int how, u64 flags) {
   for (int i = SPY_TURNS; i <= SPY_PID; i++) shared[i] = 0;
   shared[SPY_HOW] = how;
@@ -437,6 +474,7 @@ static void silent_child(int how, u64 flags) {
     if (p == MAP_FAILED) end(NOTHING);
     memset(p, 'M', 1 << 16);
     if (how == 4) make_reporting_child(spy, spys_parent);
+    if (how == 5) make_child(flags, late, lates_parent);
     make_child(flags, spy, spys_parent);
   }
   for (int i = 0; i < 1000 && !shared[SPY_TURNS]; i++) usleep(1000);
@@ -988,11 +1026,12 @@ int main(int argc, char **argv) {
 
   IN_CHILD("a ghost that knows the word poses as a child", accomplice(17));
   IN_CHILD("a ghost that knows the word poses as a thread", accomplice(0x10f00));
+  IN_CHILD("a thread that is known and has not reported", early_thread());
   static const char *const silent[] = {
       "a silent child, said to be none, of one that lives", "a silent child, said to be none, of one that ends",
       "a silent child of one that is killed before it says", "a silent child, ended as the Sentry sees it",
-      "a child that reported, said to be none"};
-  for (int how = 0; how < 5; how++)
+      "a child that reported, said to be none", "a child that was ended before it reports"};
+  for (int how = 0; how < 6; how++)
     for (int vm = 0; vm < 2; vm++) {
       char name[80];
       sprintf(name, "%s%s", silent[how], vm ? " (shares memory)" : "");

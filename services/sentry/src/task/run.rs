@@ -70,6 +70,14 @@ impl GuestThread for Task {
 
     fn trap(self: Arc<Self>, trap: Trap, frame: &mut dyn Frame) -> Answer {
         if self.exited.load(Ordering::SeqCst) {
+            // Ended before its host process was there: that is not asked to end.
+            if trap == Trap::Start
+                && self.group().is_exiting()
+                && let Some(host) = self.host()
+            {
+                host.kill();
+                return Answer::Park;
+            }
             return Answer::Exit;
         }
         let owing = {

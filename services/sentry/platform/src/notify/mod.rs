@@ -163,6 +163,17 @@ enum Stop {
     Gone,
 }
 
+/// What a new thread does first.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum First {
+    /// A copy of a process maps its slots.
+    Maps,
+    /// A process with its parent's memory leaves its parent's group.
+    Leaves,
+    /// A thread reports.
+    Reports,
+}
+
 impl Stop {
     /// Whether the thread is in a call on the short way as far as the Sentry knows: all it may do is to go to sleep over it.
     fn is_short(self) -> bool {
@@ -381,18 +392,19 @@ impl Shared {
         if let Some(t) = self.threads.read().unwrap_or_else(PoisonError::into_inner).get(&tid) {
             return Some(t.clone());
         }
-        let (said, word) = if n.nr == 9 {
-            (n.args[0].checked_sub(SLOTS)?, n.args[2])
+        // The first call of a copy, of a process with its parent's memory, and of a thread.
+        let (said, word, first) = if n.nr == 9 {
+            (n.args[0].checked_sub(SLOTS)?, n.args[2], First::Maps)
         } else if n.nr as u64 == REPORT && n.args[0] == START {
-            (n.args[2].checked_sub(SLOTS + START_CONTEXT)?, n.args[1])
+            (n.args[2].checked_sub(SLOTS + START_CONTEXT)?, n.args[1], First::Reports)
         } else if n.nr as u64 == SETPGID {
-            (n.args[3].checked_sub(SLOTS)?, n.args[2])
+            (n.args[3].checked_sub(SLOTS)?, n.args[2], First::Leaves)
         } else {
             return None;
         };
         let t = {
             let mut expected = lock(&self.expected);
-            expected.get(&said).filter(|t| t.word == word && self.belongs(t, tid))?;
+            expected.get(&said).filter(|t| t.word == word && t.first_call() == first && self.belongs(t, tid))?;
             expected.remove(&said)?
         };
         t.tid.store(tid, Ordering::Release);
@@ -458,6 +470,13 @@ impl Shared {
                     tracing::warn!(tid = n.pid, nr = n.nr, "a stub made a call that is not its order: refused");
                     self.send(n.id, EPERM, 0);
                 }
+                return;
+            }
+            if !state.started {
+                // Known, but it has not reported: the kernel has no host thread for it yet.
+                drop(state);
+                tracing::warn!(tid = n.pid, nr = n.nr, "a call from a thread that has not reported: refused");
+                self.send(n.id, EPERM, 0);
                 return;
             }
             if filter::TRAPPED.contains(&(n.nr as u32)) && n.arch == 0xc000_003e {
@@ -540,6 +559,14 @@ impl Shared {
 }
 
 impl Thread {
+    fn first_call(&self) -> First {
+        match (self.maps, lock(&self.parent).is_some()) {
+            (true, _) => First::Maps,
+            (false, true) => First::Leaves,
+            (false, false) => First::Reports,
+        }
+    }
+
     /// A report of the stub's handler.
     fn reported(self: &Arc<Self>, n: &Notification) {
         let Some(shared) = self.shared.upgrade() else { return };
@@ -562,7 +589,7 @@ impl Thread {
                 drop(state);
                 return shared.send(n.id, EPERM, 0);
             }
-            if !state.orders.is_empty() {
+            if !state.orders.is_empty() || (kind != START && !state.started) {
                 // It ran none of them, or not all: what the kernel believes of its memory would not be so. (The handler
                 // blocks every signal, so an order that failed with others behind it is the only honest way here.)
                 drop(state);
