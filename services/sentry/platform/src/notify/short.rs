@@ -279,7 +279,7 @@ impl Thread {
         drop(state);
         if trap {
             // Also for one that does not go to sleep: no honest stub, whose answer to this is to go on.
-            host::interrupt(self.process.id.load(Ordering::Acquire), self.tid.load(Ordering::Acquire));
+            host::interrupt(self.process.id(), self.tid.load(Ordering::Acquire));
         }
         match asleep {
             Some(id) => shared.send(id, 0, 0),
@@ -313,7 +313,7 @@ impl Thread {
         };
         if let Some(result) = trap {
             self.put_short(shared, result);
-            host::interrupt(self.process.id.load(Ordering::Acquire), self.tid.load(Ordering::Acquire));
+            host::interrupt(self.process.id(), self.tid.load(Ordering::Acquire));
         }
         shared.send(n.id, 0, 0);
     }
