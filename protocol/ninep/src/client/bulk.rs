@@ -93,7 +93,7 @@ impl Client {
     }
 
     /// Asks for the open file's bytes at `offset` in the window at `window`, whose pages were filled before, and does not wait.
-    /// `keep` is dropped when the server is done with the range (or the connection has ended). EOPNOTSUPP where the server does
+    /// `keep` is dropped once the server is done with the range, or with the connection. EOPNOTSUPP where the server does
     /// not speak the extension, EAGAIN where too many of these are under way.
     pub fn post_refill(
         &self,

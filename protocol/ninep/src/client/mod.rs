@@ -1,8 +1,8 @@
 //! The client: files of a 9P server for many blocking threads at once.
 //!
 //! Owns: fids as values ([`Fid`]: dropping one gives it back, in batches), the typed requests ([`Client`]), requests
-//! that call back ([`Client::submit_read`]), and the fall-back of every extension to plain 9P2000.L. A thread that asks
-//! receives its own answer: among waiting threads one reads the socket and hands the others theirs (`rpc`), so that a
+//! that call back ([`Client::submit_read`]), requests whose answer is fetched later ([`Client::post_refill`]), and the
+//! fall-back of every extension to plain 9P2000.L. A thread that asks receives its own answer: among waiting threads one reads the socket and hands the others theirs (`rpc`), so that a
 //! lone caller costs no wake-up but the server's. Needs from the host, once connected, nothing but send, receive and
 //! futex. Must never trust the server more than the server trusts us: an answer that breaks the protocol ends the
 //! connection with a logged reason and everybody gets EIO. Callers: the Sentry's 9P file system and its stdio files;
