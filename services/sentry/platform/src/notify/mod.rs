@@ -266,6 +266,13 @@ impl Notify {
     }
 }
 
+impl Notify {
+    /// How many stub threads run, and are in no stop: what decides whether somebody waits for notifications.
+    pub fn running(&self) -> i64 {
+        self.shared.crew.running()
+    }
+}
+
 impl Platform for Notify {
     fn new_process(&self, guest: Arc<dyn GuestThread>) {
         lock(&self.shared.pool).wanted.push_back(guest);
