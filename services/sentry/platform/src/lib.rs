@@ -313,6 +313,6 @@ pub struct Setup {
     pub windows: Vec<std::os::fd::OwnedFd>,
     /// The starter's own filter, compiled (`struct sock_filter` each), empty for none.
     pub starter_filter: Vec<u64>,
-    /// Called on the serving thread after each event, with no lock held.
-    pub after: fn(),
+    /// Called on the serving thread after each event, with no lock held. True: the thread that made it runs on by now.
+    pub after: fn(bool),
 }

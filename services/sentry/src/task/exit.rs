@@ -120,6 +120,7 @@ fn end_process(kernel: &Arc<Kernel>, group: &Arc<Group>, status: i32) {
     let pid = group.pid;
     super::itimer::stop(group);
     super::timers::clear(group);
+    kernel.sysv.exit(pid);
     *group.life.lock() = Life::Zombie(status);
     group.stopped.store(false, Ordering::SeqCst);
 

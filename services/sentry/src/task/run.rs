@@ -35,6 +35,7 @@ impl GuestThread for Task {
     }
 
     fn call(self: Arc<Self>, call: Call) -> Answer {
+        crate::wait::serving(self.tid());
         // A call from shared memory says nothing about where the thread is.
         if !call.posted {
             self.mm().settle(self.tid());
@@ -69,6 +70,7 @@ impl GuestThread for Task {
     }
 
     fn trap(self: Arc<Self>, trap: Trap, frame: &mut dyn Frame) -> Answer {
+        crate::wait::serving(self.tid());
         if self.exited.load(Ordering::SeqCst) {
             // Ended before its host process was there: that is not asked to end.
             if trap == Trap::Start

@@ -88,7 +88,7 @@ struct Shared {
     pool: Mutex<Pool>,
     crew: Arc<Crew>,
     watch: Watch,
-    after: fn(),
+    after: fn(bool),
     pipe: Mutex<Option<OwnedFd>>,
 }
 
@@ -375,9 +375,9 @@ impl Shared {
                 }
             }
         }
-        self.serve(&n);
+        let runs_on = self.serve(&n);
         self.serve_wanted();
-        (self.after)();
+        (self.after)(runs_on);
     }
 
     /// Answers the notification of a thread that is known.
@@ -433,19 +433,20 @@ impl Shared {
         Some(t)
     }
 
-    fn serve(self: &Arc<Self>, n: &Notification) {
+    /// True if its thread runs on by now, its call done.
+    fn serve(self: &Arc<Self>, n: &Notification) -> bool {
         let Some(thread) = self.thread(n) else {
             // A thread nobody ordered cannot exist, unless a stub made it from an order and disowned it: it ends here. One
             // that is being killed may still knock, and minds it not.
             tracing::warn!(tid = n.pid, "an unknown thread made a call: ended");
             host::kill(n.pid as i32);
             self.respond(n.id, EPERM, 0);
-            return;
+            return false;
         };
         self.crew.stops();
         if n.nr as u64 == REPORT {
             thread.reported(n);
-            return;
+            return false;
         }
         let guest = {
             let mut state = lock(&thread.state);
@@ -453,7 +454,7 @@ impl Shared {
                 // It died meanwhile, and was counted out.
                 drop(state);
                 self.send(n.id, EPERM, 0);
-                return;
+                return false;
             }
             let said = [n.nr as u64, n.args[0], n.args[1], n.args[2], n.args[3], n.args[4], n.args[5]];
             if let Some(next) = state.orders.front() {
@@ -477,20 +478,20 @@ impl Shared {
                     tracing::warn!(tid = n.pid, nr = n.nr, "a stub made a call that is not its order: refused");
                     self.send(n.id, EPERM, 0);
                 }
-                return;
+                return false;
             }
             if !state.started {
                 // Known, but it has not reported: the kernel has no host thread for it yet.
                 drop(state);
                 tracing::warn!(tid = n.pid, nr = n.nr, "a call from a thread that has not reported: refused");
                 self.send(n.id, EPERM, 0);
-                return;
+                return false;
             }
             if filter::TRAPPED.contains(&(n.nr as u32)) && n.arch == 0xc000_003e {
                 // From the stub's own text, but nobody ordered it.
                 drop(state);
                 self.send(n.id, EPERM, 0);
-                return;
+                return false;
             }
             if state.stop.is_short() {
                 // Its slot asks for one call, and it makes another: one at a time, or the kernel would take one's end for the
@@ -498,7 +499,7 @@ impl Shared {
                 drop(state);
                 tracing::warn!(tid = n.pid, nr = n.nr, "a call from a thread that is in a call: refused");
                 self.send(n.id, EPERM, 0);
-                return;
+                return false;
             }
             state.stop = Stop::Call(n.id, n.nr);
             lock(&thread.guest).clone()
@@ -506,11 +507,13 @@ impl Shared {
         self.pace(&thread, n.ip);
         let Some(guest) = guest else {
             self.send(n.id, EPERM, 0);
-            return;
+            return false;
         };
         let number = if n.arch == 0xc000_003e { n.nr as u32 } else { u32::MAX };
         let answer = guest.call(Call { number, args: n.args, ip: n.ip, posted: false });
+        let runs_on = matches!(answer, Answer::Return(_));
         thread.finish(answer);
+        runs_on
     }
 
     /// Learns of stub processes that ended.
@@ -560,7 +563,7 @@ impl Shared {
                 }
             }
             self.bury(process, pid);
-            (self.after)();
+            (self.after)(false);
         }
     }
 }

@@ -117,12 +117,12 @@ impl<'a> Tracer<'a> {
             while let Some((tid, status)) = self.pending.pop_front().or_else(|| wait_any(libc::WNOHANG)) {
                 idle = false;
                 self.stopped(tid, status);
-                (self.platform.after)();
+                (self.platform.after)(false);
             }
             while let Some(message) = self.next_message() {
                 idle = false;
                 self.obey(message);
-                (self.platform.after)();
+                (self.platform.after)(false);
             }
             if idle {
                 self.sleep();
