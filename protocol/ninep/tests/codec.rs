@@ -73,11 +73,11 @@ fn requests() -> Vec<Request<'static>> {
         Request::ClunkBatch { fids: Fids(vec![1, 2, u32::MAX]) },
         Request::Fill { fid: 1, offset: 2, count: 3, window: 4 },
         Request::Spill { fid: 1, offset: 2, count: 3, window: 4 },
-        Request::Refill { fid: 1, offset: 2, count: 3, window: 4 },
         Request::OpenFill { fid: 1, newfid: 2, name, count: 3, window: 4 },
         Request::TtySize { fid: 1 },
         Request::Allocate { fid: 1, mode: 2, offset: 3, length: 4 },
         Request::Renameat2 { olddir: 1, oldname: name, newdir: 2, newname: b"b", flags: 3 },
+        Request::Refill { fid: 1, offset: 2, count: 3, window: 4 },
     ]
 }
 
@@ -120,11 +120,11 @@ fn replies() -> Vec<Reply<'static>> {
         Reply::ClunkBatch {},
         Reply::Fill { count: 1 },
         Reply::Spill { count: 1 },
-        Reply::Refill { count: 1 },
         Reply::OpenFill { attr: attr(), opened: 1, errno: 2, count: 3 },
         Reply::TtySize { terminal: 1, rows: 2, columns: 3 },
         Reply::Allocate {},
         Reply::Renameat2 {},
+        Reply::Refill { count: 1 },
     ]
 }
 
