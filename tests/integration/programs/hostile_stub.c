@@ -191,7 +191,10 @@ static void every_number(void) {
       u64 nr = i < 480 ? i : odd[i - 480];
       // rt_sigreturn is the stub's own; the timer is what ends calls that block; these end or stop their caller.
       if (nr == 15 || nr == SYS_exit || nr == SYS_exit_group) continue;
-      int want = one_number(0, nr, sets[set]), got = one_number(1, nr, sets[set]), only_ordered = 0;
+      int want = one_number(0, nr, sets[set]);
+      // A queue that was to be made and not to be there yet (IPC_EXCL) is there now.
+      if (nr == SYS_msgget) plain(SYS_msgctl, plain(SYS_msgget, sets[set][0], 0, 0, 0, 0, 0), 0, 0, 0, 0, 0);
+      int got = one_number(1, nr, sets[set]), only_ordered = 0;
       for (unsigned t = 0; t < sizeof trapped / sizeof *trapped; t++) only_ordered |= nr == (u64)trapped[t];
       // The child's exit signal is what the arguments say: who is faster is chance.
       if (answered && only_ordered && nr == 56) continue;
@@ -287,7 +290,7 @@ static void race(void) {
 // child, or a thread, of somebody else: by the slot of that and its word, if somebody told it. It makes the calls that the
 // awaited one would make; one try, since a thread that nobody knows is ended at its first call.
 enum { GHOST_TRIED = 2, GHOST_WON, VICTIM_FORKS = 7, VICTIM_SLOT };
-static u64 *const told = (u64 *)(WHERE - 8192);  // slot, word
+static u64 *const told = (u64 *)(WHERE - 8192), *const own = (u64 *)(WHERE - 8192 + 64);  // slot, word: of an accomplice's child, of one's own
 static u64 posing_at, posing_word;
 static void ghost_reports(void) {
   long r = plain(REPORT, START, posing_word, posing_at + 0x2000, 0, 0, 0);
@@ -356,7 +359,7 @@ static void make_child(u64 flags, void (*child_at)(void), void (*parent_at)(void
   given(n - 1, o);
   // Orders before it are run as they are, each with its way on: not needed for a slot of the first group.
   if (n != 1 || o[0] != 56) end(NOTHING);
-  told[1] = o[3], told[0] = o[7];
+  own[1] = o[3], own[0] = o[7];
   struct frame *child = frame(2, child_at), *parent = frame(3, parent_at);
   memset(orders, 0, sizeof orders);
   orders[0] = 15;
@@ -369,7 +372,7 @@ static void make_child(u64 flags, void (*child_at)(void), void (*parent_at)(void
 }
 // A thread that is known by its word, and makes calls before it reports.
 static void early(void) {
-  plain(SYS_setpgid, 0, 0, told[1], told[0] & ~7ull, 0, 0);
+  plain(SYS_setpgid, 0, 0, own[1], own[0] & ~7ull, 0, 0);
   shared[GHOST_TRIED] = 1;
   if (plain(SYS_getuid, 0, 0, 0, 0, 0, 0) >= 0) shared[GHOST_WON] = 1;
   for (;;) asm volatile("pause");
@@ -453,7 +456,7 @@ static void late_maps_no_more(void) {
 static void late(void) {
   shared[SPY_TURNS] = 1;
   while (shared[SPY_PARENT] != 1) asm volatile("pause");
-  posing_at = told[0] & ~7ull, posing_word = told[1];
+  posing_at = own[0] & ~7ull, posing_word = own[1];
   lands = late_maps_no_more;
   map_and_land();
 }

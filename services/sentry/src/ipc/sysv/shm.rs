@@ -170,7 +170,12 @@ pub fn stat(
     let s = &slot.item;
     let raw = Raw::of(&shown(&slot.perm, s)).word(s.size).time(s.attached).time(s.detached).time(s.changed);
     let raw = raw.word32(s.creator.cast_unsigned()).word32(s.last.cast_unsigned());
-    Ok((id, raw.word(counts.get(&id).copied().unwrap_or(0)).word(0).word(0)))
+    let attached = counts.get(&id).copied().unwrap_or(0);
+    if attached == 0 && matches!(s.hold, Hold::Removed(_)) {
+        // Its last process has ended; only the memory is held until the host has nothing left of that.
+        return Err(Errno::EINVAL);
+    }
+    Ok((id, raw.word(attached).word(0).word(0)))
 }
 
 /// `IPC_SET`.
