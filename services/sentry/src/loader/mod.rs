@@ -20,6 +20,9 @@ pub mod stack;
 /// Interpreters of interpreters.
 const MAX_SCRIPTS: usize = 5;
 
+/// Bytes of a task's name.
+const COMM: usize = 15;
+
 /// What a loaded program needs to start.
 pub struct Loaded {
     /// First instruction.
@@ -64,16 +67,25 @@ pub(crate) fn read_at(file: &File, at: u64, len: usize) -> Result<Vec<u8>, Errno
     Ok(out)
 }
 
-/// Loads a program for `task`. `name` is the path it was called by.
+/// How a program was called.
+pub struct Called {
+    /// The path, or one below `/dev/fd` for a program called by a descriptor.
+    pub path: Vec<u8>,
+    /// By a descriptor alone: such a program is named after its file.
+    pub by_descriptor: bool,
+    /// The path is one of a descriptor that exec closes: an interpreter could not open it.
+    pub unreachable: bool,
+}
+
+/// Loads a program for `task`.
 pub fn load(
     task: &Arc<Task>,
     mut file: Arc<File>,
-    mut name: Vec<u8>,
+    called: Called,
     mut argv: Vec<Vec<u8>>,
     envp: Vec<Vec<u8>>,
 ) -> Result<Program, Errno> {
-    let comm = base_name(&name);
-    let called = name.clone();
+    let mut name = called.path.clone();
     for _ in 0..=MAX_SCRIPTS {
         let head = read_at(&file, 0, HEAD)?;
         match parse_script(&head)? {
@@ -81,17 +93,24 @@ pub fn load(
                 let (creds, changes_identity) = identity(task, &file)?;
                 let vdso = task.kernel().platform.get().map_or((0, 0), |p| p.vdso());
                 let mut image = elf::load(task, &file)?;
-                let loaded = stack::build(&mut image, vdso, &creds, changes_identity, &called, argv, envp)?;
+                let loaded = stack::build(&mut image, vdso, &creds, changes_identity, &called.path, argv, envp)?;
+                let comm = if called.by_descriptor {
+                    let name = file.path_ref().dentry.name();
+                    name.strip_prefix(b"/").unwrap_or(&name).iter().take(COMM).copied().collect()
+                } else {
+                    base_name(&called.path)
+                };
                 // What /proc/PID/exe shows is the interpreter, as on Linux.
                 return Ok(Program { mm: image.mm, orders: image.orders, loaded, file, comm, creds, changes_identity });
             }
+            Some(_) if called.unreachable => return Err(Errno::ENOENT),
             Some((interpreter, argument)) => {
                 let mut new = vec![interpreter.clone()];
                 new.extend(argument);
                 new.push(std::mem::replace(&mut name, interpreter.clone()));
                 new.extend(argv.drain(..).skip(1));
                 argv = new;
-                file = vfs::open_exec(task, crate::syscalls::args::AT_FDCWD, &interpreter, 0)?;
+                file = vfs::open_interpreter(task, &interpreter)?;
             }
         }
     }
@@ -101,7 +120,7 @@ pub fn load(
 /// Last component of a path, cut to what a task name holds.
 pub fn base_name(path: &[u8]) -> Vec<u8> {
     let base = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
-    base.get(..base.len().min(15)).unwrap_or_default().to_vec()
+    base.get(..base.len().min(COMM)).unwrap_or_default().to_vec()
 }
 
 /// Credentials after exec: set-user-ID and set-group-ID bits, capabilities (`capabilities(7)`).
@@ -152,6 +171,9 @@ mod tests {
         assert_eq!(ok(b"#!/bin/sh"), (b"/bin/sh".to_vec(), None));
         assert!(parse_script(b"\x7fELF").unwrap().is_none());
         assert_eq!(parse_script(b"#!  \n"), Err(Errno::ENOEXEC));
+        assert_eq!(ok(b"#!"), (Vec::new(), None));
+        assert_eq!(ok(b"#!a \0"), (b"a".to_vec(), Some(Vec::new())));
+        assert_eq!(ok(b"#!a\0b c\n"), (b"a".to_vec(), None));
         let mut long = b"#!/".to_vec();
         long.resize(HEAD, b'x');
         assert_eq!(parse_script(&long), Err(Errno::ENOEXEC));

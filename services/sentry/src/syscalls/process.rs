@@ -11,7 +11,7 @@ use crate::errno::Errno;
 use crate::signal::{self, SigInfo, sig};
 use crate::task::clone::{CloneRequest, flag};
 use crate::task::creds::cap;
-use crate::task::exec::ExecRequest;
+use crate::task::exec::{self, ExecRequest};
 use crate::task::exit::{self, Change, WaitFor, wait_flag};
 use crate::task::group::{Group, LIMITS, Limit, rlimit};
 use crate::task::{Special, Task};
@@ -96,11 +96,13 @@ fn execve(_: &Arc<Task>, path: UserStr, argv: UserPtr<u64>, envp: UserPtr<u64>) 
     Ok(Outcome::Special(Special::Exec(ExecRequest { dir, path, argv, envp, flags: 0 })))
 }
 
-fn execveat(_: &Arc<Task>, dir: Fd, path: UserStr, argv: UserPtr<u64>, envp: UserPtr<u64>, flags: i32) -> SysResult {
-    if flags & !(0x1000 | 0x100) != 0 {
-        return Err(Errno::EINVAL);
+fn execveat(task: &Arc<Task>, dir: Fd, path: UserStr, argv: UserPtr<u64>, envp: UserPtr<u64>, flags: i32) -> SysResult {
+    let request = ExecRequest { dir, path, argv, envp, flags };
+    if flags & exec::CHECK != 0 {
+        exec::check(task, &request)?;
+        return done();
     }
-    Ok(Outcome::Special(Special::Exec(ExecRequest { dir, path, argv, envp, flags })))
+    Ok(Outcome::Special(Special::Exec(request)))
 }
 
 fn exit_call(task: &Arc<Task>, code: i32) -> SysResult {
@@ -504,7 +506,13 @@ fn prctl(task: &Arc<Task>, option: i32, a: u64, b: u64, c: u64, d: u64) -> SysRe
         39 if a != 0 || b != 0 || c != 0 || d != 0 => Err(Errno::EINVAL),
         39 => value(i32::from(task.creds().no_new_privileges)),
         // PR_SET_THP_DISABLE, PR_GET_THP_DISABLE
-        41 | 42 => done(),
+        41 if b != 0 || c != 0 || d != 0 => Err(Errno::EINVAL),
+        41 => {
+            group.thp_disabled.store(i32::from(a != 0), Ordering::Relaxed);
+            done()
+        }
+        42 if a != 0 || b != 0 || c != 0 || d != 0 => Err(Errno::EINVAL),
+        42 => value(group.thp_disabled.load(Ordering::Relaxed)),
         // PR_CAP_AMBIENT
         47 => ambient(task, a, b),
         // PR_SET_VMA: names of anonymous memory are not kept, as on a kernel without CONFIG_ANON_VMA_NAME.

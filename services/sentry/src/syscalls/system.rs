@@ -1,6 +1,7 @@
 //! The system as a whole: names, totals, random bytes, the kernel log.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -169,9 +170,16 @@ fn reboot(task: &Arc<Task>, _m1: u32, _m2: u32, _command: u32) -> SysResult {
     if task.creds().capable(cap::SYS_BOOT) { Err(Errno::EINVAL) } else { Err(Errno::EPERM) }
 }
 
-fn personality(_: &Arc<Task>, wanted: u32) -> SysResult {
-    // PER_LINUX; ADDR_NO_RANDOMIZE and its kin are told "no" by not being kept.
-    if wanted == u32::MAX || wanted == 0 { value(0) } else { Err(Errno::EINVAL) }
+/// `ADDR_NO_RANDOMIZE`: programs started from now on lie where they lay before.
+pub const ADDR_NO_RANDOMIZE: i32 = 0x4_0000;
+
+fn personality(task: &Arc<Task>, wanted: u32) -> SysResult {
+    let kept = &task.group().personality;
+    match i32::from_ne_bytes(wanted.to_ne_bytes()) {
+        -1 => value(kept.load(Ordering::Relaxed)),
+        new @ (0 | ADDR_NO_RANDOMIZE) => value(kept.swap(new, Ordering::Relaxed)),
+        _ => Err(Errno::EINVAL),
+    }
 }
 
 fn swap(task: &Arc<Task>, _path: UserStr) -> SysResult {
@@ -183,7 +191,7 @@ pub const TABLE: &[Entry] = &[
     entry!(63, "uname", Full, "", uname(UserPtr<u8>)),
     entry!(99, "sysinfo", Partial, "totals of the host; no load", sysinfo(UserPtr<SysInfo>)),
     entry!(103, "syslog", Partial, "the sandbox's own log; it cannot be cleared", syslog(i32, UserPtr<u8>, i32)),
-    entry!(135, "personality", Partial, "PER_LINUX only", personality(u32)),
+    entry!(135, "personality", Partial, "PER_LINUX, with or without ADDR_NO_RANDOMIZE", personality(u32)),
     entry!(168, "swapoff", Refused, "no swap of its own", swap(UserStr)),
     entry!(169, "reboot", Refused, "a sandbox ends with its first process", reboot(u32, u32, u32)),
     entry!(170, "sethostname", Full, "", sethostname(UserPtr<u8>, usize)),

@@ -215,9 +215,12 @@ pub(crate) fn start(task: &Arc<Task>, number: u32, r: CloneRequest, frame: &mut 
 
 fn fork_group(parent: &Group, pid: i32) -> Arc<Group> {
     let group = Group::new(pid, *parent.limits.read());
-    *group.exe.write() = parent.exe.read().clone();
+    let exe = parent.exe.read().clone();
+    *group.exe.write() = exe;
     for (to, from) in [
         (&group.oom_score_adj, &parent.oom_score_adj),
+        (&group.thp_disabled, &parent.thp_disabled),
+        (&group.personality, &parent.personality),
         (&group.dumpable, &parent.dumpable),
         (&group.nice, &parent.nice),
     ] {

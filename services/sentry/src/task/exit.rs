@@ -110,6 +110,9 @@ fn end_process(kernel: &Arc<Kernel>, group: &Arc<Group>, status: i32) {
     let pid = group.pid;
     super::itimer::stop(group);
     super::timers::clear(group);
+    // Whoever waits for the end may write to the program's file at once.
+    let program = group.exe.write().take();
+    drop(program);
     *group.life.lock() = Life::Zombie(status);
     group.stopped.store(false, Ordering::SeqCst);
 

@@ -332,11 +332,6 @@ impl File {
         self.flags() & flags::NONBLOCK != 0
     }
 
-    /// The path as seen from the root of its own mount namespace; what `/proc/PID/maps` shows.
-    pub fn path(&self) -> Vec<u8> {
-        self.path.full()
-    }
-
     fn io<'a>(&'a self, task: Option<&'a Arc<Task>>) -> Io<'a> {
         Io { file: self, task }
     }

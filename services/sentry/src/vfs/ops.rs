@@ -187,7 +187,8 @@ pub fn open_at(caller: &Caller<'_>, at: PathRef, open_flags: i32, fresh: bool) -
     if how.write || truncate {
         at.mount.check_writable()?;
     }
-    if kind == FileType::Regular && how.write {
+    let writes = kind == FileType::Regular && (how.write || truncate);
+    if writes {
         inode.common().begin_write()?;
     }
     let opened = if truncate && kind == FileType::Regular && !fresh {
@@ -197,13 +198,12 @@ pub fn open_at(caller: &Caller<'_>, at: PathRef, open_flags: i32, fresh: bool) -
     }
     .and_then(|()| inode.clone().open(caller, how));
     match opened {
-        Ok(ops) if kind == FileType::Regular && how.write => Ok(File::counted(at, ops, open_flags)),
-        Ok(ops) => Ok(File::new(at, ops, open_flags)),
-        Err(e) => {
-            if kind == FileType::Regular && how.write {
+        Ok(ops) if writes && how.write => Ok(File::counted(at, ops, open_flags)),
+        opened => {
+            if writes {
                 inode.common().end_write();
             }
-            Err(e)
+            opened.map(|ops| File::new(at, ops, open_flags))
         }
     }
 }

@@ -468,26 +468,17 @@ fn node(fs: &Arc<PseudoFs>, s: &Subject, permissions: u32, body: Body) -> InodeR
 }
 
 fn link(fs: &Arc<PseudoFs>, s: &Subject, which: &'static str) -> InodeRef {
-    let place = move |s: &Subject, caller: &Caller<'_>| -> Result<Option<PathRef>, Errno> {
+    let place = move |s: &Subject, caller: &Caller<'_>| -> Result<PathRef, Errno> {
         let task = s.check(caller)?;
-        Ok(match which {
-            "cwd" => Some(task.fs().cwd()),
-            "root" => Some(task.fs().root()),
-            _ => None,
-        })
+        match which {
+            "cwd" => Ok(task.fs().cwd()),
+            "root" => Ok(task.fs().root()),
+            _ => task.group().exe.read().as_ref().map(|f| f.path_ref().clone()).ok_or(Errno::ENOENT),
+        }
     };
     let (a, b) = (s.clone(), s.clone());
-    let text = move |caller: &Caller<'_>| {
-        if let Some(p) = place(&a, caller)? {
-            return Ok(p.display(&caller.fs.root()));
-        }
-        let exe = a.group.exe.read().clone();
-        if exe.is_empty() { Err(Errno::ENOENT) } else { Ok(exe) }
-    };
-    let lead = move |caller: &Caller<'_>| match place(&b, caller)? {
-        Some(p) => Ok(Link::Jump(p)),
-        None => Ok(Link::Text(b.group.exe.read().clone())),
-    };
+    let text = move |caller: &Caller<'_>| Ok(place(&a, caller)?.display(&caller.fs.root()));
+    let lead = move |caller: &Caller<'_>| Ok(Link::Jump(place(&b, caller)?));
     node(fs, s, 0o777, Body::Link(Box::new(text), Some(Box::new(lead))))
 }
 
