@@ -57,6 +57,9 @@ pub type Names = Box<dyn Fn(&Caller<'_>) -> Result<Vec<DirEntry>, Errno> + Send 
 /// The node of a name in a made-up directory.
 pub type Find = Box<dyn Fn(&Caller<'_>, &[u8]) -> Result<Option<InodeRef>, Errno> + Send + Sync>;
 
+/// Says whether a caller may open it.
+pub type Gate = Box<dyn Fn(&Caller<'_>) -> Result<(), Errno> + Send + Sync>;
+
 /// What a node is.
 pub enum Body {
     /// A directory with fixed names.
@@ -78,6 +81,7 @@ pub struct PseudoNode {
     /// Whether the thing it tells of is still there.
     alive: Option<Box<dyn Fn() -> bool + Send + Sync>>,
     owner: Option<Box<dyn Fn() -> (u32, u32) + Send + Sync>>,
+    gate: Option<Gate>,
 }
 
 impl PseudoNode {
@@ -86,17 +90,19 @@ impl PseudoNode {
         Arc::new(Self::make(fs, permissions, body))
     }
 
-    /// A node that goes away when `alive` says so, owned by whom `owner` says.
+    /// A node that goes away when `alive` says so, owned by whom `owner` says, opened by whom `gate` lets.
     pub fn of_task(
         fs: &PseudoFs,
         permissions: u32,
         body: Body,
         alive: impl Fn() -> bool + Send + Sync + 'static,
         owner: impl Fn() -> (u32, u32) + Send + Sync + 'static,
+        gate: Option<Gate>,
     ) -> Arc<Self> {
         let mut node = Self::make(fs, permissions, body);
         node.alive = Some(Box::new(alive));
         node.owner = Some(Box::new(owner));
+        node.gate = gate;
         Arc::new(node)
     }
 
@@ -121,7 +127,7 @@ impl PseudoNode {
             ctime: t,
             ..Attr::default()
         };
-        Self { common: Common::default(), attr: Mutex::new(attr), kind, body: Arc::new(body), alive: None, owner: None }
+        Self { common: Common::default(), attr: Mutex::new(attr), kind, body: Arc::new(body), alive: None, owner: None, gate: None }
     }
 }
 
@@ -214,7 +220,10 @@ impl Inode for PseudoNode {
         }
     }
 
-    fn open(self: Arc<Self>, _caller: &Caller<'_>, how: OpenHow) -> Result<Box<dyn FileOps>, Errno> {
+    fn open(self: Arc<Self>, caller: &Caller<'_>, how: OpenHow) -> Result<Box<dyn FileOps>, Errno> {
+        if let Some(gate) = &self.gate {
+            gate(caller)?;
+        }
         match &*self.body {
             Body::Directory(_) | Body::Dynamic(..) => Ok(Box::new(DirectoryFile)),
             Body::Text(_, take) => {

@@ -19,6 +19,7 @@ use crate::memory::object::Object;
 use crate::memory::store::{PAGE, Store};
 use crate::sync::{Mutex, RwLock};
 use crate::uio::{Sink, Source};
+use crate::vfs::access;
 use crate::vfs::caller::Caller;
 use crate::vfs::dentry::Dentry;
 use crate::vfs::file::{File, FileOps, Io, Whence};
@@ -677,6 +678,13 @@ impl Inode for Node {
         self.own_xattrs(|own| own.remove(name).map(|_| ()).ok_or(Errno::ENODATA))?;
         let t = file_time();
         self.change(|a| a.ctime = t)
+    }
+
+    fn drop_capabilities(&self) {
+        let may_have = self.xattrs.lock().as_ref().map_or(self.lower.is_some(), |own| !own.is_empty());
+        if may_have {
+            self.own_xattrs(|own| Ok(own.remove(access::CAPABILITIES))).ok();
+        }
     }
 
     fn touch(&self) {

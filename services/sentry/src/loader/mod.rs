@@ -8,8 +8,10 @@ use cofferdam_platform::Order;
 
 use crate::errno::Errno;
 use crate::memory::AddressSpace;
+use crate::task::creds::secure;
 use crate::task::{Creds, Task};
 use crate::uio::Sink;
+use crate::vfs::access::{self, FileCapabilities};
 use crate::vfs::{self, File};
 use headers::{HEAD, parse_script};
 
@@ -49,8 +51,10 @@ pub struct Program {
     pub comm: Vec<u8>,
     /// Who it runs as.
     pub creds: Creds,
-    /// Set-user-ID or alike.
-    pub changes_identity: bool,
+    /// It has rights that its caller had not: its libraries are told (`AT_SECURE`).
+    pub secure: bool,
+    /// Whether its caller's user may look into it.
+    pub dumpable: bool,
 }
 
 /// Reads `len` bytes at `at`, fewer at the end of the file.
@@ -90,10 +94,11 @@ pub fn load(
         let head = read_at(&file, 0, HEAD)?;
         match parse_script(&head)? {
             None => {
-                let (creds, changes_identity) = identity(task, &file)?;
+                let (creds, secure) = identity(task, &file)?;
+                let dumpable = is_dumpable(task, &file);
                 let vdso = task.kernel().platform.get().map_or((0, 0), |p| p.vdso());
                 let mut image = elf::load(task, &file)?;
-                let loaded = stack::build(&mut image, vdso, &creds, changes_identity, &called.path, argv, envp)?;
+                let loaded = stack::build(&mut image, vdso, &creds, secure, &called.path, argv, envp)?;
                 let comm = if called.by_descriptor {
                     let name = file.path_ref().dentry.name();
                     name.strip_prefix(b"/").unwrap_or(&name).iter().take(COMM).copied().collect()
@@ -101,7 +106,7 @@ pub fn load(
                     base_name(&called.path)
                 };
                 // What /proc/PID/exe shows is the interpreter, as on Linux.
-                return Ok(Program { mm: image.mm, orders: image.orders, loaded, file, comm, creds, changes_identity });
+                return Ok(Program { mm: image.mm, orders: image.orders, loaded, file, comm, creds, secure, dumpable });
             }
             Some(_) if called.unreachable => return Err(Errno::ENOENT),
             Some((interpreter, argument)) => {
@@ -123,40 +128,65 @@ pub fn base_name(path: &[u8]) -> Vec<u8> {
     base.get(..base.len().min(COMM)).unwrap_or_default().to_vec()
 }
 
-/// Credentials after exec: set-user-ID and set-group-ID bits, capabilities (`capabilities(7)`).
-fn identity(task: &Arc<Task>, file: &File) -> Result<(Creds, bool), Errno> {
+/// Whether who may run a program may also look into it: not one that he cannot read, nor one that is another's already.
+fn is_dumpable(task: &Task, file: &File) -> bool {
+    let c = task.creds();
+    c.euid == c.ruid && c.egid == c.rgid && access::check(&c, &**file.inode(), access::READ).is_ok()
+}
+
+/// Credentials after exec, and whether they are more than the caller had: set-user-ID and set-group-ID bits, capabilities of
+/// files and of root (`execve(2)`; `capabilities(7)`, "Transformation of capabilities during execve()").
+fn identity(task: &Task, file: &File) -> Result<(Creds, bool), Errno> {
     let old = task.creds();
     let mut new = Creds::clone(&old);
-    let attr = file.inode().attr()?;
-    let mut changed = false;
-    if !old.no_new_privileges && !file.mount().flags().contains(vfs::mount::MountFlags::NO_SUID) {
-        if attr.mode & 0o4000 != 0 {
-            changed |= new.euid != attr.uid;
-            new.euid = attr.uid;
+    let mut of_file = None;
+    if !file.mount().flags().contains(vfs::mount::MountFlags::NO_SUID) {
+        let attr = file.inode().attr()?;
+        if !old.no_new_privileges {
+            if attr.mode & 0o4000 != 0 {
+                new.euid = attr.uid;
+            }
+            if attr.mode & 0o2010 == 0o2010 {
+                new.egid = attr.gid;
+            }
         }
-        if attr.mode & 0o2010 == 0o2010 {
-            changed |= new.egid != attr.gid;
-            new.egid = attr.gid;
+        of_file = FileCapabilities::of(&**file.inode());
+    }
+    let root = |id: u32| id == 0;
+    let mut effective = false;
+    new.permitted = 0;
+    if let Some(f) = &of_file {
+        new.permitted = new.bounding & f.permitted | new.inheritable & f.inheritable;
+        effective = f.effective;
+        // A program that cannot do with less is not run with less.
+        if effective && f.permitted & !new.permitted != 0 {
+            return Err(Errno::EPERM);
         }
     }
-    new.suid = new.euid;
-    new.fsuid = new.euid;
-    new.sgid = new.egid;
-    new.fsgid = new.egid;
-    new.keep_capabilities = false;
-    // Root's file capabilities are all (unless SECBIT_NOROOT).
-    let root = new.securebits & 1 == 0;
-    if changed {
+    // Root's programs have all, but for those that say what they need and were made root's by the set-user-ID bit.
+    let mixed = of_file.is_some() && root(new.euid) && !root(new.ruid);
+    if new.securebits & secure::NOROOT == 0 && !mixed {
+        if root(new.euid) || root(new.ruid) {
+            new.permitted = new.inheritable | new.bounding;
+        }
+        effective |= root(new.euid);
+    }
+    let changed = new.euid != old.euid || !(new.egid == old.egid || old.in_group(new.egid));
+    if (changed || !old.covers(&new)) && old.no_new_privileges {
+        (new.euid, new.egid) = (new.ruid, new.rgid);
+        new.permitted &= old.permitted;
+    }
+    (new.suid, new.fsuid) = (new.euid, new.euid);
+    (new.sgid, new.fsgid) = (new.egid, new.egid);
+    if of_file.is_some() || changed {
         new.ambient = 0;
     }
-    if root && (new.ruid == 0 || new.euid == 0) {
-        new.permitted = new.inheritable | new.bounding;
-        new.effective = if new.euid == 0 { new.permitted } else { 0 };
-    } else {
-        new.permitted = new.ambient;
-        new.effective = new.ambient;
-    }
-    Ok((new, changed))
+    new.permitted |= new.ambient;
+    new.effective = if effective { new.permitted } else { new.ambient };
+    new.securebits &= !secure::KEEP_CAPS;
+    let more = !root(new.ruid) && (effective || new.permitted & !new.ambient != 0);
+    let secure = changed || new.euid != old.ruid || new.egid != old.rgid || more;
+    Ok((new, secure))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::entry;
 use crate::errno::Errno;
 use crate::signal::{self, SigInfo, sig};
 use crate::task::clone::{CloneRequest, flag};
-use crate::task::creds::cap;
+use crate::task::creds::{cap, secure};
 use crate::task::exec::{self, ExecRequest};
 use crate::task::exit::{self, Change, WaitFor, wait_flag};
 use crate::task::group::{Group, LIMITS, Limit, rlimit};
@@ -424,13 +424,16 @@ fn prctl(task: &Arc<Task>, option: i32, a: u64, b: u64, c: u64, d: u64) -> SysRe
             done()
         }
         // PR_GET_KEEPCAPS, PR_SET_KEEPCAPS
-        7 => value(i32::from(task.creds().keep_capabilities)),
+        7 => value(i32::from(task.creds().securebits & secure::KEEP_CAPS != 0)),
         8 => {
             if a > 1 {
                 return Err(Errno::EINVAL);
             }
             let mut new = (*task.creds()).clone();
-            new.keep_capabilities = a == 1;
+            if new.securebits & secure::KEEP_CAPS << 1 != 0 {
+                return Err(Errno::EPERM);
+            }
+            new.securebits = new.securebits & !secure::KEEP_CAPS | if a == 1 { secure::KEEP_CAPS } else { 0 };
             task.set_creds(new);
             done()
         }
@@ -468,11 +471,15 @@ fn prctl(task: &Arc<Task>, option: i32, a: u64, b: u64, c: u64, d: u64) -> SysRe
         // PR_GET_SECUREBITS, PR_SET_SECUREBITS
         27 => value(task.creds().securebits),
         28 => {
-            if !task.creds().capable(cap::SETPCAP) {
+            let mut new = (*task.creds()).clone();
+            let bits = u32::try_from(a).ok().filter(|b| b & !secure::ALL == 0).ok_or(Errno::EPERM)?;
+            let changed = new.securebits ^ bits;
+            let locked = (new.securebits & secure::LOCKS) >> 1;
+            let free = new.capable(cap::SETPCAP) || (changed != 0 && changed & !secure::UNPRIVILEGED == 0);
+            if locked & changed != 0 || new.securebits & secure::LOCKS & !bits != 0 || !free {
                 return Err(Errno::EPERM);
             }
-            let mut new = (*task.creds()).clone();
-            new.securebits = u32::try_from(a).ok().filter(|b| b & !0xff == 0).ok_or(Errno::EINVAL)?;
+            new.securebits = bits;
             task.set_creds(new);
             done()
         }
@@ -514,15 +521,18 @@ fn prctl(task: &Arc<Task>, option: i32, a: u64, b: u64, c: u64, d: u64) -> SysRe
         42 if a != 0 || b != 0 || c != 0 || d != 0 => Err(Errno::EINVAL),
         42 => value(group.thp_disabled.load(Ordering::Relaxed)),
         // PR_CAP_AMBIENT
-        47 => ambient(task, a, b),
+        47 => ambient(task, a, b, c | d),
         // PR_SET_VMA: names of anonymous memory are not kept, as on a kernel without CONFIG_ANON_VMA_NAME.
         0x5356_4d41 => Err(Errno::EINVAL),
         _ => Err(Errno::EINVAL),
     }
 }
 
-fn ambient(task: &Task, op: u64, which: u64) -> SysResult {
+fn ambient(task: &Task, op: u64, which: u64, rest: u64) -> SysResult {
     let mut new = (*task.creds()).clone();
+    if rest != 0 || (op == 4 && which != 0) {
+        return Err(Errno::EINVAL);
+    }
     if op == 4 {
         new.ambient = 0;
         task.set_creds(new);
@@ -532,7 +542,7 @@ fn ambient(task: &Task, op: u64, which: u64) -> SysResult {
     match op {
         1 => return value(i32::from(new.ambient & bit != 0)),
         2 => {
-            if new.permitted & new.inheritable & bit == 0 || new.securebits & 0x40 != 0 {
+            if new.permitted & new.inheritable & bit == 0 || new.securebits & secure::NO_CAP_AMBIENT_RAISE != 0 {
                 return Err(Errno::EPERM);
             }
             new.ambient |= bit;

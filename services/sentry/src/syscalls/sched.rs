@@ -152,8 +152,13 @@ fn getpriority(task: &Arc<Task>, which: i32, who: i32) -> SysResult {
 
 fn setpriority(task: &Arc<Task>, which: i32, who: i32, nice: i32) -> SysResult {
     let nice = nice.clamp(-20, 19);
+    let me = task.creds();
     for g in named(task, which, who)? {
-        if nice < g.nice.load(Ordering::Relaxed) && !task.creds().capable(cap::SYS_NICE) {
+        let it = g.leader().map_or_else(|| me.clone(), |t| t.creds());
+        if me.euid != it.euid && me.euid != it.ruid && !me.capable(cap::SYS_NICE) {
+            return Err(Errno::EPERM);
+        }
+        if nice < g.nice.load(Ordering::Relaxed) && !me.capable(cap::SYS_NICE) {
             return Err(Errno::EACCES);
         }
         g.nice.store(nice, Ordering::Relaxed);

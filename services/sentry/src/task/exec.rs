@@ -150,7 +150,7 @@ fn commit(task: &Arc<Task>, program: loader::Program) -> Result<(), Errno> {
 
 /// Gives the task its new memory, credentials, signal actions and files.
 fn install(task: &Arc<Task>, program: loader::Program) -> Start {
-    let loader::Program { mm, orders, loaded, file, comm, creds, changes_identity } = program;
+    let loader::Program { mm, orders, loaded, file, comm, creds, secure, dumpable } = program;
     task.set_mm(mm);
     let mut actions = task.actions().lock().clone();
     actions.exec();
@@ -161,7 +161,7 @@ fn install(task: &Arc<Task>, program: loader::Program) -> Start {
         s.clear_tid = 0;
         s.robust_list = 0;
         s.restart = None;
-        if changes_identity {
+        if secure {
             s.death_signal = 0;
         }
     }
@@ -169,12 +169,12 @@ fn install(task: &Arc<Task>, program: loader::Program) -> Start {
     let files = if Arc::strong_count(&files) > 2 { files.fork() } else { files };
     files.close_on_exec();
     task.set_files(files);
+    task.group().dumpable.store(i32::from(dumpable), Ordering::Relaxed);
     task.set_creds(creds);
     *task.comm.write() = comm;
     // The program before is let go of outside of the lock.
     let before = task.group().exe.write().replace(file);
     drop(before);
-    task.group().dumpable.store(i32::from(!changes_identity), Ordering::Relaxed);
     {
         let mut tree = task.kernel().tree.lock();
         if let Some(n) = tree.node_mut(task.pid()) {

@@ -225,9 +225,16 @@ impl Task {
         self.creds.read().clone()
     }
 
-    /// Becomes someone else.
+    /// Becomes someone else. Who changes its user or gains a capability can no longer be looked into by who it was, and its
+    /// parent's death is nothing to it (`PR_SET_DUMPABLE`, `PR_SET_PDEATHSIG`).
     pub fn set_creds(&self, creds: Creds) {
-        *self.creds.write() = Arc::new(creds);
+        let new = Arc::new(creds);
+        let old = std::mem::replace(&mut *self.creds.write(), new.clone());
+        let ids = |c: &Creds| (c.euid, c.egid, c.fsuid, c.fsgid);
+        if ids(&old) != ids(&new) || !old.covers(&new) {
+            self.group.dumpable.store(0, Ordering::Relaxed);
+            self.state.lock().death_signal = 0;
+        }
     }
 
     /// Its address space.

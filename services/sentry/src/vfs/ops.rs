@@ -457,7 +457,8 @@ pub fn chown(caller: &Caller<'_>, at: &PathRef, uid: Option<u32>, gid: Option<u3
         return Err(Errno::EPERM);
     }
     let mut set = SetAttr { uid, gid, ..SetAttr::default() };
-    if attr.kind() != FileType::Directory && (uid.is_some() || gid.is_some()) {
+    if attr.kind() != FileType::Directory {
+        inode.drop_capabilities();
         let m = access::drop_privileges(attr.mode & mode::PERMISSIONS);
         set.mode = (m != attr.mode & mode::PERMISSIONS).then_some(m);
     }
@@ -481,8 +482,9 @@ pub fn truncate(caller: &Caller<'_>, at: &PathRef, size: u64) -> Result<(), Errn
     strip_privileges(caller, inode)
 }
 
-/// Takes setuid and setgid away after a write by someone without CAP_FSETID.
+/// Takes a file's capabilities away after a write; setuid and setgid, too, if the writer is without CAP_FSETID.
 pub fn strip_privileges(caller: &Caller<'_>, inode: &InodeRef) -> Result<(), Errno> {
+    inode.drop_capabilities();
     if caller.creds.capable(cap::FSETID) {
         return Ok(());
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use crate::errno::Errno;
 use crate::filesystems::proc::{entry, number};
-use crate::filesystems::pseudo::{Body, PseudoFs, PseudoNode, Take, fixed};
+use crate::filesystems::pseudo::{Body, Gate, PseudoFs, PseudoNode, Take, fixed};
 use crate::filesystems::sys::processors;
 use crate::kernel::Kernel;
 use crate::memory::store::PAGE;
@@ -60,9 +60,11 @@ impl Subject {
     fn check(&self, caller: &Caller<'_>) -> Result<Arc<Task>, Errno> {
         let task = self.task()?;
         let (me, it) = (&caller.creds, task.creds());
-        let same = me.fsuid == it.euid && me.fsuid == it.ruid && me.fsuid == it.suid;
+        let user = [it.euid, it.ruid, it.suid].iter().all(|id| *id == me.fsuid);
+        let group = [it.egid, it.rgid, it.sgid].iter().all(|id| *id == me.fsgid);
+        let open = task.group().dumpable.load(Ordering::Relaxed) == 1 && it.permitted & !me.effective == 0;
         let own = caller.task.is_some_and(|t| t.pid() == task.pid());
-        if own || same || me.capable(cap::SYS_PTRACE) { Ok(task) } else { Err(Errno::EACCES) }
+        if own || (user && group && open) || me.capable(cap::SYS_PTRACE) { Ok(task) } else { Err(Errno::EACCES) }
     }
 }
 
@@ -453,7 +455,16 @@ fn taker(s: &Subject, name: &str) -> Option<Take> {
 }
 
 fn node(fs: &Arc<PseudoFs>, s: &Subject, permissions: u32, body: Body) -> InodeRef {
-    let (alive, owner) = (s.clone(), s.clone());
+    named(fs, s, "", permissions, body)
+}
+
+/// As [`node`], for a file of that name: some may be opened only by who may look into the process.
+fn named(fs: &Arc<PseudoFs>, s: &Subject, which: &str, permissions: u32, body: Body) -> InodeRef {
+    let (alive, owner, looked) = (s.clone(), s.clone(), s.clone());
+    let gate: Option<Gate> = match which {
+        "maps" | "smaps" | "environ" | "auxv" => Some(Box::new(move |caller| looked.check(caller).map(|_| ()))),
+        _ => None,
+    };
     PseudoNode::of_task(
         fs,
         permissions,
@@ -463,7 +474,14 @@ fn node(fs: &Arc<PseudoFs>, s: &Subject, permissions: u32, body: Body) -> InodeR
             let there = tree.group(alive.group.pid).is_some_and(|g| Arc::ptr_eq(&g, &alive.group));
             there && alive.tid.is_none_or(|t| tree.task(t).is_some())
         },
-        move || owner.task().map_or((0, 0), |t| (t.creds().euid, t.creds().egid)),
+        // What nobody may look into is root's, but for the directories that all may search.
+        move || match owner.task() {
+            Ok(t) if permissions == 0o555 || t.group().dumpable.load(Ordering::Relaxed) == 1 => {
+                (t.creds().euid, t.creds().egid)
+            }
+            _ => (0, 0),
+        },
+        gate,
     )
 }
 
@@ -582,7 +600,7 @@ pub fn directory(fs: &Arc<PseudoFs>, kernel: &Arc<Kernel>, pid: i32, tid: Option
         if let Some((name, bits, make)) = FILES.iter().find(|e| e.0.as_bytes() == name) {
             let of = a.clone();
             let text = move |caller: &Caller<'_>| make(&of, caller);
-            return Ok(Some(node(&f, &a, *bits, Body::Text(Box::new(text), taker(&a, name)))));
+            return Ok(Some(named(&f, &a, name, *bits, Body::Text(Box::new(text), taker(&a, name)))));
         }
         if let Some(which) = LINKS.iter().find(|l| l.as_bytes() == name) {
             return Ok(Some(link(&f, &a, which)));
