@@ -127,7 +127,15 @@ impl PseudoNode {
             ctime: t,
             ..Attr::default()
         };
-        Self { common: Common::default(), attr: Mutex::new(attr), kind, body: Arc::new(body), alive: None, owner: None, gate: None }
+        Self {
+            common: Common::default(),
+            attr: Mutex::new(attr),
+            kind,
+            body: Arc::new(body),
+            alive: None,
+            owner: None,
+            gate: None,
+        }
     }
 }
 

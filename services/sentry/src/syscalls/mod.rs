@@ -35,6 +35,7 @@ pub mod read_write;
 pub mod sched;
 pub mod signal;
 pub mod socket;
+pub mod sockopt;
 pub mod stat;
 pub mod sync;
 pub mod system;

@@ -60,11 +60,7 @@ fn check(caller: &Caller<'_>, at: &PathRef, name: &[u8], write: bool) -> Result<
         return if caller.creds.capable(cap::SETFCAP) { Ok(()) } else { Err(Errno::EPERM) };
     }
     if name.starts_with(b"security.") {
-        return if !write || caller.creds.capable(cap::SYS_ADMIN) {
-            Ok(())
-        } else {
-            Err(Errno::EPERM)
-        };
+        return if !write || caller.creds.capable(cap::SYS_ADMIN) { Ok(()) } else { Err(Errno::EPERM) };
     }
     // ACLs and name spaces that there are none of.
     Err(Errno::EOPNOTSUPP)

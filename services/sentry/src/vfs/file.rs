@@ -50,7 +50,6 @@ pub mod flags {
 /// What an operation on an open file works with.
 pub struct Io<'a> {
     /// The open file.
-    #[allow(dead_code, reason = "for operations that look at their own open file; none here does yet")]
     pub file: &'a File,
     /// The calling task; `None` when the kernel reads for itself.
     pub task: Option<&'a Arc<Task>>,
@@ -117,6 +116,11 @@ pub trait FileOps: Send + Sync + 'static {
     /// How long a write waits before it gives up with EAGAIN, nanoseconds (sockets with `SO_SNDTIMEO`).
     fn write_timeout(&self) -> Option<i64> {
         None
+    }
+
+    /// Whether EPIPE of a write comes with SIGPIPE.
+    fn breaks_with_signal(&self) -> bool {
+        true
     }
 
     /// Names in a directory; ENOTDIR for others.
