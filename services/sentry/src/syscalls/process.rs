@@ -466,6 +466,37 @@ fn prctl(task: &Arc<Task>, option: i32, a: u64, b: u64, c: u64, d: u64) -> SysRe
             task.set_creds(new);
             done()
         }
+        // PR_GET_TIMING, PR_SET_TIMING: statistical times and no others.
+        13 => done(),
+        14 if a == 0 => done(),
+        // PR_GET_TSC, PR_SET_TSC: the counter can always be read.
+        25 => {
+            UserPtr::<i32>::new(a).write(task, &1)?;
+            done()
+        }
+        26 if a == 1 => done(),
+        // PR_TASK_PERF_EVENTS_DISABLE, PR_TASK_PERF_EVENTS_ENABLE: of none.
+        31 | 32 => done(),
+        // PR_MCE_KILL_GET: the default.
+        34 if a | b | c | d == 0 => value(2),
+        // PR_SET_MM; PR_SET_IO_FLUSHER, PR_GET_IO_FLUSHER.
+        35 | 57 | 58 if !task.creds().capable(cap::SYS_RESOURCE) => Err(Errno::EPERM),
+        58 if a | b | c | d == 0 => done(),
+        // PR_GET_MDWE, PR_GET_MEMORY_MERGE: off.
+        66 | 68 if a | b | c | d == 0 => done(),
+        // PR_GET_TID_ADDRESS
+        40 => {
+            let at = task.state.lock().clear_tid;
+            UserPtr::<u64>::new(a).write(task, &at)?;
+            done()
+        }
+        // PR_GET_AUXV
+        0x4155_5856 if c | d == 0 => {
+            let auxv = task.mm().layout().auxv;
+            let len = usize::try_from(b).unwrap_or(usize::MAX).min(auxv.len());
+            task.write_exact(a, auxv.get(..len).unwrap_or_default())?;
+            value(auxv.len())
+        }
         // PR_GET_SECCOMP: not in a filter of its own.
         21 => done(),
         // PR_GET_SECUREBITS, PR_SET_SECUREBITS
@@ -486,7 +517,7 @@ fn prctl(task: &Arc<Task>, option: i32, a: u64, b: u64, c: u64, d: u64) -> SysRe
         // PR_SET_TIMERSLACK, PR_GET_TIMERSLACK: kept; timers here have none.
         29 => {
             let mut state = task.state.lock();
-            state.timer_slack = if a == 0 { None } else { Some(a) };
+            state.timer_slack = if a == 0 { state.schedule.first_slack } else { Some(a) };
             done()
         }
         30 => value(task.state.lock().timer_slack.unwrap_or(50_000)),

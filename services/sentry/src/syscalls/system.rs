@@ -137,6 +137,9 @@ fn syslog(task: &Arc<Task>, kind: i32, to: UserPtr<u8>, len: i32) -> SysResult {
     const CLEAR: i32 = 5;
     const SIZE_UNREAD: i32 = 9;
     const SIZE_BUFFER: i32 = 10;
+    if !matches!(kind, READ_ALL | SIZE_BUFFER) && !task.creds().capable(cap::SYSLOG) {
+        return Err(Errno::EPERM);
+    }
     match kind {
         READ | READ_ALL | READ_CLEAR => {
             let len = usize::try_from(len).map_err(|_| Errno::EINVAL)?;
@@ -154,13 +157,7 @@ fn syslog(task: &Arc<Task>, kind: i32, to: UserPtr<u8>, len: i32) -> SysResult {
         SIZE_UNREAD => value(log_text(task).len()),
         SIZE_BUFFER => value(1 << 18),
         // The log is the sandbox's own record: it is not cleared. Console levels have no console to act on.
-        CLEAR | 0 | 1 | 6 | 7 | 8 => {
-            if task.creds().capable(cap::SYSLOG) {
-                done()
-            } else {
-                Err(Errno::EPERM)
-            }
-        }
+        CLEAR | 0 | 1 | 6 | 7 | 8 => done(),
         _ => Err(Errno::EINVAL),
     }
 }
@@ -186,12 +183,24 @@ fn swap(task: &Arc<Task>, _path: UserStr) -> SysResult {
     if task.creds().capable(cap::SYS_ADMIN) { Err(Errno::EINVAL) } else { Err(Errno::EPERM) }
 }
 
+fn swapon(task: &Arc<Task>, path: UserStr, _flags: i32) -> SysResult {
+    swap(task, path)
+}
+
+fn not_yours(_: &Arc<Task>) -> SysResult {
+    Err(Errno::EPERM)
+}
+
 /// The system calls about the system.
 pub const TABLE: &[Entry] = &[
     entry!(63, "uname", Full, "", uname(UserPtr<u8>)),
     entry!(99, "sysinfo", Partial, "totals of the host; no load", sysinfo(UserPtr<SysInfo>)),
     entry!(103, "syslog", Partial, "the sandbox's own log; it cannot be cleared", syslog(i32, UserPtr<u8>, i32)),
     entry!(135, "personality", Partial, "PER_LINUX, with or without ADDR_NO_RANDOMIZE", personality(u32)),
+    entry!(153, "vhangup", Refused, "EPERM; a terminal hangs up when its other end goes", not_yours()),
+    entry!(163, "acct", Refused, "EPERM; no accounting", not_yours()),
+    entry!(164, "settimeofday", Refused, "EPERM; the clocks are the host's", not_yours()),
+    entry!(167, "swapon", Refused, "no swap of its own", swapon(UserStr, i32)),
     entry!(168, "swapoff", Refused, "no swap of its own", swap(UserStr)),
     entry!(169, "reboot", Refused, "a sandbox ends with its first process", reboot(u32, u32, u32)),
     entry!(170, "sethostname", Full, "", sethostname(UserPtr<u8>, usize)),
