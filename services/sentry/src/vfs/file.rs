@@ -227,7 +227,10 @@ impl Drop for File {
     fn drop(&mut self) {
         match self.claim {
             Claim::None => {}
-            Claim::Writer => self.inode().common().end_write(),
+            Claim::Writer => {
+                self.inode().common().end_write();
+                self.mount().end_write();
+            }
             Claim::Program => self.inode().common().allow_write(),
         }
         if let Some(locks) = self.inode().common().locks.get() {
@@ -244,6 +247,7 @@ impl File {
 
     /// As [`new`](Self::new), for a regular file whose writers are counted (`Common::begin_write` was called).
     pub fn counted(path: PathRef, ops: Box<dyn FileOps>, open_flags: i32) -> Arc<Self> {
+        path.mount.begin_write();
         Self::make(path, ops, open_flags, Claim::Writer)
     }
 

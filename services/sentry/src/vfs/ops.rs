@@ -271,7 +271,7 @@ pub fn link(caller: &Caller<'_>, target: &PathRef, base: PathRef, path: &[u8]) -
     let parent = walk_parent(caller, base, path)?;
     let inode = target.dentry.inode();
     enter(caller, &parent, false, |dir, name, _| {
-        if !Arc::ptr_eq(&target.mount.fs, &parent.dir.mount.fs) {
+        if !Arc::ptr_eq(&target.mount, &parent.dir.mount) {
             return Err(Errno::EXDEV);
         }
         if inode.kind() == FileType::Directory {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cofferdam_shm::Window;
 
 use crate::errno::Errno;
-use crate::filesystems::tree::Tree;
+use crate::filesystems::tree::{Tmpfs, Tree};
 use crate::memory::store::Store;
 use crate::task::Creds;
 use crate::task::creds::ALL_CAPABILITIES;
@@ -24,7 +24,7 @@ fn caller(root: Arc<Mount>) -> Caller<'static> {
 }
 
 fn tmpfs() -> Caller<'static> {
-    let (fs, root) = Tree::tmpfs(store(), 1 << 30, 0o755);
+    let (fs, root) = Tree::tmpfs(store(), &Tmpfs::new(1 << 30, 0o755));
     caller(Mount::new(fs, root, b"tmpfs", MountFlags::empty()))
 }
 
@@ -208,7 +208,7 @@ fn mounts_are_crossed_both_ways() {
     let c = tmpfs();
     mkdir(&c, "/m").unwrap();
     put(&c, "/m/hidden", b"");
-    let (fs, root) = Tree::tmpfs(store(), 1 << 20, 0o755);
+    let (fs, root) = Tree::tmpfs(store(), &Tmpfs::new(1 << 20, 0o755));
     let m = Mount::new(fs, root, b"t", MountFlags::READ_ONLY);
     c.fs.namespace().attach(find(&c, "/m").unwrap(), &m).unwrap();
     assert_eq!(names(&c, "/m"), Vec::<String>::new());

@@ -353,6 +353,7 @@ fn options(m: &Mount) -> String {
         (MountFlags::NO_DEV, ",nodev"),
         (MountFlags::NO_EXEC, ",noexec"),
         (MountFlags::NO_ATIME, ",noatime"),
+        (MountFlags::NO_DIRATIME, ",nodiratime"),
         (MountFlags::RELATIME, ",relatime"),
     ] {
         if f.contains(flag) {
@@ -394,8 +395,10 @@ fn mountinfo(s: &Subject, _: &Caller<'_>) -> Result<Vec<u8>, Errno> {
         let parent = m.parent().map_or(m.id, |p| p.mount.id);
         let source = escape(&m.source);
         let (opts, kind, more) = (options(&m), m.fs.name(), super_options(&*m.fs));
-        let way = if m.flags().contains(MountFlags::READ_ONLY) { "ro" } else { "rw" };
-        writeln!(t, "{} {parent} {major}:{minor} / {path} {opts} - {kind} {source} {way}{more}", m.id).ok();
+        let way = if m.all_read_only() { "ro" } else { "rw" };
+        let shown = escape(&m.shown());
+        let how = if m.is_unbindable() { " unbindable" } else { "" };
+        writeln!(t, "{} {parent} {major}:{minor} {shown} {path} {opts}{how} - {kind} {source} {way}{more}", m.id).ok();
     }
     text(t)
 }
