@@ -106,6 +106,12 @@ impl PseudoNode {
         Arc::new(node)
     }
 
+    /// The same, shown with a size.
+    pub fn of_size(self: Arc<Self>, size: u64) -> Arc<Self> {
+        self.attr.lock().size = size;
+        self
+    }
+
     fn make(fs: &PseudoFs, permissions: u32, body: Body) -> Self {
         let (kind, nlink) = match &body {
             Body::Directory(names) | Body::Dynamic(names, ..) => {
@@ -172,6 +178,9 @@ impl Inode for PseudoNode {
         if set.size.is_some() {
             return Ok(());
         }
+        if set.mode.is_some() && self.owner.is_some() {
+            return Err(Errno::EPERM);
+        }
         let mut a = self.attr.lock();
         set.apply_owner_and_mode(&mut a);
         Ok(())
@@ -235,7 +244,8 @@ impl Inode for PseudoNode {
         match &*self.body {
             Body::Directory(_) | Body::Dynamic(..) => Ok(Box::new(DirectoryFile)),
             Body::Text(_, take) => {
-                if how.write && take.is_none() {
+                // Files of processes can be opened by who passes their permissions, and take nothing.
+                if how.write && take.is_none() && self.owner.is_none() {
                     return Err(Errno::EACCES);
                 }
                 Ok(Box::new(PseudoFile { body: self.body.clone(), text: Mutex::new(None) }))
@@ -273,7 +283,7 @@ impl FileOps for PseudoFile {
     }
 
     fn write(&self, io: &Io<'_>, at: u64, _append: bool, from: &mut Source<'_>) -> Result<(usize, u64), Errno> {
-        let Body::Text(_, Some(take)) = &*self.body else { return Err(Errno::EINVAL) };
+        let Body::Text(_, Some(take)) = &*self.body else { return Err(Errno::EIO) };
         let data = from.take_vec(WRITE_MAX)?;
         let caller = io.task.map_or_else(Caller::nobody, Caller::of);
         take(&caller, &data)?;
@@ -282,8 +292,8 @@ impl FileOps for PseudoFile {
 
     fn seek(&self, _file: &File, offset: u64, whence: Whence) -> Result<u64, Errno> {
         match whence {
-            Whence::End => Ok(0),
-            Whence::Data | Whence::Hole => Err(Errno::EINVAL),
+            // Its end is not known before it is read.
+            Whence::End | Whence::Data | Whence::Hole => Err(Errno::EINVAL),
             _ => Ok(offset),
         }
     }

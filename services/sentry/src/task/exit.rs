@@ -95,6 +95,8 @@ fn end_task(task: &Arc<Task>, status: i32, whole: bool) {
         vfork.release();
     }
     if left == 0 {
+        let name = task.comm.read().clone();
+        *group.epitaph.lock() = Some((name, task.creds()));
         end_process(&kernel, &group, status);
     }
     task.mm().settle(task.tid());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering};
 
-use super::Task;
+use super::{Creds, Task};
 use crate::signal::Pending;
 use crate::sync::{Mutex, RwLock};
 use crate::time::{Clock, now};
@@ -114,6 +114,8 @@ pub struct Group {
     pub ended: WaitQueue,
     /// The program: nobody may write to it while this is open. `None` before the first and after the end.
     pub exe: RwLock<Option<Arc<File>>>,
+    /// What is told of it once it has no thread any more: name and credentials.
+    pub epitaph: Mutex<Option<(Vec<u8>, Arc<Creds>)>>,
     /// When it was made, CLOCK_BOOTTIME nanoseconds.
     pub start_time: i64,
     /// Adopts orphans below it (`PR_SET_CHILD_SUBREAPER`).
@@ -157,6 +159,7 @@ impl Group {
             child_change: WaitQueue::new(),
             ended: WaitQueue::new(),
             exe: RwLock::default(),
+            epitaph: Mutex::default(),
             start_time: now(Clock::Boottime),
             subreaper: AtomicBool::new(false),
             oom_score_adj: AtomicI32::new(0),
