@@ -88,7 +88,10 @@ fn make(kernel: &Arc<Kernel>, files: &Client, source: &MountSource) -> Result<Ma
             (fs, root)
         }
         MountSource::Tmpfs { size, mode } => {
-            let (fs, root) = Tree::tmpfs(kernel.memory.clone(), &Tmpfs { size: *size, mode: mode.unwrap_or(0o1777), ..Tmpfs::default() });
+            let (fs, root) = Tree::tmpfs(
+                kernel.memory.clone(),
+                &Tmpfs { size: *size, mode: mode.unwrap_or(0o1777), ..Tmpfs::default() },
+            );
             (fs, root)
         }
         MountSource::Mqueue => {

@@ -189,12 +189,8 @@ impl Tree {
     /// A tmpfs, and its root directory.
     pub fn tmpfs(store: Arc<Store>, how: &Tmpfs) -> (Arc<Self>, Arc<Dentry>) {
         let tree = Self::make(store, how.size.unwrap_or(TMPFS_MAX), how.nodes.unwrap_or(NODES_MAX), false, how.shown());
-        let new = NewNode {
-            mode: mode::DIRECTORY | (how.mode & mode::PERMISSIONS),
-            uid: how.uid,
-            gid: how.gid,
-            rdev: 0,
-        };
+        let new =
+            NewNode { mode: mode::DIRECTORY | (how.mode & mode::PERMISSIONS), uid: how.uid, gid: how.gid, rdev: 0 };
         let root = tree.fresh(&new, Body::Directory(Mutex::default()), 2);
         (tree, Dentry::root(root))
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::entry;
 use crate::errno::Errno;
-use crate::filesystems::{devpts, proc, root, sys};
 use crate::filesystems::tree::{Tmpfs, Tree};
+use crate::filesystems::{devpts, proc, root, sys};
 use crate::memory::store::PAGE;
 use crate::syscalls::args::{AT_FDCWD, PATH_MAX};
 use crate::syscalls::{Entry, SysResult, UserStr, done};

@@ -178,7 +178,9 @@ fn sched_setattr(task: &Arc<Task>, pid: i32, from: UserPtr<u32>, flags: u32) -> 
     }
     let priority = i32::try_from(attr.priority).map_err(|_| Errno::EINVAL)?;
     let nice = attr.nice.clamp(-20, 19);
-    if matches!(policy, 0 | BATCH) && nice < of.group().nice.load(Ordering::Relaxed) && !task.creds().capable(cap::SYS_NICE)
+    if matches!(policy, 0 | BATCH)
+        && nice < of.group().nice.load(Ordering::Relaxed)
+        && !task.creds().capable(cap::SYS_NICE)
     {
         return Err(Errno::EPERM);
     }
