@@ -16,6 +16,19 @@ __asm__(".text\nsite: push %rbx\n push %rbp\n push %r12\n push %r13\n push %r14\
         "mov %r13, 72(%rcx)\n mov %r14, 80(%rcx)\n mov %r15, 88(%rcx)\n"
         "pop %r15\n pop %r14\n pop %r13\n pop %r12\n pop %rbp\n pop %rbx\n ret\n");
 
+/* Sites of getppid() and of getpid(), 16 bytes each. */
+#define SITES 200
+long parents_sites(void), own_sites(void);
+__asm__(".balign 16\nparents_sites: .rept 200\n.balign 16\n mov $110, %eax\n syscall\n ret\n.endr\n"
+        ".balign 16\nown_sites: .rept 200\n.balign 16\n mov $39, %eax\n syscall\n ret\n.endr\n.balign 16\n");
+static long at_site(long (*sites)(void), int i) { return ((long (*)(void))((char *)sites + 16 * i))(); }
+static long wrong_at(long (*sites)(void), int from, int to, int times, long want) {
+    long wrong = 0;
+    for (int i = from; i < to; i++)
+        for (int k = 0; k < times; k++) wrong += at_site(sites, i) != want;
+    return wrong;
+}
+
 static volatile sig_atomic_t ticks, wrong_inside;
 static pid_t parent;
 static int null_fd;
@@ -73,8 +86,45 @@ static long not_once(long rounds) {
     return bad;
 }
 
+/* A process of its own with the same memory, that comes through the same sites all the time. */
+static int sibling(void *pid) {
+    for (;;) if (wrong_at(parents_sites, 100, SITES, 10, (long)pid)) return 1;
+}
+
+/* A copy of the process and the process itself, each with sites that became hot after the copy was made. */
+static long wrong_in_copies(void) {
+    int there[2], back[2], st;
+    char c;
+    if (pipe(there) || pipe(back)) return -1;
+    long wrong = wrong_at(parents_sites, 0, 1, 500, getppid());
+    pid_t child = fork();
+    if (!child) {
+        wrong = wrong_at(own_sites, 0, 60, 200, getpid());
+        if (write(back[1], "x", 1) != 1 || read(there[0], &c, 1) != 1) _exit(9);
+        wrong += wrong_at(own_sites, 0, 60, 200, getpid());
+        _exit(wrong ? 1 : 0);
+    }
+    if (read(back[0], &c, 1) != 1) return -2;
+    wrong += wrong_at(parents_sites, 0, 60, 200, getppid());
+    if (write(there[1], "x", 1) != 1) return -3;
+    waitpid(child, &st, 0);
+    wrong += wrong_at(parents_sites, 0, 60, 200, getppid());
+    for (int i = 0; i < 2; i++) close(there[i]), close(back[i]);
+    return wrong + 1000000L * st;
+}
+
 int main(void) {
     parent = getppid();
+    V(wrong_in_copies());
+    static char before[16 * SITES], stack[65536] __attribute__((aligned(16)));
+    memcpy(before, (char *)parents_sites, sizeof before);
+    pid_t other = clone(sibling, stack + sizeof stack, CLONE_VM | SIGCHLD, (void *)(long)getpid());
+    V(wrong_at(parents_sites, 100, SITES, 500, getppid()));
+    /* Nobody changes text that another runs. */
+    V(memcmp(before + 1600, (char *)parents_sites + 1600, sizeof before - 1600));
+    OK(kill(other, SIGKILL));
+    OK(waitpid(other, 0, 0));
+    V(wrong_at(parents_sites, 100, SITES, 2000, getppid()));
     null_fd = open("/dev/null", O_WRONLY);
     /* Plain. */
     V(registers_changed(3000));

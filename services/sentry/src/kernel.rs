@@ -39,6 +39,8 @@ pub struct Kernel {
     pub platform: OnceLock<Arc<dyn Platform>>,
     /// Futexes.
     pub futexes: crate::ipc::futex::Futexes,
+    /// System V IPC.
+    pub sysv: crate::ipc::sysv::SysV,
     /// Told when process 1 ends.
     pub init_exit: OnceLock<InitExit>,
     /// Told when process 1 stops or continues: `CLD_*` and the signal.
@@ -73,6 +75,7 @@ impl Kernel {
             tree: Mutex::default(),
             platform: OnceLock::new(),
             futexes: crate::ipc::futex::Futexes::default(),
+            sysv: crate::ipc::sysv::SysV::default(),
             init_exit: OnceLock::new(),
             init_stopped: OnceLock::new(),
             session_end: OnceLock::new(),

@@ -1,8 +1,10 @@
 //! The Sentry's log: lines travel to the supervisor over the control channel, never to a file and never to the
-//! container's stdio.
+//! container's stdio. What a container does may make lines without end: below the debugging levels only so many a second
+//! are sent, and how many were not is told.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Instant;
 
 use cofferdam_control::sentry::FromSentry;
 use cofferdam_control::{Channel, LogLevel, LogLine, LogSettings};
@@ -12,7 +14,40 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 
-struct ToSupervisor(Arc<Channel>);
+use crate::sync::Mutex;
+
+/// Lines a second.
+const MOST: u32 = 100;
+
+/// How many lines may still be sent, and how many were not.
+#[derive(Default)]
+struct Budget {
+    second: u64,
+    sent: u32,
+    lost: u64,
+}
+
+impl Budget {
+    /// Whether one more line may be sent in that second; with it, how many were not sent before it.
+    fn take(&mut self, second: u64) -> Option<u64> {
+        if second != self.second {
+            (self.second, self.sent) = (second, 0);
+        }
+        if self.sent >= MOST {
+            self.lost = self.lost.saturating_add(1);
+            return None;
+        }
+        self.sent += 1;
+        Some(std::mem::take(&mut self.lost))
+    }
+}
+
+struct ToSupervisor {
+    channel: Arc<Channel>,
+    /// `None`: every line is wanted.
+    budget: Option<Mutex<Budget>>,
+    begun: Instant,
+}
 
 #[derive(Default)]
 struct Text(String);
@@ -39,12 +74,19 @@ fn level(l: Level) -> LogLevel {
 
 impl<S: Subscriber> Layer<S> for ToSupervisor {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut text = Text::default();
-        event.record(&mut text);
         let meta = event.metadata();
+        let mut text = Text::default();
+        if let Some(budget) = &self.budget {
+            match budget.lock().take(self.begun.elapsed().as_secs()) {
+                Some(0) => {}
+                Some(lost) => text.0 = format!("({lost} lines before this one were too many) "),
+                None => return,
+            }
+        }
+        event.record(&mut text);
         let line = LogLine { level: level(*meta.level()), target: meta.target().to_owned(), message: text.0 };
         // A supervisor that is gone ends the Sentry elsewhere.
-        let _ = self.0.send(&FromSentry::Log(line), &[]);
+        let _ = self.channel.send(&FromSentry::Log(line), &[]);
     }
 }
 
@@ -60,7 +102,23 @@ pub fn start(channel: Arc<Channel>, settings: &LogSettings) {
     if settings.level >= LogLevel::Debug {
         crate::syscalls::STRACE.store(true, std::sync::atomic::Ordering::Relaxed);
     }
-    let subscriber = tracing_subscriber::registry().with(ToSupervisor(channel).with_filter(filter));
+    let budget = (settings.level < LogLevel::Debug).then(Mutex::default);
+    let layer = ToSupervisor { channel, budget, begun: Instant::now() };
+    let subscriber = tracing_subscriber::registry().with(layer.with_filter(filter));
     // Fails only if there is one already: then that one logs.
     let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_without_end_are_cut_and_counted() {
+        let mut budget = Budget::default();
+        let sent = (0..1000).filter(|_| budget.take(7).is_some()).count();
+        assert_eq!(sent, MOST as usize);
+        assert_eq!(budget.take(8), Some(900));
+        assert_eq!(budget.take(8), Some(0));
+    }
 }

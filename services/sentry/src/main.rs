@@ -124,7 +124,7 @@ fn run(channel: &Arc<Channel>) -> Result<(), Failure> {
             read_only(&cache)?,
             read_only(&memory)?,
         ];
-        Ok(Setup { windows, starter_filter: starter_filter.clone(), after: wait::run_woken })
+        Ok(Setup { windows, starter_filter: starter_filter.clone(), after: wait::after_call })
     };
     let mut platform: Option<Arc<dyn Platform>> = None;
     if platform_name == "notify" {
@@ -175,6 +175,7 @@ fn run(channel: &Arc<Channel>) -> Result<(), Failure> {
     let timers = kernel.timers.clone();
     std::thread::Builder::new().name("timers".into()).stack_size(128 << 10).spawn(move || timers.run())?;
     let serving = platform.clone();
+    std::thread::Builder::new().name("waker".into()).stack_size(128 << 10).spawn(|| wait::serve_later())?;
     std::thread::Builder::new().name("platform".into()).stack_size(256 << 10).spawn(move || serving.run())?;
     phase("threads");
 

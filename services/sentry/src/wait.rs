@@ -6,15 +6,20 @@
 //! tasks; once that thread holds no lock any more it calls [`run_woken`], which tries the calls again and answers those
 //! that are done. So a write to a pipe answers its reader without waking another thread of the Sentry in between.
 //!
+//! Unless the waking task runs on: then those it woke are left for later ([`after_call`]), that is until it blocks, or a little
+//! while has passed. As on Linux, where a wake-up takes that long too, a task that wakes others keeps its lead: what it does next
+//! (give back the lock that they all want) is done when they come.
+//!
 //! Owned here: the queues and the list of the woken. Never here: what a condition means.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::errno::Errno;
-use crate::sync::Mutex;
+use crate::sync;
 use crate::task::Task;
 use crate::time::Deadline;
 
@@ -75,7 +80,7 @@ struct Waiter {
 
 /// Who waits for something to happen. Cheap to clone; clones are the same queue.
 #[derive(Clone, Default)]
-pub struct WaitQueue(Arc<Mutex<Vec<Waiter>>>);
+pub struct WaitQueue(Arc<sync::Mutex<Vec<Waiter>>>);
 
 static NEXT_WAITER: AtomicU64 = AtomicU64::new(1);
 
@@ -191,6 +196,8 @@ impl Wait {
 
 thread_local! {
     static WOKEN: RefCell<VecDeque<Arc<Task>>> = const { RefCell::new(VecDeque::new()) };
+    /// The task that this thread serves, or served last.
+    static WAKER: Cell<i32> = const { Cell::new(0) };
 }
 
 /// Puts a woken task on this thread's list. Called by the task's own [`Wake`] implementation.
@@ -198,10 +205,101 @@ pub fn push_woken(task: Arc<Task>) {
     WOKEN.with_borrow_mut(|w| w.push_back(task));
 }
 
-/// Tries the blocked calls of all tasks that this thread woke. Call it with no lock held: at the end of every system
-/// call, timer expiry and message from another service.
+/// Tries the blocked calls of all tasks that this thread woke. Call it with no lock held: at the end of every timer
+/// expiry and message from another service ([`after_call`]: of a system call).
 pub fn run_woken() {
     while let Some(task) = WOKEN.with_borrow_mut(VecDeque::pop_front) {
         task.retry_blocked();
+    }
+}
+
+/// How long a task that wakes others keeps its lead: about what it takes Linux to wake an idle processor in a virtual machine.
+/// Shorter, and threads that hand a lock around (Python's interpreter lock) do nothing else: 5 s for 0.12 s of work.
+const LEAD: Duration = Duration::from_micros(60);
+
+/// Woken tasks whose wakers ran on.
+struct Later {
+    /// Who woke it, when, and whom.
+    tasks: VecDeque<(i32, Instant, Arc<Task>)>,
+    /// The thread of [`serve_later`] was woken, or works.
+    awake: bool,
+}
+
+/// Below all other locks.
+static LATER: Mutex<Later> = Mutex::new(Later { tasks: VecDeque::new(), awake: false });
+static LATER_COMES: Condvar = Condvar::new();
+/// How many there are.
+static LATER_TASKS: AtomicUsize = AtomicUsize::new(0);
+
+impl Later {
+    /// Takes out the first one that was woken by `waker`.
+    fn take(&mut self, waker: i32) -> Option<Arc<Task>> {
+        let at = self.tasks.iter().position(|(w, ..)| *w == waker)?;
+        let (_, _, task) = self.tasks.remove(at)?;
+        LATER_TASKS.store(self.tasks.len(), Ordering::Release);
+        Some(task)
+    }
+}
+
+fn later() -> MutexGuard<'static, Later> {
+    LATER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Notes that this thread now serves the task `tid`.
+pub fn serving(tid: i32) {
+    WAKER.set(tid);
+}
+
+/// As [`run_woken`], after an event of the task that is served. `runs_on`: its call is done, and it runs by now.
+pub fn after_call(runs_on: bool) {
+    let waker = WAKER.get();
+    if runs_on {
+        let awake = WOKEN.with_borrow_mut(|woken| {
+            if woken.is_empty() {
+                return true;
+            }
+            let now = Instant::now();
+            let mut later = later();
+            later.tasks.extend(woken.drain(..).map(|task| (waker, now, task)));
+            LATER_TASKS.store(later.tasks.len(), Ordering::Release);
+            std::mem::replace(&mut later.awake, true)
+        });
+        if !awake {
+            LATER_COMES.notify_one();
+        }
+        return;
+    }
+    run_woken();
+    while LATER_TASKS.load(Ordering::Acquire) > 0 {
+        let Some(task) = later().take(waker) else { break };
+        task.retry_blocked();
+        run_woken();
+    }
+}
+
+/// Sees to the tasks that were left for later, for ever. On a thread of its own.
+pub fn serve_later() -> ! {
+    loop {
+        let (waker, woken) = {
+            let mut later = later();
+            loop {
+                match later.tasks.front() {
+                    Some((waker, at, _)) => break (*waker, *at),
+                    None => {
+                        later.awake = false;
+                        later = LATER_COMES.wait(later).unwrap_or_else(PoisonError::into_inner);
+                    }
+                }
+            }
+        };
+        // Its waker may block meanwhile, and then sees to it.
+        if let Some(left) = LEAD.checked_sub(woken.elapsed()) {
+            std::thread::sleep(left);
+        }
+        let task = later().take(waker);
+        if let Some(task) = task {
+            task.retry_blocked();
+            run_woken();
+        }
     }
 }

@@ -185,6 +185,7 @@ impl Sandbox {
             kept: Cell::new(false),
             platform: RefCell::default(),
         });
+        plan.warnings.into_iter().for_each(|w| sandbox.log(cofferdam_control::LogLevel::Warn, w));
         sandbox.mark("services launched");
         house.sandboxes.borrow_mut().insert(request.id.clone(), sandbox.clone());
         tokio::task::spawn_local(sandbox.clone().hear_sentry());
@@ -382,14 +383,13 @@ impl Sandbox {
 
     fn save_or_log(&self) {
         if let Err(e) = self.save() {
-            let message = format!("writing state.json: {e}");
-            let line = cofferdam_control::LogLine {
-                level: cofferdam_control::LogLevel::Error,
-                target: "supervisor".into(),
-                message,
-            };
-            self.logbook.write("supervisor", &line);
+            self.log(cofferdam_control::LogLevel::Error, format!("writing state.json: {e}"));
         }
+    }
+
+    fn log(&self, level: cofferdam_control::LogLevel, message: String) {
+        let line = cofferdam_control::LogLine { level, target: "supervisor".into(), message };
+        self.logbook.write("supervisor", &line);
     }
 
     fn mark(&self, phase: &str) {

@@ -58,6 +58,8 @@ pub struct Plan {
     pub oci_version: String,
     /// Annotations.
     pub annotations: std::collections::BTreeMap<String, String>,
+    /// What it asks for and does not get, for the log.
+    pub warnings: Vec<String>,
 }
 
 /// Reads `document` for the container that `request` asks for.
@@ -132,8 +134,23 @@ pub fn plan(document: &[u8], request: &Create) -> Result<Plan, Refused> {
         oom_score_adj: process.oom_score_adj(),
         plain: request.plain,
     };
+    let resources = spec.linux().as_ref().and_then(|l| l.resources().as_ref());
+    let mut warnings = Vec::new();
+    if resources.is_some_and(limited) {
+        warnings.push("config.json: linux.resources: limits are not set yet, the container runs without".into());
+    }
     let annotations = spec.annotations().clone().unwrap_or_default().into_iter().collect();
-    Ok(Plan { container, exports, oci_version: spec.version().clone(), annotations })
+    Ok(Plan { container, exports, oci_version: spec.version().clone(), annotations, warnings })
+}
+
+/// Whether limits are asked for (rules for devices are not: a container sees the Sentry's).
+fn limited(r: &oci_spec::runtime::LinuxResources) -> bool {
+    r.memory().is_some()
+        || r.cpu().is_some()
+        || r.pids().is_some()
+        || r.block_io().is_some()
+        || r.hugepage_limits().is_some()
+        || r.unified().is_some()
 }
 
 fn console(size: Option<oci_spec::runtime::Box>) -> Option<(u16, u16)> {
@@ -349,6 +366,19 @@ mod tests {
         assert_eq!(plan.container.capabilities.bounding, 1 | 1 << 40);
         assert_eq!(plan.container.rlimits, [(7, 10, 20)]);
         assert_eq!((plan.container.uid, plan.container.gid), (1, 2));
+        assert!(plan.warnings.is_empty());
+    }
+
+    #[test]
+    fn limits_that_are_not_set_are_told_and_rules_for_devices_are_not() {
+        for (resources, told) in [
+            (r#"{"devices":[{"allow":false,"access":"rwm"}]}"#, 0),
+            (r#"{"memory":{"limit":1000000}}"#, 1),
+            (r#"{"pids":{"limit":10},"cpu":{"shares":5}}"#, 1),
+        ] {
+            let text = MINIMAL.replacen("{", &format!("{{\"linux\":{{\"resources\":{resources}}},"), 1);
+            assert_eq!(plan(text.as_bytes(), &request()).unwrap().warnings.len(), told, "{resources}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use crate::install::built;
 
 /// What the real programs' cases use, on the host and in the rootfs.
-pub const PROGRAMS: [&str; 26] = [
+pub const PROGRAMS: [&str; 28] = [
     "bash",
     "coreutils",
     "findutils",
@@ -33,6 +33,8 @@ pub const PROGRAMS: [&str; 26] = [
     "bc",
     "util-linux",
     "libpython3-stdlib",
+    "postgresql",
+    "redis-server",
 ];
 
 /// The suite the rootfs is made of.
@@ -65,26 +67,36 @@ pub fn install(packages: &[&str]) -> std::io::Result<()> {
     ran(get)
 }
 
-/// A Debian root file system with the cases' programs: made once, kept in the target directory.
-pub fn rootfs() -> std::io::Result<PathBuf> {
+/// A file system made once by mmdebstrap and kept in the target directory.
+fn made(name: &str, variant: &str, packages: &[&str]) -> std::io::Result<PathBuf> {
     let target = built().parent().map(PathBuf::from).unwrap_or_default();
-    let name: String = PROGRAMS.concat().bytes().fold(5381u32, |h, b| h.wrapping_mul(33) ^ u32::from(b)).to_string();
-    let rootfs = target.join(format!("rootfs-{SUITE}-{name}"));
-    if rootfs.is_dir() {
-        return Ok(rootfs);
+    let hash: String = packages.concat().bytes().fold(5381u32, |h, b| h.wrapping_mul(33) ^ u32::from(b)).to_string();
+    let kept = target.join(format!("{name}-{SUITE}-{hash}"));
+    if kept.is_dir() {
+        return Ok(kept);
     }
     install(&["mmdebstrap"])?;
-    let making = target.join(format!("rootfs-{SUITE}.making-{}", std::process::id()));
+    let making = target.join(format!("{name}-{SUITE}.making-{}", std::process::id()));
     let mut make = Command::new("mmdebstrap");
-    make.args(["--quiet", "--variant=essential", "--aptopt=Acquire::Languages \"none\""]);
-    make.arg(format!("--include={}", PROGRAMS.join(","))).arg(SUITE).arg(&making);
+    make.args(["--quiet", &format!("--variant={variant}"), "--aptopt=Acquire::Languages \"none\""]);
+    make.arg(format!("--include={}", packages.join(","))).arg(SUITE).arg(&making);
     if let Err(e) = ran(make) {
         let _ = std::fs::remove_dir_all(&making);
         return Err(e);
     }
     // Another test may have made it meanwhile: the first stays.
-    if std::fs::rename(&making, &rootfs).is_err() {
+    if std::fs::rename(&making, &kept).is_err() {
         std::fs::remove_dir_all(&making)?;
     }
-    Ok(rootfs)
+    Ok(kept)
+}
+
+/// A Debian root file system with the cases' programs.
+pub fn rootfs() -> std::io::Result<PathBuf> {
+    made("rootfs", "essential", &PROGRAMS)
+}
+
+/// Packages with all they depend on, unpacked and not configured.
+pub fn unpacked(name: &str, packages: &[&str]) -> std::io::Result<PathBuf> {
+    made(name, "extract", packages)
 }

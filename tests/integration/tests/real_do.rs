@@ -50,6 +50,7 @@ for_each_user! {
     a_signal_ends_the_command_as_it_does_natively,
     the_supervisor_leaves_when_it_has_nothing_left,
     many_at_once,
+    cgroups_that_are_not_there_or_read_only_are_not_missed,
 }
 
 fn install(who: Who, case: &str) -> Install {
@@ -426,4 +427,99 @@ fn many_at_once(install: &Install) {
         assert_eq!(child.wait().unwrap().code(), Some(n as i32));
     }
     install.nothing_left().unwrap();
+}
+
+/// Takes the cgroup file systems away, or makes them read-only, in a mount namespace of its own; then becomes the user `$2` and
+/// runs the rest.
+const CGROUPS: &str = r#"
+case $1 in
+none) ! grep -q " /sys/fs/cgroup" /proc/self/mountinfo || umount -R /sys/fs/cgroup || exit 90
+      ! grep -q " /sys/fs/cgroup" /proc/self/mountinfo || exit 91;;
+ro) awk '$5 ~ "^/sys/fs/cgroup" {print $5}' /proc/self/mountinfo | while read -r at; do mount -o remount,bind,ro "$at" || exit 1; done || exit 92
+    awk '$5 ~ "^/sys/fs/cgroup" && $6 !~ "^ro" {exit 1}' /proc/self/mountinfo || exit 93;;
+esac
+user=$2; shift 2
+exec setpriv --reuid "$user" --regid "$user" --clear-groups "$@""#;
+
+/// Of a user's commands nothing needs the host's cgroups, where runc ends with "mountpoint for cgroup not found".
+fn cgroups_that_are_not_there_or_read_only_are_not_missed(install: &Install) {
+    let script = "nproc; ls /sys/fs/cgroup; cat /proc/self/cgroup; echo fine | cat; exit 4";
+    own_dir(install, "b");
+    let bundle = install.busybox("b", &["sh", "-c", "cat /proc/self/cgroup; echo fine; exit 4"], false).unwrap();
+    let run = ["run", "-b", bundle.to_str().unwrap(), "c"];
+    for platform in ["notify", "ptrace"] {
+        for command in [&["do", "sh", "-c", script][..], &run] {
+            let plain = install.command(&[&["--platform", platform], command].concat());
+            let around = |how: &str| {
+                let mut c = Command::new("unshare");
+                c.args(["--mount", "sh", "-c", CGROUPS, "sh", how, &install.uid().to_string()]);
+                c.arg(plain.get_program()).args(plain.get_args()).stdin(Stdio::null()).current_dir("/");
+                c.env_remove("XDG_RUNTIME_DIR").envs(plain.get_envs().filter_map(|(k, v)| Some((k, v?))));
+                c.output().unwrap()
+            };
+            let as_ever = around("as ever");
+            assert_eq!(as_ever.status.code(), Some(4), "{platform} {command:?}: {}", said(&as_ever).1);
+            for how in ["none", "ro"] {
+                let output = around(how);
+                assert_eq!(said(&output), said(&as_ever), "{platform} {how} {command:?}");
+                assert_eq!(output.status.code(), Some(4), "{platform} {how} {command:?}");
+            }
+        }
+    }
+    install.nothing_left().unwrap();
+}
+
+/// The host has no room for more processes: a fork fails as Linux says, nothing is ended, and works again when there is room.
+#[test]
+fn a_host_without_room_for_processes_is_told_as_eagain() {
+    const SCRIPT: &str = r#"
+import os, threading, time
+def forks(most):
+    kids, failed = [], 0
+    while len(kids) < most and failed < 20:
+        try:
+            pid = os.fork()
+        except OSError as e:
+            assert e.errno == 11, e
+            failed += 1
+            continue
+        if pid == 0:
+            time.sleep(60)
+            os._exit(0)
+        kids.append(pid)
+    for pid in kids:
+        os.kill(pid, 9)
+    for pid in kids:
+        os.waitpid(pid, 0)
+    return failed
+ways = forks(300), forks(300)
+try:
+    held = [threading.Thread(target=time.sleep, args=(1,)) for i in range(300)]
+    for t in held: t.start()
+except RuntimeError as e:
+    print(e)
+for t in held:
+    if t.ident: t.join()
+pid = os.fork()
+if pid == 0: os._exit(7)
+print(ways, forks(3), os.waitpid(pid, 0)[1] >> 8, os.popen("echo shell").read())
+"#;
+    for (platform, user) in [("notify", 54_323), ("ptrace", 54_324)] {
+        let install = Install::with_services(&format!("nproc-{platform}")).unwrap().as_user(user).unwrap();
+        let plain = install.command(&["--platform", platform, "do", "python3", "-c", SCRIPT]);
+        let id = user.to_string();
+        let output = Command::new("setpriv")
+            .args(["--reuid", &id, "--regid", &id, "--clear-groups", "prlimit", "--nproc=110"])
+            .arg(plain.get_program())
+            .args(plain.get_args())
+            .current_dir("/")
+            .env_remove("XDG_RUNTIME_DIR")
+            .envs(plain.get_envs().filter_map(|(k, v)| Some((k, v?))))
+            .output()
+            .unwrap();
+        let (out, err) = said(&output);
+        assert_eq!(out, "can't start new thread\n(20, 20) 0 7 shell\n\n", "{platform}: {err}");
+        assert_eq!(output.status.code(), Some(0), "{platform}: {err}");
+        install.nothing_left().unwrap();
+    }
 }

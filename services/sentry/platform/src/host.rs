@@ -96,6 +96,32 @@ pub(crate) fn kill(process: i32) {
     }
 }
 
+/// Ends whatever is in a host process group, or (without `end`) only looks; whether anything is.
+pub(crate) fn signal_group(group: i32, end: bool) -> bool {
+    // SAFETY: kill touches no memory; the id is negative and not -1, so it names one group.
+    group > 1 && unsafe { libc::kill(-group, if end { libc::SIGKILL } else { 0 }) } == 0
+}
+
+/// The process group of a thread's process.
+pub(crate) fn group_of(tid: i32) -> Option<i32> {
+    // SAFETY: getpgid touches no memory.
+    let group = unsafe { libc::getpgid(tid) };
+    (tid > 0 && group > 0).then_some(group)
+}
+
+/// Whether a thread has something mapped at an address of the slots; `None` if the host does not say.
+pub(crate) fn maps(tid: i32, address: u64) -> Option<bool> {
+    let mut byte = 0u8;
+    let local = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+    let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: 1 };
+    // SAFETY: `local` describes one byte of ours; the host checks the remote side.
+    match result(unsafe { libc::process_vm_readv(tid, &local, 1, &remote, 1, 0) }) {
+        Ok(n) => Some(n == 1),
+        Err(MemoryError::Fault) => Some(false),
+        Err(MemoryError::Gone) => None,
+    }
+}
+
 /// CPU time of the process that the thread `tid` belongs to, nanoseconds; 0 if it is gone.
 pub fn process_cpu(tid: i32) -> i64 {
     if tid <= 0 {

@@ -69,6 +69,9 @@ pub const MARK_MAPS: u64 = 1;
 /// The same: the child sets the base of `%gs` to its slot.
 pub const MARK_GS: u64 = 2;
 
+/// The same: the child leaves its parent's process group for one of its own, before it reports.
+pub const MARK_GROUP: u64 = 4;
+
 /// The signal by which the Sentry interrupts a thread.
 pub const INTERRUPT: i32 = 10;
 

@@ -243,6 +243,9 @@ pub trait HostThread: Send + Sync {
     fn interrupt(&self);
     /// Ends the whole host process of the thread at once.
     fn kill(&self);
+    /// Keeps `what` until the host has nothing left of the thread's process, nor of anything that it made and that was never heard
+    /// of: what its memory shows must not be another's before.
+    fn keep(&self, what: Arc<dyn std::any::Any + Send + Sync>);
     /// Copies from the thread's memory; how many bytes were reached (an error only if none).
     fn read(&self, address: u64, to: &mut [u8]) -> Result<usize, MemoryError>;
     /// Copies to the thread's memory, as far as it is writable there.
@@ -310,6 +313,6 @@ pub struct Setup {
     pub windows: Vec<std::os::fd::OwnedFd>,
     /// The starter's own filter, compiled (`struct sock_filter` each), empty for none.
     pub starter_filter: Vec<u64>,
-    /// Called on the serving thread after each event, with no lock held.
-    pub after: fn(),
+    /// Called on the serving thread after each event, with no lock held. True: the thread that made it runs on by now.
+    pub after: fn(bool),
 }

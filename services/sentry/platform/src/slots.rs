@@ -87,7 +87,8 @@ pub(crate) struct MmSlots {
 struct Inner {
     groups: Vec<u64>,
     free: Vec<u64>,
-    retired: bool,
+    /// Groups that may be mapped or not, so the stub says: for nobody while any process has this memory.
+    doubtful: Vec<u64>,
     /// Whether the first group has been taken out of what a fork copies.
     hidden: bool,
 }
@@ -110,7 +111,7 @@ impl MmSlots {
         let free = (1..GROUP).rev().map(|i| group + i * SLOT).collect();
         Arc::new(Self {
             slots: slots.clone(),
-            inner: Mutex::new(Inner { groups: vec![group], free, retired: false, hidden: false }),
+            inner: Mutex::new(Inner { groups: vec![group], free, doubtful: Vec::new(), hidden: false }),
         })
     }
 
@@ -144,27 +145,20 @@ impl MmSlots {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).free.push(slot);
     }
 
-    /// A group could not be mapped after all, so the stub says: neither this address space nor another gets it again.
+    /// A group could not be mapped after all, so the stub says: nobody gets it while this address space lives.
     pub(crate) fn retire_group(&self, group: u64) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.groups.retain(|g| *g != group);
         inner.free.retain(|s| *s < group || *s >= group + GROUP * SLOT);
-        inner.retired = true;
-    }
-
-    /// There may be a host process with this memory that nobody knows of: its groups are not used again.
-    pub(crate) fn retire(&self) {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).retired = true;
+        inner.doubtful.push(group);
     }
 }
 
 impl Drop for MmSlots {
     fn drop(&mut self) {
         let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for group in inner.groups.drain(..) {
-            if !inner.retired {
-                self.slots.give(group);
-            }
+        for group in inner.groups.drain(..).chain(inner.doubtful.drain(..)) {
+            self.slots.give(group);
         }
     }
 }

@@ -68,10 +68,10 @@ handler:
 7:  mov r14, rbp
     test r14, {mark_gs}
     jz 71f
-    and r14, -4
+    and r14, -8
     wrgsbase r14
 71: mov r14, rbp
-    and r14, -4
+    and r14, -8
     test rbp, {mark_maps}
     jz 8f
     // mmap(group, GROUP * SLOT, RW, MAP_SHARED | MAP_FIXED, SLOTS_FD, offset); rdx is still the order's: PROT_READ |
@@ -85,7 +85,17 @@ handler:
     add r9, r14
     mov eax, 9
     syscall
-8:  lea rsp, [r14 + {slot} - 64]
+8:  test rbp, {mark_group}
+    jz 81f
+    // setpgid(0, 0), and the word of recognition and the slot again, which no kernel looks at.
+    xor edi, edi
+    xor esi, esi
+    mov r10, r14
+    xor r8d, r8d
+    xor r9d, r9d
+    mov eax, 109
+    syscall
+81: lea rsp, [r14 + {slot} - 64]
     lea r15, [r14 + {context}]
     mov edi, {start}
     mov rsi, rdx
@@ -168,7 +178,7 @@ short_end:
     .globl template_start
 template_start:
     mov r14, rdi
-    jmp 8b
+    jmp 81b
 "#,
     main = sym main,
     report = const REPORT,
@@ -182,6 +192,7 @@ template_start:
     slots = const SLOTS,
     mark_maps = const MARK_MAPS,
     mark_gs = const MARK_GS,
+    mark_group = const MARK_GROUP,
     short_site = const SHORT_SITE,
     short_watched = const SHORT_WATCHED,
     short_call = const SHORT_CALL,
@@ -349,6 +360,10 @@ unsafe fn template_main(mode: u64) -> ! {
     // SAFETY: as in main.
     unsafe {
         sys(3, PIPE_FD as u64, 0, 0, 0, 0, 0);
+        // setpgid: a group of its own, that its children are found in.
+        if sys(109, 0, 0, 0, 0, 0, 0) != 0 {
+            fail(112);
+        }
         let stack = SigStack { sp: SLOTS + STACK, flags: 0, size: STACK_LEN };
         if sys(131, &raw const stack as u64, 0, 0, 0, 0, 0) != 0 {
             fail(106);

@@ -6,6 +6,7 @@ pub mod futex;
 pub mod pidfd;
 pub mod pipe;
 pub mod signalfd;
+pub mod sysv;
 pub mod termios;
 pub mod timerfd;
 pub mod tty;

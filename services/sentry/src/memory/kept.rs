@@ -3,12 +3,14 @@
 //! The tree changes when a call is served, the host when the thread carries its orders out: as late as it likes, if its stub is
 //! the container's. Pages given back before that would be another's by then. So an object that leaves the tree is kept until
 //! nobody can have it mapped: until the thread that removed it stops again, and every thread that has orders to map. What such
-//! orders may still bring back later, or what a fork under way may copy, is kept for the life of the address space.
+//! orders may still bring back later, or what a fork under way may copy, is kept for the life of the address space. That of a
+//! process that ended lasts until the host has nothing left of it ([`Departed`]).
 //!
 //! Owns the references, and says who has orders; never changes the tree. Called by `space`, under its lock.
 
 use std::sync::Arc;
 
+use super::AddressSpace;
 use super::object::Object;
 use super::vma::{Backing, Vma};
 use crate::sync::Mutex;
@@ -32,6 +34,21 @@ pub(super) struct Kept {
 fn add(list: &mut Vec<Object>, object: &Object) {
     if !list.iter().any(|o| Arc::ptr_eq(o, object)) {
         list.push(object.clone());
+    }
+}
+
+/// What the books of a process that ended leave behind: to be dropped when the host has nothing left of it.
+pub struct Departed {
+    /// Its memory.
+    pub mm: Arc<AddressSpace>,
+    /// Its threads: none of them will carry out its orders any more.
+    pub tids: Vec<i32>,
+}
+
+impl Drop for Departed {
+    fn drop(&mut self) {
+        // Others may go on with this memory.
+        self.tids.iter().for_each(|tid| self.mm.settle(*tid));
     }
 }
 

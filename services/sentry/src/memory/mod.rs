@@ -1,6 +1,6 @@
 //! Memory: address spaces, and the objects that can be mapped into them.
 
-mod kept;
+pub mod kept;
 pub mod object;
 pub mod shared;
 pub mod sites;

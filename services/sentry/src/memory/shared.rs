@@ -7,7 +7,8 @@ use super::object::{Extent, HostWindow, MemoryObject};
 use super::store::{Store, page_up};
 use crate::errno::Errno;
 
-static NEXT: AtomicU64 = AtomicU64::new(1);
+/// Above the identifiers of System V segments, which show the same device.
+static NEXT: AtomicU64 = AtomicU64::new(1 << 32);
 
 /// Pages in the Sentry's memory window, shared by whoever maps them.
 pub struct SharedMemory {

@@ -2,7 +2,8 @@
 //!
 //! A site's `mov` (5 bytes) becomes a jump to a trampoline near it, which sets the number and goes to the platform's short way; the
 //! `syscall` behind it stays, for whoever jumps to it and for the short way itself when it does not pay. Text is patched in the
-//! process's private copy of the page, while it has a single thread, which is stopped. Owned here: counts, trampolines, where a
+//! process's private copy of the page, while nobody but one thread, which is stopped, has that memory. A forked copy keeps the
+//! trampolines and adds none to their pages, which are its parent's as well. Owned here: counts, trampolines, where a
 //! trampoline belongs to. Never here: text that others share, or that is not exactly such a site. Called by `task::run`.
 
 use std::sync::Arc;
@@ -13,8 +14,10 @@ use super::store::{PAGE, Store, page_down};
 use crate::errno::Errno;
 use crate::sync::Mutex;
 
-/// Calls from one site that make it worth patching.
+/// Calls from one site that make it worth patching; where it could not be, it is looked at again each time they have doubled.
 const OFTEN: u32 = 64;
+/// Pages of trampolines that an address space may have (2,720 sites).
+const PAGES: usize = 16;
 /// Sites that are counted at a time (a power of two).
 const COUNTED: usize = 64;
 /// Bytes a site takes.
@@ -50,6 +53,8 @@ struct Page {
     memory: Arc<SharedMemory>,
     /// The site of each.
     sites: Vec<u64>,
+    /// Others have it mapped, and may add to it.
+    inherited: bool,
 }
 
 #[derive(Clone, Default)]
@@ -57,6 +62,13 @@ struct Inner {
     counts: Vec<(u64, u32)>,
     pages: Vec<Page>,
     off: bool,
+}
+
+impl Inner {
+    /// Whether no further site can have a trampoline.
+    fn is_full(&self) -> bool {
+        self.pages.len() >= PAGES && !self.pages.iter().any(Page::has_room)
+    }
 }
 
 /// The call sites of a process.
@@ -73,7 +85,9 @@ fn displacement(from: u64, to: u64) -> Option<[u8; 4]> {
 impl Sites {
     /// Those of a forked copy of the process.
     pub fn fork(&self) -> Self {
-        Self { inner: Mutex::new(self.inner.lock().clone()) }
+        let mut inner = self.inner.lock().clone();
+        inner.pages.iter_mut().for_each(|p| p.inherited = true);
+        Self { inner: Mutex::new(inner) }
     }
 
     /// Counts a call with the instruction pointer `ip` after it; whether its site should be patched now.
@@ -82,7 +96,7 @@ impl Sites {
             return false;
         }
         let mut inner = self.inner.lock();
-        if inner.off {
+        if inner.off || inner.is_full() {
             return false;
         }
         if inner.counts.is_empty() {
@@ -94,7 +108,7 @@ impl Sites {
             (*site, *count) = (ip, 0);
         }
         *count = count.saturating_add(1);
-        *count == OFTEN
+        *count >= OFTEN && count.is_power_of_two()
     }
 
     /// No site is patched from now on; whether none is yet.
@@ -128,10 +142,19 @@ impl Sites {
         self.inner.lock().pages.iter().any(|p| p.reaches(site) && p.has_room())
     }
 
-    /// Adds a page of trampolines, mapped at `address`.
+    /// Whether there may be one more page of trampolines.
+    pub fn may_add_page(&self) -> bool {
+        self.inner.lock().pages.len() < PAGES
+    }
+
+    /// Adds a page of trampolines, mapped at `address`. ENOSPC if there may be no more.
     pub fn add_page(&self, address: u64, memory: Arc<SharedMemory>, way: u64) -> Result<(), Errno> {
         memory.write(0, &way.to_le_bytes())?;
-        self.inner.lock().pages.push(Page { address, memory, sites: Vec::new() });
+        let mut inner = self.inner.lock();
+        if inner.pages.len() >= PAGES {
+            return Err(Errno::ENOSPC);
+        }
+        inner.pages.push(Page { address, memory, sites: Vec::new(), inherited: false });
         Ok(())
     }
 
@@ -179,7 +202,7 @@ impl Page {
     }
 
     fn has_room(&self) -> bool {
-        8 + (self.sites.len() as u64 + 1) * TRAMPOLINE <= self.memory.size()
+        !self.inherited && 8 + (self.sites.len() as u64 + 1) * TRAMPOLINE <= self.memory.size()
     }
 }
 
@@ -190,10 +213,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_site_is_often_once_and_only_for_suitable_calls() {
+    fn a_site_is_often_now_and_then_and_only_for_suitable_calls() {
         let s = Sites::default();
         let times = |number| (0..1000).filter(|_| s.often(number, 0x40_1007)).count();
-        assert_eq!((times(39), times(56)), (1, 0));
+        // At 64, 128, 256 and 512.
+        assert_eq!((times(39), times(56)), (4, 0));
         s.turn_off();
         assert!((0..1000).all(|_| !s.often(39, 0x50_1007)));
     }
@@ -216,5 +240,41 @@ mod tests {
         assert!(!s.has_room(0x40_0000));
         assert!(!s.has_room(0x7fff_0000_0000), "out of reach");
         assert_eq!(s.site_of(0x2000_0000), None);
+    }
+
+    #[test]
+    fn a_copy_adds_no_trampolines_to_the_pages_of_its_original() {
+        let store = Arc::new(Store::new(Window::create("t", 1 << 20).unwrap()));
+        let s = Sites::default();
+        s.add_page(0x2000_0000, Sites::page(&store).unwrap(), 1).unwrap();
+        s.trampoline(0x40_0000, 39).unwrap();
+        let copy = s.fork();
+        assert_eq!(copy.site_of(0x2000_0008), Some(0x40_0000));
+        assert!(!copy.has_room(0x40_0010) && s.has_room(0x40_0010));
+        assert_eq!(copy.trampoline(0x40_0010, 39), Err(Errno::ENOSPC));
+        copy.add_page(0x2000_1000, Sites::page(&store).unwrap(), 1).unwrap();
+        copy.trampoline(0x40_0010, 39).unwrap();
+        assert_eq!(s.site_of(0x2000_1008), None);
+    }
+
+    #[test]
+    fn there_are_only_so_many_pages_of_trampolines() {
+        let store = Arc::new(Store::new(Window::create("t", 1 << 20).unwrap()));
+        let s = Sites::default();
+        let mut patched = 0;
+        for i in 0..10_000u64 {
+            let (site, ip) = (0x40_0000 + i * 16, 0x40_0007 + i * 16);
+            if !(0..64).any(|_| s.often(39, ip)) {
+                break;
+            }
+            if !s.has_room(site) {
+                assert!(s.may_add_page(), "else no site is often");
+                s.add_page(0x2000_0000 + i * 4096, Sites::page(&store).unwrap(), 1).unwrap();
+            }
+            s.trampoline(site, 39).unwrap();
+            patched += 1;
+        }
+        assert_eq!(patched, PAGES * 170);
+        assert!(!s.may_add_page() && s.add_page(0x1000_0000, Sites::page(&store).unwrap(), 1).is_err());
     }
 }

@@ -25,6 +25,7 @@ pub mod ioctl;
 pub mod lock;
 pub mod memory;
 pub mod mount;
+pub mod msg;
 pub mod names;
 pub mod open;
 pub mod pidfd;
@@ -33,6 +34,8 @@ pub mod poll;
 pub mod process;
 pub mod read_write;
 pub mod sched;
+pub mod sem;
+pub mod shm;
 pub mod signal;
 pub mod socket;
 pub mod sockopt;
@@ -133,6 +136,9 @@ pub fn families() -> Vec<(&'static str, &'static [Entry])> {
         ("identity", identity::TABLE),
         ("signals", signal::TABLE),
         ("futexes", futex::TABLE),
+        ("System V shared memory", shm::TABLE),
+        ("System V semaphores", sem::TABLE),
+        ("System V message queues", msg::TABLE),
         ("time", time::TABLE),
         ("POSIX timers", timer::TABLE),
         ("scheduling", sched::TABLE),

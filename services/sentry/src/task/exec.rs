@@ -11,6 +11,7 @@ use cofferdam_platform::{Answer, Frame, Order, Registers};
 use super::{Begin, Task, exit};
 use crate::errno::Errno;
 use crate::loader::{self, Called, Loaded};
+use crate::memory::kept::Departed;
 use crate::signal::sig;
 use crate::sync::Mutex;
 use crate::syscalls::{Fd, UserPtr, UserStr};
@@ -118,6 +119,7 @@ pub(crate) fn exec(task: &Arc<Task>, r: &ExecRequest) -> Result<(), Errno> {
 fn commit(task: &Arc<Task>, program: loader::Program) -> Result<(), Errno> {
     let old_host = task.host();
     exit::release_robust(task);
+    let tids = task.group().tasks().iter().map(|t| t.tid()).collect();
     exit::end_other_threads(task);
     super::timers::clear(task.group());
     task.group().earlier_cpu.store(task.group().cpu_time(), Ordering::Relaxed);
@@ -127,14 +129,14 @@ fn commit(task: &Arc<Task>, program: loader::Program) -> Result<(), Errno> {
         task.set_tid(task.pid());
         task.kernel().tree.lock().rename_task(task, old_tid);
     }
-    // What the old memory shows is held until its host process has been told to end.
+    // What the old memory shows is held until its host process has ended.
     let old_mm = task.mm();
     let start = install(task, program);
     task.set_host(None);
     if let Some(host) = old_host {
+        host.keep(Arc::new(Departed { mm: old_mm, tids }));
         host.kill();
     }
-    drop(old_mm);
     {
         let mut s = task.state.lock();
         s.begin = Some(Begin::Exec(Box::new(start)));

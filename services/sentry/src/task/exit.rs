@@ -9,6 +9,8 @@ use super::group::{Group, Life};
 use super::{Task, clone};
 use crate::errno::Errno;
 use crate::kernel::Kernel;
+use crate::memory::AddressSpace;
+use crate::memory::kept::Departed;
 use crate::signal::{SIG_IGN, SigInfo, code, sa, send, sig};
 use crate::vfs::FdTable;
 use crate::wait::PollMask;
@@ -30,6 +32,7 @@ pub fn exit_group(task: &Arc<Task>, status: i32) {
     tasks.iter().for_each(release_robust);
     group.final_usage.lock().cpu = cpu;
     if let Some(host) = tasks.iter().find_map(|t| t.host()) {
+        host.keep(Arc::new(Departed { mm: task.mm(), tids: tasks.iter().map(|t| t.tid()).collect() }));
         host.kill();
     }
     for t in &tasks {
@@ -99,8 +102,14 @@ fn end_task(task: &Arc<Task>, status: i32, whole: bool) {
         *group.epitaph.lock() = Some((name, task.creds()));
         end_process(&kernel, &group, status);
     }
-    task.mm().settle(task.tid());
-    task.set_mm(crate::memory::AddressSpace::new(0, 0));
+    if !whole {
+        // Else its host process may go on for a moment: see `Departed`.
+        task.mm().settle(task.tid());
+    }
+    // One that never came may come yet: its memory goes with the platform's last reference to it.
+    if task.state.lock().begin.is_none() {
+        task.set_mm(AddressSpace::new(0, 0));
+    }
 }
 
 /// The last thread is gone: the process becomes a zombie, or nothing if nobody wants to know.
@@ -115,6 +124,7 @@ fn end_process(kernel: &Arc<Kernel>, group: &Arc<Group>, status: i32) {
     // Whoever waits for the end may write to the program's file at once.
     let program = group.exe.write().take();
     drop(program);
+    kernel.sysv.exit(pid);
     *group.life.lock() = Life::Zombie(status);
     group.stopped.store(false, Ordering::SeqCst);
 

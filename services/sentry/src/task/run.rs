@@ -35,6 +35,7 @@ impl GuestThread for Task {
     }
 
     fn call(self: Arc<Self>, call: Call) -> Answer {
+        crate::wait::serving(self.tid());
         // A call from shared memory says nothing about where the thread is.
         if !call.posted {
             self.mm().settle(self.tid());
@@ -69,7 +70,16 @@ impl GuestThread for Task {
     }
 
     fn trap(self: Arc<Self>, trap: Trap, frame: &mut dyn Frame) -> Answer {
+        crate::wait::serving(self.tid());
         if self.exited.load(Ordering::SeqCst) {
+            // Ended before its host process was there: that is not asked to end.
+            if trap == Trap::Start
+                && self.group().is_exiting()
+                && let Some(host) = self.host()
+            {
+                host.kill();
+                return Answer::Park;
+            }
             return Answer::Exit;
         }
         let owing = {
@@ -122,7 +132,14 @@ impl Task {
     fn worth_patching(&self, call: &Call) -> bool {
         self.kernel().patch.load(Ordering::Relaxed)
             && self.mm().sites.often(call.number, call.ip)
-            && self.group().threads.lock().len() == 1
+            && self.has_memory_alone()
+    }
+
+    /// Whether no other thread has this one's memory, of its process or of another (`CLONE_VM`).
+    fn has_memory_alone(&self) -> bool {
+        let mm = self.mm();
+        let tasks = self.kernel().tree.lock().tasks();
+        !tasks.iter().any(|t| t.tid() != self.tid() && Arc::ptr_eq(&t.mm(), &mm))
     }
 
     /// An interrupt found the thread in a trampoline: it is put back to before its call.
@@ -145,6 +162,9 @@ impl Task {
         let prot = mm.private_text(site, ip)?;
         let mut orders = Vec::new();
         if !mm.sites.has_room(site) {
+            if !mm.sites.may_add_page() {
+                return None;
+            }
             let way = host.short_way()?;
             let memory = Sites::page(&kernel.memory).ok()?;
             let mut mapped = None;

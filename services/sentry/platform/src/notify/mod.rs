@@ -10,11 +10,13 @@
 //! and no effect. Locks: `Thread::state` before `Shared::{expected, pool, processes, threads}`; none is held while the
 //! kernel behind [`GuestThread`] runs.
 
+use std::any::Any;
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
+use self::family::{Done, Family, Grave, Parent, SETPGID};
 use self::short::{Pace, Watch};
 use crate::crew::Crew;
 use crate::frame::SlotFrame;
@@ -26,6 +28,7 @@ use crate::{
     Registers, Setup, Trap, host,
 };
 
+mod family;
 pub(crate) mod filter;
 mod short;
 
@@ -78,10 +81,14 @@ struct Shared {
     /// Threads ordered but not yet heard of, by the offset of their slot.
     expected: Mutex<HashMap<u64, Arc<Thread>>>,
     processes: Mutex<HashMap<i32, Arc<Process>>>,
+    /// Processes that have ended and of which the host may have something left.
+    graves: Mutex<Vec<Grave>>,
+    /// Host process id of the template, and of its group.
+    template: i32,
     pool: Mutex<Pool>,
     crew: Arc<Crew>,
     watch: Watch,
-    after: fn(),
+    after: fn(bool),
     pipe: Mutex<Option<OwnedFd>>,
 }
 
@@ -101,6 +108,15 @@ struct Process {
     doomed: AtomicBool,
     /// Whether call sites of it were patched for the short way.
     patched: AtomicBool,
+    /// Whether it is the template, which no container's code ever runs in.
+    template: bool,
+    family: Family,
+}
+
+impl Process {
+    fn id(&self) -> i32 {
+        self.id.load(Ordering::SeqCst)
+    }
 }
 
 struct Thread {
@@ -116,6 +132,8 @@ struct Thread {
     guest: Mutex<Option<Arc<dyn GuestThread>>>,
     state: Mutex<State>,
     pace: Pace,
+    /// The process that was ordered to make it; `None` for a thread of a process that is known, and once it has reported.
+    parent: Mutex<Option<Parent>>,
 }
 
 #[derive(Default)]
@@ -124,6 +142,8 @@ struct State {
     orders: VecDeque<[u64; 7]>,
     /// The thread that the last of the orders makes, and the group mapped for it.
     child: Option<(Arc<Thread>, Option<u64>)>,
+    /// A child that it says that there is none of, and the result that it claims, while that is looked into.
+    claimed: Option<(Arc<Thread>, i64)>,
     started: bool,
 }
 
@@ -141,6 +161,17 @@ enum Stop {
     ShortTrap(i64),
     /// It has ended, or is about to: nothing is served for it any more.
     Gone,
+}
+
+/// What a new thread does first.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum First {
+    /// A copy of a process maps its slots.
+    Maps,
+    /// A process with its parent's memory leaves its parent's group.
+    Leaves,
+    /// A thread reports.
+    Reports,
 }
 
 impl Stop {
@@ -189,6 +220,8 @@ impl Notify {
             mm,
             doomed: AtomicBool::new(false),
             patched: AtomicBool::new(false),
+            template: true,
+            family: Family::default(),
         });
         let shared = Arc::new_cyclic(|shared: &Weak<Shared>| Shared {
             crew: {
@@ -205,6 +238,8 @@ impl Notify {
             threads: RwLock::default(),
             expected: Mutex::default(),
             processes: Mutex::new(HashMap::from([(started.template, process.clone())])),
+            graves: Mutex::default(),
+            template: started.template,
             pool: Mutex::new(Pool { template: None, idle: false, wanted: VecDeque::new() }),
             after: setup.after,
             pipe: Mutex::new(Some(started.pipe)),
@@ -219,6 +254,7 @@ impl Notify {
             guest: Mutex::new(None),
             state: Mutex::default(),
             pace: Pace::default(),
+            parent: Mutex::default(),
         });
         *lock(&template.guest) =
             Some(Arc::new(Template { shared: Arc::downgrade(&shared), listener: started.listener }));
@@ -243,7 +279,7 @@ impl Platform for Notify {
     fn run(&self) -> ! {
         if let Some(pipe) = lock(&self.shared.pipe).take() {
             let shared = self.shared.clone();
-            let reaper = std::thread::Builder::new().name("reaper".into()).stack_size(64 << 10);
+            let reaper = std::thread::Builder::new().name("reaper".into()).stack_size(256 << 10);
             if let Err(e) = reaper.spawn(move || shared.reap(&pipe)) {
                 crate::fatal(&format!("no thread to reap stubs: {e}"));
             }
@@ -332,9 +368,9 @@ impl Shared {
                 }
             }
         }
-        self.serve(&n);
+        let runs_on = self.serve(&n);
         self.serve_wanted();
-        (self.after)();
+        (self.after)(runs_on);
     }
 
     /// Answers the notification of a thread that is known.
@@ -343,10 +379,11 @@ impl Shared {
         self.respond(id, val, flags);
     }
 
-    fn respond(&self, id: u64, val: i64, flags: u32) {
+    /// Whether there was anybody left to answer.
+    fn respond(&self, id: u64, val: i64, flags: u32) -> bool {
         let response = Response { id, val, error: 0, flags };
         // SAFETY: the ioctl reads one struct seccomp_notif_resp. ENOENT: the thread died meanwhile, which is told elsewhere.
-        unsafe { libc::ioctl(self.listener.as_raw_fd(), SEND, &raw const response) };
+        unsafe { libc::ioctl(self.listener.as_raw_fd(), SEND, &raw const response) == 0 }
     }
 
     /// The thread behind a notification; threads heard of for the first time are bound to the clone that made them.
@@ -355,47 +392,63 @@ impl Shared {
         if let Some(t) = self.threads.read().unwrap_or_else(PoisonError::into_inner).get(&tid) {
             return Some(t.clone());
         }
-        let (said, word) = if n.nr == 9 {
-            (n.args[0].checked_sub(SLOTS)?, n.args[2])
+        // The first call of a copy, of a process with its parent's memory, and of a thread.
+        let (said, word, first) = if n.nr == 9 {
+            (n.args[0].checked_sub(SLOTS)?, n.args[2], First::Maps)
         } else if n.nr as u64 == REPORT && n.args[0] == START {
-            (n.args[2].checked_sub(SLOTS + START_CONTEXT)?, n.args[1])
+            (n.args[2].checked_sub(SLOTS + START_CONTEXT)?, n.args[1], First::Reports)
+        } else if n.nr as u64 == SETPGID {
+            (n.args[3].checked_sub(SLOTS)?, n.args[2], First::Leaves)
         } else {
             return None;
         };
         let t = {
             let mut expected = lock(&self.expected);
-            expected.get(&said).filter(|t| t.word == word)?;
+            expected.get(&said).filter(|t| t.word == word && t.first_call() == first && self.belongs(t, tid))?;
             expected.remove(&said)?
         };
         t.tid.store(tid, Ordering::Release);
-        let _ = t.process.id.compare_exchange(0, tid, Ordering::AcqRel, Ordering::Acquire);
-        if t.maps {
-            lock(&t.state).orders.push_back([9, address(t.slot), GROUP * SLOT, t.word, 0x11, SLOTS_FD as u64, t.slot]);
+        let _ = t.process.id.compare_exchange(0, tid, Ordering::SeqCst, Ordering::SeqCst);
+        {
+            let mut state = lock(&t.state);
+            if t.maps {
+                state.orders.push_back([9, address(t.slot), GROUP * SLOT, t.word, 0x11, SLOTS_FD as u64, t.slot]);
+            }
+            if lock(&t.parent).is_some() {
+                state.orders.push_back([SETPGID, 0, 0, t.word, address(t.slot), 0, 0]);
+            }
         }
-        lock(&self.processes).entry(t.process.id.load(Ordering::Acquire)).or_insert_with(|| t.process.clone());
+        lock(&self.processes).entry(t.process.id()).or_insert_with(|| t.process.clone());
         self.threads.write().unwrap_or_else(PoisonError::into_inner).insert(tid, t.clone());
-        if t.process.doomed.load(Ordering::Acquire) {
-            host::kill(t.process.id.load(Ordering::Acquire));
+        if t.process.doomed.load(Ordering::SeqCst) {
+            host::kill(t.process.id());
         }
         Some(t)
     }
 
-    fn serve(self: &Arc<Self>, n: &Notification) {
+    /// True if its thread runs on by now, its call done.
+    fn serve(self: &Arc<Self>, n: &Notification) -> bool {
         let Some(thread) = self.thread(n) else {
             // A thread nobody ordered cannot exist, unless a stub made it from an order and disowned it: it ends here. One
             // that is being killed may still knock, and minds it not.
             tracing::warn!(tid = n.pid, "an unknown thread made a call: ended");
             host::kill(n.pid as i32);
             self.respond(n.id, EPERM, 0);
-            return;
+            return false;
         };
         self.crew.stops();
         if n.nr as u64 == REPORT {
             thread.reported(n);
-            return;
+            return false;
         }
         let guest = {
             let mut state = lock(&thread.state);
+            if state.stop == Stop::Gone {
+                // It died meanwhile, and was counted out.
+                drop(state);
+                self.send(n.id, EPERM, 0);
+                return false;
+            }
             let said = [n.nr as u64, n.args[0], n.args[1], n.args[2], n.args[3], n.args[4], n.args[5]];
             if let Some(next) = state.orders.front() {
                 let ok = *next == said && n.arch == 0xc000_003e;
@@ -407,18 +460,31 @@ impl Shared {
                     if said[0] == 60 {
                         thread.leave(self);
                     }
-                    self.send(n.id, 0, CONTINUE);
+                    if said[0] == 56 {
+                        thread.process.family.let_through(true);
+                    }
+                    self.crew.runs();
+                    if !self.respond(n.id, 0, CONTINUE) && said[0] == 56 {
+                        thread.process.family.let_through(false);
+                    }
                 } else {
                     tracing::warn!(tid = n.pid, nr = n.nr, "a stub made a call that is not its order: refused");
                     self.send(n.id, EPERM, 0);
                 }
-                return;
+                return false;
+            }
+            if !state.started {
+                // Known, but it has not reported: the kernel has no host thread for it yet.
+                drop(state);
+                tracing::warn!(tid = n.pid, nr = n.nr, "a call from a thread that has not reported: refused");
+                self.send(n.id, EPERM, 0);
+                return false;
             }
             if filter::TRAPPED.contains(&(n.nr as u32)) && n.arch == 0xc000_003e {
                 // From the stub's own text, but nobody ordered it.
                 drop(state);
                 self.send(n.id, EPERM, 0);
-                return;
+                return false;
             }
             if state.stop.is_short() {
                 // Its slot asks for one call, and it makes another: one at a time, or the kernel would take one's end for the
@@ -426,7 +492,7 @@ impl Shared {
                 drop(state);
                 tracing::warn!(tid = n.pid, nr = n.nr, "a call from a thread that is in a call: refused");
                 self.send(n.id, EPERM, 0);
-                return;
+                return false;
             }
             state.stop = Stop::Call(n.id, n.nr);
             lock(&thread.guest).clone()
@@ -434,17 +500,27 @@ impl Shared {
         self.pace(&thread, n.ip);
         let Some(guest) = guest else {
             self.send(n.id, EPERM, 0);
-            return;
+            return false;
         };
         let number = if n.arch == 0xc000_003e { n.nr as u32 } else { u32::MAX };
         let answer = guest.call(Call { number, args: n.args, ip: n.ip, posted: false });
+        let runs_on = matches!(answer, Answer::Return(_));
         thread.finish(answer);
+        runs_on
     }
 
     /// Learns of stub processes that ended.
     fn reap(&self, pipe: &OwnedFd) {
         let mut message = [0u8; 8];
         loop {
+            if let Some(again) = self.sweep_graves() {
+                let mut poll = libc::pollfd { fd: pipe.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+                let wait = i32::try_from(again.as_millis()).unwrap_or(1);
+                // SAFETY: poll fills the one entry.
+                if unsafe { libc::poll(&raw mut poll, 1, wait) } == 0 {
+                    continue;
+                }
+            }
             // SAFETY: read fills the array; messages of 8 bytes are written to the pipe atomically.
             let n = unsafe { libc::read(pipe.as_raw_fd(), message.as_mut_ptr().cast(), 8) };
             if n != 8 {
@@ -471,19 +547,29 @@ impl Shared {
                     self.crew.stops();
                 }
                 thread.process.mm.give(thread.slot);
+                thread.arrived();
                 let guest = lock(&thread.guest).take();
                 if let Some(guest) = guest
-                    && !process.doomed.load(Ordering::Acquire)
+                    && !process.doomed.load(Ordering::SeqCst)
                 {
                     guest.lost(if libc::WIFSIGNALED(status) { libc::WTERMSIG(status) } else { libc::SIGKILL });
                 }
             }
-            (self.after)();
+            self.bury(process, pid);
+            (self.after)(false);
         }
     }
 }
 
 impl Thread {
+    fn first_call(&self) -> First {
+        match (self.maps, lock(&self.parent).is_some()) {
+            (true, _) => First::Maps,
+            (false, true) => First::Leaves,
+            (false, false) => First::Reports,
+        }
+    }
+
     /// A report of the stub's handler.
     fn reported(self: &Arc<Self>, n: &Notification) {
         let Some(shared) = self.shared.upgrade() else { return };
@@ -492,7 +578,7 @@ impl Thread {
         }
         let Some(mut frame) = SlotFrame::at(&shared.slots.window, self.slot, n.args[2]) else {
             tracing::warn!(tid = n.pid, "a stub reported a frame outside its slot: process ended");
-            self.kill_lost();
+            self.kill_lost(&shared);
             return;
         };
         let kind = n.args[0];
@@ -501,12 +587,17 @@ impl Thread {
         }
         let trap = {
             let mut state = lock(&self.state);
-            if !state.orders.is_empty() {
+            if state.stop == Stop::Gone {
+                // It died meanwhile, and was counted out.
+                drop(state);
+                return shared.send(n.id, EPERM, 0);
+            }
+            if !state.orders.is_empty() || (kind != START && !state.started) {
                 // It ran none of them, or not all: what the kernel believes of its memory would not be so. (The handler
                 // blocks every signal, so an order that failed with others behind it is the only honest way here.)
                 drop(state);
                 tracing::warn!(tid = n.pid, "a stub did not carry out its orders: process ended");
-                self.kill_lost();
+                self.kill_lost(&shared);
                 return;
             }
             if matches!(state.stop, Stop::Short(_)) {
@@ -518,27 +609,32 @@ impl Thread {
             match kind {
                 START if !state.started => {
                     state.started = true;
+                    drop(state);
+                    if !self.arrived() {
+                        tracing::warn!(tid = n.pid, "a stub that is no process of its own poses as one: ended");
+                        return self.kill_lost(&shared);
+                    }
                     Trap::Start
                 }
                 DONE => {
-                    state.orders.clear();
-                    let result = n.args[1] as i64;
-                    if let Some((child, group)) = state.child.take()
-                        && (-4095..0).contains(&result)
-                    {
-                        lock(&shared.expected).remove(&child.slot);
-                        shared.crew.stops();
-                        // The clone was let through: the word of a hostile stub is all that says it failed. A group that
-                        // may be mapped is not used again, here or elsewhere.
-                        let shares = Arc::ptr_eq(&self.process.mm, &child.process.mm);
-                        match group {
-                            Some(group) => self.process.mm.retire_group(group),
-                            None if shares => self.process.mm.retire(),
-                            None => child.process.mm.give(child.slot),
+                    let result = if (-4095..0).contains(&(n.args[1] as i64)) { n.args[1] as i64 } else { 0 };
+                    match self.orders_done(&shared, &mut state, n.id, result) {
+                        Done::Result(result) => Trap::Ordered(result),
+                        Done::Turn(result) => {
+                            drop(state);
+                            self.process.family.done();
+                            Trap::Ordered(result)
                         }
-                        *lock(&child.guest) = None;
+                        Done::Asked(id) => {
+                            drop(state);
+                            return shared.send(id, 1, 0);
+                        }
+                        Done::Lied => {
+                            drop(state);
+                            tracing::warn!(tid = n.pid, "a stub disowned its child: process ended");
+                            return self.kill_lost(&shared);
+                        }
                     }
-                    Trap::Ordered(if (-4095..0).contains(&result) { result } else { 0 })
                 }
                 31 => {
                     let r = frame.registers();
@@ -575,13 +671,22 @@ impl Thread {
         loop {
             let stop = {
                 let mut state = lock(&self.state);
-                if matches!(answer, Answer::Park) || state.stop == Stop::Gone {
+                if matches!(answer, Answer::Park) {
                     return;
                 }
-                if let Stop::Short(asleep) = state.stop {
-                    return self.finish_short(&shared, state, asleep, &answer);
+                if state.stop == Stop::Gone {
+                    drop(state);
+                    if let Answer::Orders(orders) = answer {
+                        family::never(orders);
+                    }
+                    return;
                 }
-                std::mem::replace(&mut state.stop, Stop::Running)
+                match state.stop {
+                    Stop::Short(asleep) => return self.finish_short(&shared, state, asleep, &answer),
+                    Stop::Call(..) | Stop::Trap(..) => std::mem::replace(&mut state.stop, Stop::Running),
+                    // Nothing to answer: what it waits for, if it does, stays.
+                    Stop::Running | Stop::ShortTrap(_) | Stop::Gone => return,
+                }
             };
             match (stop, answer) {
                 (Stop::Running | Stop::Short(_) | Stop::ShortTrap(_) | Stop::Gone, _) | (_, Answer::Park) => return,
@@ -590,7 +695,7 @@ impl Thread {
                     return shared.send(id, v, 0);
                 }
                 (Stop::Call(id, _), Answer::ReturnThenTrap(v)) => {
-                    host::interrupt(self.process.id.load(Ordering::Acquire), self.tid.load(Ordering::Acquire));
+                    host::interrupt(self.process.id(), self.tid.load(Ordering::Acquire));
                     return shared.send(id, v, 0);
                 }
                 (Stop::Call(id, nr), Answer::PassThrough) => {
@@ -604,7 +709,7 @@ impl Thread {
                         return shared.send(id, 0, CONTINUE);
                     }
                     // Ask again in a trap; the guest answers Exit again, which is ordered there.
-                    host::interrupt(self.process.id.load(Ordering::Acquire), self.tid.load(Ordering::Acquire));
+                    host::interrupt(self.process.id(), self.tid.load(Ordering::Acquire));
                     return shared.send(id, EAGAIN, 0);
                 }
                 (Stop::Call(id, _), Answer::Resume | Answer::Orders(_)) => return shared.send(id, EPERM, 0),
@@ -618,7 +723,9 @@ impl Thread {
                 (Stop::Trap(id, uc), Answer::ReturnThenTrap(v)) => {
                     let Some(mut f) = SlotFrame::at(&shared.slots.window, self.slot, uc) else { return };
                     f.set_result(v);
-                    lock(&self.state).stop = Stop::Trap(id, uc);
+                    if !self.trapped_again(&shared, id, uc) {
+                        return;
+                    }
                     let Some(guest) = lock(&self.guest).clone() else { return };
                     answer = guest.trap(Trap::Interrupt, &mut f);
                 }
@@ -629,20 +736,52 @@ impl Thread {
                     if shared.slots.put_order(self.slot, 0, &words).is_ok() {
                         return shared.send(id, 1, 0);
                     }
-                    return self.kill_lost();
+                    return self.kill_lost(&shared);
                 }
-                (Stop::Trap(id, uc), Answer::Orders(orders)) => match self.prepare(&shared, uc, orders) {
-                    Some(count) => return shared.send(id, count, 0),
-                    None => {
-                        // No slot or no room: as if the host had refused the first order.
-                        lock(&self.state).stop = Stop::Trap(id, uc);
-                        let Some(mut f) = SlotFrame::at(&shared.slots.window, self.slot, uc) else { return };
-                        let Some(guest) = lock(&self.guest).clone() else { return };
-                        answer = guest.trap(Trap::Ordered(EAGAIN), &mut f);
+                (Stop::Trap(id, uc), Answer::Orders(orders)) => {
+                    let clones = matches!(orders.last(), Some(Order::Clone { .. })) && !self.process.template;
+                    let orders = if clones {
+                        // One at a time; stopped again before somebody else may give the turn to it.
+                        if !self.trapped_again(&shared, id, uc) {
+                            return;
+                        }
+                        let Some(orders) = self.process.family.turn(self, orders) else { return };
+                        let mut state = lock(&self.state);
+                        if state.stop != Stop::Gone {
+                            state.stop = Stop::Running;
+                        }
+                        orders
+                    } else {
+                        orders
+                    };
+                    if let Some(count) = self.prepare(&shared, uc, orders) {
+                        return shared.send(id, count, 0);
                     }
-                },
+                    // No slot or no room: as if the host had refused the first order.
+                    if !self.trapped_again(&shared, id, uc) {
+                        return;
+                    }
+                    if clones {
+                        self.process.family.done();
+                    }
+                    let Some(mut f) = SlotFrame::at(&shared.slots.window, self.slot, uc) else { return };
+                    let Some(guest) = lock(&self.guest).clone() else { return };
+                    answer = guest.trap(Trap::Ordered(EAGAIN), &mut f);
+                }
             }
         }
+    }
+
+    /// Stopped in a trap again, after all; false if it died meanwhile.
+    fn trapped_again(&self, shared: &Shared, id: u64, uc: u64) -> bool {
+        let mut state = lock(&self.state);
+        if state.stop == Stop::Gone {
+            // It was counted out as one that runs.
+            shared.crew.runs();
+            return false;
+        }
+        state.stop = Stop::Trap(id, uc);
+        true
     }
 
     /// Writes orders to the slot and remembers them; how many there are. `None` if they cannot be given.
@@ -712,6 +851,8 @@ impl Thread {
                 doomed: AtomicBool::new(false),
                 // A copy has the sites that the original has.
                 patched: AtomicBool::new(self.process.patched.load(Ordering::Relaxed)),
+                template: false,
+                family: Family::default(),
             })
         };
         let maps = !(share_memory || thread);
@@ -726,7 +867,11 @@ impl Thread {
             guest: Mutex::new(Some(guest)),
             state: Mutex::default(),
             pace: Pace::default(),
+            parent: Mutex::new((!thread).then(|| Parent { process: self.process.clone(), slot: self.slot })),
         });
+        if !thread && !self.process.template && self.process.family.ordered(&child) {
+            calls.push([SETPGID, 0, 0, 0, 0, 0, 0, 0]);
+        }
         shared.slots.set_word(slot + SHORT, 0);
         let mut start = SlotFrame::start(&shared.slots.window, slot, registers);
         if let Some(parent) = SlotFrame::at(&shared.slots.window, self.slot, uc) {
@@ -746,7 +891,8 @@ impl Thread {
             (false, false) => PARENT | 17,
         } | if fs.is_some() { SETTLS } else { 0 };
         let gs = if shared.watch.possible { MARK_GS } else { 0 };
-        let mark = address(slot) | if maps { MARK_MAPS } else { 0 } | gs;
+        let group_of_its_own = if thread { 0 } else { MARK_GROUP };
+        let mark = address(slot) | if maps { MARK_MAPS } else { 0 } | gs | group_of_its_own;
         calls.push([56, flags, 0, word, 0, fs.unwrap_or(0), 0, mark]);
         Some((child, group))
     }
@@ -764,8 +910,17 @@ impl Thread {
     }
 
     /// Ends the process because of what its stub did; the guest hears of it when the process is reaped.
-    fn kill_lost(&self) {
-        host::kill(self.process.id.load(Ordering::Acquire));
+    fn kill_lost(&self, shared: &Shared) {
+        {
+            // Not answered, so it is no longer counted as one that runs.
+            let mut state = lock(&self.state);
+            if state.stop == Stop::Gone {
+                shared.crew.runs();
+            } else {
+                state.stop = Stop::Trap(0, 0);
+            }
+        }
+        host::kill(self.process.id());
     }
 }
 
@@ -828,13 +983,17 @@ impl HostThread for Arc<Thread> {
 
     fn interrupt(&self) {
         if lock(&self.state).stop == Stop::Running && self.tid.load(Ordering::Acquire) != 0 {
-            host::interrupt(self.process.id.load(Ordering::Acquire), self.tid.load(Ordering::Acquire));
+            host::interrupt(self.process.id(), self.tid.load(Ordering::Acquire));
         }
     }
 
     fn kill(&self) {
-        self.process.doomed.store(true, Ordering::Release);
-        host::kill(self.process.id.load(Ordering::Acquire));
+        self.process.doomed.store(true, Ordering::SeqCst);
+        host::kill(self.process.id());
+    }
+
+    fn keep(&self, what: Arc<dyn Any + Send + Sync>) {
+        self.process.family.keep(what);
     }
 
     fn read(&self, address: u64, to: &mut [u8]) -> Result<usize, MemoryError> {

@@ -184,7 +184,6 @@ impl Shared {
         let (mut calls, mut idle, mut last) = (0u32, 0, begun);
         while idle < PATIENCE {
             if window.load(state) == SHORT_POSTED && self.serve_short(thread) {
-                (self.after)();
                 calls = calls.saturating_add(1);
                 (idle, last) = (0, now());
             } else {
@@ -200,8 +199,8 @@ impl Shared {
         }
         window.store(thread.slot + SHORT_WATCHED, 0);
         // Posted just before that: it is served, or taken back.
-        if window.load(state) == SHORT_POSTED && self.serve_short(thread) {
-            (self.after)();
+        if window.load(state) == SHORT_POSTED {
+            self.serve_short(thread);
         }
         calls >= WORTH && last.wrapping_sub(begun) / u64::from(calls) < WORTH_CYCLES
     }
@@ -236,12 +235,14 @@ impl Shared {
             ip: self.slots.word(thread.slot + SHORT_SITE).wrapping_add(2),
             posted: true,
         });
+        let runs_on = matches!(answer, Answer::Return(_));
         if matches!(answer, Answer::Park) {
             // Answered by now, or it takes long: then the stub need not look any more.
             self.slots.window.replace(thread.slot + SHORT_STATE, SHORT_TAKEN, SHORT_SLEEP);
         } else {
             thread.finish(answer);
         }
+        (self.after)(runs_on);
         true
     }
 }
@@ -278,7 +279,7 @@ impl Thread {
         drop(state);
         if trap {
             // Also for one that does not go to sleep: no honest stub, whose answer to this is to go on.
-            host::interrupt(self.process.id.load(Ordering::Acquire), self.tid.load(Ordering::Acquire));
+            host::interrupt(self.process.id(), self.tid.load(Ordering::Acquire));
         }
         match asleep {
             Some(id) => shared.send(id, 0, 0),
@@ -312,7 +313,7 @@ impl Thread {
         };
         if let Some(result) = trap {
             self.put_short(shared, result);
-            host::interrupt(self.process.id.load(Ordering::Acquire), self.tid.load(Ordering::Acquire));
+            host::interrupt(self.process.id(), self.tid.load(Ordering::Acquire));
         }
         shared.send(n.id, 0, 0);
     }

@@ -14,6 +14,7 @@
 //!
 //! Locks: the queue's and a thread's guest's, each held for a moment, never while the kernel behind [`GuestThread`] runs.
 
+use std::any::Any;
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -34,7 +35,7 @@ pub struct Ptrace {
     shared: Arc<Shared>,
     vdso: (u64, u64),
     template: i32,
-    after: fn(),
+    after: fn(bool),
     /// SIGCHLD arrives here; it is blocked in every thread.
     children: OwnedFd,
     pipe: OwnedFd,
@@ -59,6 +60,8 @@ struct Process {
     id: AtomicI32,
     /// Killed on purpose.
     doomed: AtomicBool,
+    /// What may not be given back before it has ended: it goes with the last of its threads.
+    kept: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
 }
 
 struct Thread {
@@ -175,6 +178,10 @@ impl HostThread for Arc<Thread> {
     fn kill(&self) {
         self.process.doomed.store(true, Ordering::Release);
         host::kill(self.process.id.load(Ordering::Acquire));
+    }
+
+    fn keep(&self, what: Arc<dyn Any + Send + Sync>) {
+        lock(&self.process.kept).push(what);
     }
 
     fn read(&self, address: u64, to: &mut [u8]) -> Result<usize, MemoryError> {

@@ -103,7 +103,8 @@ impl<'a> Tracer<'a> {
         if !(STUB_BASE..STUB_BASE + STUB_SPAN).contains(&syscall_at) {
             return Err(Error::other(format!("the template is at {syscall_at:#x}")));
         }
-        let process = Arc::new(Process { id: AtomicI32::new(tid), doomed: AtomicBool::new(false) });
+        let process =
+            Arc::new(Process { id: AtomicI32::new(tid), doomed: AtomicBool::new(false), kept: Mutex::default() });
         let thread = Arc::new(Thread { shared: platform.shared.clone(), tid, process, guest: Mutex::new(None) });
         let template = Live { thread, stop: Stop::Trap, regs, start: None, leaving: false, fault: (0, 0, 0) };
         Ok(Self { platform, threads: Threads::new(), pending: VecDeque::new(), syscall_at, template })
@@ -116,12 +117,12 @@ impl<'a> Tracer<'a> {
             while let Some((tid, status)) = self.pending.pop_front().or_else(|| wait_any(libc::WNOHANG)) {
                 idle = false;
                 self.stopped(tid, status);
-                (self.platform.after)();
+                (self.platform.after)(false);
             }
             while let Some(message) = self.next_message() {
                 idle = false;
                 self.obey(message);
-                (self.platform.after)();
+                (self.platform.after)(false);
             }
             if idle {
                 self.sleep();
@@ -379,7 +380,7 @@ impl<'a> Tracer<'a> {
         let process = if thread {
             live.thread.process.clone()
         } else {
-            Arc::new(Process { id: AtomicI32::new(tid), doomed: AtomicBool::new(false) })
+            Arc::new(Process { id: AtomicI32::new(tid), doomed: AtomicBool::new(false), kept: Mutex::default() })
         };
         let shared = live.thread.shared.clone();
         let child = Arc::new(Thread { shared, tid, process, guest: Mutex::new(Some(guest)) });

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::errno::Errno;
 use crate::filesystems::pseudo::{Body, PseudoFs, PseudoNode, directory, fixed, text};
 use crate::filesystems::sys::processors;
+use crate::ipc::sysv::{self, sem};
 use crate::kernel::Kernel;
 use crate::memory::store::PAGE;
 use crate::task::creds::cap;
@@ -228,13 +229,13 @@ fn sys(fs: &PseudoFs, kernel: &Arc<Kernel>) -> InodeRef {
             ("overflowuid", set("65534")),
             ("overflowgid", set("65534")),
             ("io_uring_disabled", fixed(fs, "2\n")),
-            ("shmmax", set("18446744073692774399")),
-            ("shmall", set("18446744073692774399")),
-            ("shmmni", set("4096")),
-            ("msgmax", set("8192")),
-            ("msgmnb", set("16384")),
-            ("msgmni", set("32000")),
-            ("sem", set("32000\t1024000000\t500\t32000")),
+            ("shmmax", fixed(fs, format!("{}\n", sysv::shm::MAX))),
+            ("shmall", fixed(fs, format!("{}\n", sysv::shm::MAX))),
+            ("shmmni", fixed(fs, format!("{}\n", sysv::shm::MOST))),
+            ("msgmax", fixed(fs, format!("{}\n", sysv::msg::MESSAGE_MAX))),
+            ("msgmnb", fixed(fs, format!("{}\n", sysv::msg::QUEUE_BYTES))),
+            ("msgmni", fixed(fs, format!("{}\n", sysv::msg::MOST))),
+            ("sem", fixed(fs, format!("{}\t{}\t{}\t{}\n", sem::SET_MOST, sem::ALL_MOST, sem::OPS_MOST, sem::MOST))),
             ("sched_rr_timeslice_ms", set("100")),
             ("unprivileged_userns_clone", set("1")),
             ("yama", directory(fs, vec![("ptrace_scope", set("0"))])),
@@ -287,6 +288,15 @@ fn sys(fs: &PseudoFs, kernel: &Arc<Kernel>) -> InodeRef {
     directory(fs, vec![("kernel", kernel_dir), ("vm", vm), ("fs", fs_dir), ("net", net)])
 }
 
+/// `sysvipc`.
+fn sysvipc(fs: &Arc<PseudoFs>, kernel: &Arc<Kernel>) -> InodeRef {
+    let table = |table: fn(&Kernel) -> String| {
+        let kernel = kernel.clone();
+        text(fs, move |_| Ok(table(&kernel).into_bytes()))
+    };
+    directory(fs, vec![("shm", table(sysv::shm::table)), ("sem", table(sem::table)), ("msg", table(sysv::msg::table))])
+}
+
 /// The fixed names of a procfs root.
 pub fn files(fs: &Arc<PseudoFs>, kernel: &Arc<Kernel>) -> Vec<(Vec<u8>, InodeRef)> {
     let k = || kernel.clone();
@@ -326,6 +336,7 @@ pub fn files(fs: &Arc<PseudoFs>, kernel: &Arc<Kernel>) -> Vec<(Vec<u8>, InodeRef
         ("vmstat", fixed(fs, format!("nr_free_pages {}\npgpgin 0\npgpgout 0\npswpin 0\npswpout 0\n", MEMORY / PAGE))),
         ("cgroups", fixed(fs, "#subsys_name\thierarchy\tnum_cgroups\tenabled\n")),
         ("sys", sys(fs, kernel)),
+        ("sysvipc", sysvipc(fs, kernel)),
     ];
     names.into_iter().map(|(n, i)| (n.as_bytes().to_vec(), i)).collect()
 }
