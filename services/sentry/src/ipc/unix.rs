@@ -107,6 +107,9 @@ struct State {
     peer: Option<Weak<Socket>>,
     /// It was connected once and the other side is gone.
     hung_up: bool,
+    /// Supplementary groups: of who connects or listens with it, and of the other side (`SO_PEERGROUPS`).
+    groups: Arc<[u32]>,
+    peer_groups: Option<Arc<[u32]>>,
     /// The name of a peer that is gone.
     peer_name: Name,
     peer_creds: Ucred,
@@ -149,16 +152,20 @@ impl Socket {
         Arc::new_cyclic(|me| Self { kind, me: me.clone(), state: Mutex::new(state), queue: WaitQueue::new() })
     }
 
-    /// Two sockets, connected.
-    pub fn pair(kind: Kind, creds: Ucred) -> (Arc<Self>, Arc<Self>) {
+    /// Two sockets, connected, of a caller with these credentials and groups.
+    pub fn pair(kind: Kind, creds: Ucred, groups: &[u32]) -> (Arc<Self>, Arc<Self>) {
         let (a, b) = (Self::new(kind, creds), Self::new(kind, creds));
+        a.set_groups(groups);
+        b.set_groups(groups);
         a.join(&b, creds);
         b.join(&a, creds);
         (a, b)
     }
 
     fn join(&self, peer: &Arc<Socket>, peer_creds: Ucred) {
+        let groups = peer.state.lock().groups.clone();
         let mut s = self.state.lock();
+        s.peer_groups = Some(groups);
         s.peer = Some(Arc::downgrade(peer));
         s.peer_creds = peer_creds;
     }
@@ -208,6 +215,16 @@ impl Socket {
     /// Credentials of the other side at the time of connecting.
     pub fn peer_creds(&self) -> Ucred {
         self.state.lock().peer_creds
+    }
+
+    /// Notes the groups of who is about to connect or to listen.
+    pub fn set_groups(&self, groups: &[u32]) {
+        self.state.lock().groups = groups.into();
+    }
+
+    /// Groups of the other side at the time of connecting; ENODATA if there is none.
+    pub fn peer_groups(&self) -> Result<Arc<[u32]>, Errno> {
+        self.state.lock().peer_groups.clone().ok_or(Errno::ENODATA)
     }
 
     /// `SO_PASSCRED`.
@@ -317,6 +334,7 @@ impl Socket {
             return Err(Errno::EINVAL);
         }
         (s.creds, s.peer_creds) = (creds, creds);
+        s.peer_groups = Some(s.groups.clone());
         s.backlog = Some(usize::try_from(backlog).unwrap_or(BACKLOG_MAX).min(BACKLOG_MAX));
         Ok(())
     }
@@ -357,6 +375,7 @@ impl Socket {
             {
                 let mut s = served.state.lock();
                 (s.name, s.creds, s.pass_creds) = (l.name.clone(), l.creds, l.pass_creds);
+                s.groups = l.groups.clone();
             }
             served.join(self, creds);
             l.pending.push_back(served.clone());
@@ -776,7 +795,7 @@ mod tests {
     #[test]
     fn streams_join_and_packets_keep_their_bounds() {
         for (kind, expect) in [(Kind::Stream, &b"abcd"[..]), (Kind::Packet, b"ab"), (Kind::Datagram, b"ab")] {
-            let (a, b) = Socket::pair(kind, Ucred::default());
+            let (a, b) = Socket::pair(kind, Ucred::default(), &[]);
             assert_eq!(receive(&b, 9), Err(Errno::EAGAIN));
             send(&a, b"ab").unwrap();
             send(&a, b"cd").unwrap();
@@ -786,7 +805,7 @@ mod tests {
 
     #[test]
     fn the_end_of_a_stream_is_seen_after_its_data() {
-        let (a, b) = Socket::pair(Kind::Stream, Ucred::default());
+        let (a, b) = Socket::pair(Kind::Stream, Ucred::default(), &[]);
         send(&a, b"last").unwrap();
         a.shutdown(false, true).unwrap();
         assert_eq!(send(&a, b"x"), Err(Errno::EPIPE));
@@ -827,7 +846,7 @@ mod tests {
 
     #[test]
     fn a_full_stream_waits_and_descriptors_travel() {
-        let (a, b) = Socket::pair(Kind::Stream, Ucred::default());
+        let (a, b) = Socket::pair(Kind::Stream, Ucred::default(), &[]);
         let mut sent = 0;
         while let Ok(n) = send(&a, &[1; 50_000]) {
             sent += n;

@@ -100,7 +100,7 @@ fn socketpair(task: &Arc<Task>, family: i32, how: i32, protocol: i32, to: UserPt
     if how & !(0xf | SOCK_NONBLOCK | SOCK_CLOEXEC) != 0 {
         return Err(Errno::EINVAL);
     }
-    let (x, y) = Socket::pair(kind(family, how, protocol)?, Ucred::of(task));
+    let (x, y) = Socket::pair(kind(family, how, protocol)?, Ucred::of(task), &task.creds().groups);
     let files = [x, y].map(|socket| socket.file(&task.creds(), how & SOCK_NONBLOCK != 0));
     task.add_pair(files, how & SOCK_CLOEXEC != 0, to)?;
     done()
@@ -188,7 +188,9 @@ fn bind(task: &Arc<Task>, fd: Fd, at: u64, len: u32) -> SysResult {
 }
 
 fn listen(task: &Arc<Task>, fd: Fd, backlog: i32) -> SysResult {
-    find(task, fd)?.1.listen(backlog, Ucred::of(task))?;
+    let (_, socket) = find(task, fd)?;
+    socket.set_groups(&task.creds().groups);
+    socket.listen(backlog, Ucred::of(task))?;
     done()
 }
 
@@ -269,6 +271,7 @@ fn connect(task: &Arc<Task>, fd: Fd, at: u64, len: u32) -> SysResult {
     let queue = to.queue().clone();
     let deadline = deadline(&socket, true);
     let me = Ucred::of(task);
+    socket.set_groups(&task.creds().groups);
     wait(task, file.nonblocking(), &queue, PollMask::WRITE, deadline, move |_| socket.connect(&to, me).map(|()| 0))
 }
 

@@ -24,7 +24,7 @@ pub const TABLE: &[Entry] = &[
         "no SO_TIMESTAMP and its kin, no filters; levels of protocols there are none of: EOPNOTSUPP",
         setsockopt(Fd, i32, i32, u64, i32)
     ),
-    entry!(55, "getsockopt", Partial, "as setsockopt; no SO_PEERGROUPS", getsockopt(Fd, i32, i32, u64, UserPtr<i32>)),
+    entry!(55, "getsockopt", Partial, "as setsockopt", getsockopt(Fd, i32, i32, u64, UserPtr<i32>)),
 ];
 
 const DEBUG: i32 = 1;
@@ -66,6 +66,7 @@ const SELECT_ERR_QUEUE: i32 = 45;
 const BUSY_POLL: i32 = 46;
 const MAX_PACING_RATE: i32 = 47;
 const INCOMING_CPU: i32 = 49;
+const PEERGROUPS: i32 = 59;
 const ZEROCOPY: i32 = 60;
 
 /// Timeouts are kept in steps of so many nanoseconds, rounded up, as a kernel's clock ticks.
@@ -179,6 +180,7 @@ fn getsockopt(task: &Arc<Task>, fd: Fd, level: i32, option: i32, at: u64, len: U
         LINGER => socket.options(|o| o.linger).as_bytes().to_vec(),
         RCVLOWAT => int(socket.options(|o| o.low_water)),
         PEEK_OFF => int(socket.options(|o| o.peek_from)),
+        PEERGROUPS => socket.peer_groups()?.as_bytes().to_vec(),
         SNDLOWAT => int(1),
         BINDTODEVICE => Vec::new(),
         // Off, and cannot be turned on here.
@@ -188,6 +190,11 @@ fn getsockopt(task: &Arc<Task>, fd: Fd, level: i32, option: i32, at: u64, len: U
         INCOMING_CPU => int(-1),
         _ => return Err(Errno::ENOPROTOOPT),
     };
+    // Groups come whole or not at all.
+    if option == PEERGROUPS && raw.len() > room {
+        len.write(task, &i32::try_from(raw.len()).unwrap_or(i32::MAX))?;
+        return Err(Errno::ERANGE);
+    }
     let n = room.min(raw.len());
     task.write_exact(at, raw.get(..n).unwrap_or_default())?;
     len.write(task, &i32::try_from(n).unwrap_or(0))?;
