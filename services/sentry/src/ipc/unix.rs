@@ -138,7 +138,9 @@ pub struct Socket {
 }
 
 /// Abstract names; those of each type by themselves.
-static ABSTRACT: Mutex<Option<HashMap<(Kind, Name), Weak<Socket>>>> = Mutex::new(None);
+type Names = HashMap<(Kind, Name), Weak<Socket>>;
+
+static ABSTRACT: Mutex<Option<Names>> = Mutex::new(None);
 
 fn abstract_socket(kind: Kind, name: &[u8]) -> Option<Arc<Socket>> {
     ABSTRACT.lock().as_ref()?.get(&(kind, name.to_vec()))?.upgrade()

@@ -256,10 +256,9 @@ fn faccessat2(task: &Arc<Task>, dirfd: Fd, path: UserStr, want: u32, at_flags: i
     let path = path.read_path(task)?;
     let at = task_files::resolve(task, &caller, dirfd, &path, at_flags)?;
     let inode = at.dentry.inode();
-    if want & permission::EXEC != 0 && inode.kind() == FileType::Regular {
-        if at.mount.flags().contains(MountFlags::NO_EXEC) {
-            return Err(Errno::EACCES);
-        }
+    let no_exec = at.mount.flags().contains(MountFlags::NO_EXEC);
+    if want & permission::EXEC != 0 && inode.kind() == FileType::Regular && no_exec {
+        return Err(Errno::EACCES);
     }
     permission::check(&caller.creds, &**inode, want)?;
     let special = matches!(inode.kind(), FileType::Char | FileType::Block | FileType::Fifo | FileType::Socket);
