@@ -213,7 +213,7 @@ pub fn run_woken() {
     }
 }
 
-/// How long a task that wakes others keeps its lead: about what it takes Linux to wake an idle processor in a virtual machine.
+/// How long a task that wakes others keeps its lead: about what it takes Linux to wake an idle processor of a virtual machine.
 /// Shorter, and threads that hand a lock around (Python's interpreter lock) do nothing else: 5 s for 0.12 s of work.
 const LEAD: Duration = Duration::from_micros(60);
 

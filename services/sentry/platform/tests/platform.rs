@@ -43,6 +43,23 @@ on_each_platform! {
     a_call_passed_through_takes_effect,
     extended_state_can_be_read_and_set,
     a_parked_call_is_answered_by_another_thread,
+    what_is_kept_for_a_process_is_given_back_when_nothing_is_left_of_it,
+}
+
+/// Says when it is dropped, and whether the memory of the thread is still there then.
+struct Kept {
+    tid: i32,
+    events: Sender<String>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let mut byte = 0u8;
+        let local = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+        let remote = libc::iovec { iov_base: CODE as *mut libc::c_void, iov_len: 1 };
+        let there = unsafe { libc::process_vm_readv(self.tid, &local, 1, &remote, 1, 0) } == 1;
+        let _ = self.events.send(format!("given back, memory there: {there}"));
+    }
 }
 
 /// Runs `code` in one process; calls go to `on_call`.
@@ -80,6 +97,16 @@ impl GuestThread for Guest {
             501 => {
                 let tid = self.host.lock().unwrap().clone().unwrap().tid();
                 assert_eq!(unsafe { libc::kill(tid, libc::SIGKILL) }, 0);
+                Answer::Park
+            }
+            // Ends the caller, and has something kept for it.
+            504 => {
+                let host = self.host.lock().unwrap().clone().unwrap();
+                let (tid, events) = (host.tid(), self.events.lock().unwrap().clone());
+                host.keep(Arc::new(Kept { tid, events }));
+                // The kernel forgets it.
+                *self.host.lock().unwrap() = None;
+                host.kill();
                 Answer::Park
             }
             158 => Answer::PassThrough,
@@ -225,8 +252,9 @@ fn run_here(which: Which, code: &[u8], until: &str) -> (Vec<String>, u8) {
     windows[1].write(0x5000, &[9]).unwrap();
     let fds: Vec<OwnedFd> = windows.iter().map(|w| w.fd().try_clone_to_owned().unwrap()).collect();
     let setup = Setup { windows: fds, starter_filter: vec![], after: nothing };
+    let mut notify = None;
     let platform: Arc<dyn Platform> = match which {
-        Which::Notify => Arc::new(Notify::start(setup).unwrap()),
+        Which::Notify => notify.insert(Arc::new(Notify::start(setup).unwrap())).clone(),
         Which::Ptrace => Arc::new(Ptrace::start(setup).unwrap()),
     };
     assert!(platform.vdso().1 >= 4096);
@@ -249,6 +277,15 @@ fn run_here(which: Which, code: &[u8], until: &str) -> (Vec<String>, u8) {
                 break;
             }
         }
+    }
+    if let Some(notify) = notify.filter(|_| until == "lost 9") {
+        // What is gone no longer counts; what was ended for what it did counts out once.
+        let running = || notify.running();
+        while running() != 0 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        seen.push(format!("{} run", running()));
     }
     let mut b = [0];
     windows[1].read(0x5001, &mut b).unwrap();
@@ -335,7 +372,7 @@ fn an_order_that_nobody_gave_is_refused_though_the_stubs_own_text_makes_it(which
     }
     // The stub then reports DONE with a frame outside its slot: the process is ended, nothing was mapped.
     let (seen, _) = run(which, &code, "lost 9");
-    assert_eq!(seen, ["lost 9"], "{seen:?}");
+    assert_eq!(seen, ["lost 9", "0 run"], "{seen:?}");
 }
 
 fn an_interrupt_stops_a_thread_that_makes_no_call(which: Which) {
@@ -345,7 +382,11 @@ fn an_interrupt_stops_a_thread_that_makes_no_call(which: Which) {
 
 fn a_process_killed_from_outside_is_lost(which: Which) {
     let code = asm(&[&mov_eax(501), SYSCALL, &[0xeb, 0xfe]]);
-    assert_eq!(run(which, &code, "lost 9").0, ["lost 9"]);
+    let (mut seen, _) = run(which, &code, "lost 9");
+    if which == Which::Notify {
+        assert_eq!(seen.pop().as_deref(), Some("0 run"));
+    }
+    assert_eq!(seen, ["lost 9"]);
 }
 
 fn a_call_passed_through_takes_effect(which: Which) {
@@ -379,4 +420,10 @@ fn extended_state_can_be_read_and_set(which: Which) {
 fn a_parked_call_is_answered_by_another_thread(which: Which) {
     let code = asm(&[&mov_eax(503), SYSCALL, &exit_with_eax()]);
     assert_eq!(run(which, &code, "exit 91").0, ["exit 91"]);
+}
+
+fn what_is_kept_for_a_process_is_given_back_when_nothing_is_left_of_it(which: Which) {
+    let code = asm(&[&mov_eax(504), SYSCALL, &[0xeb, 0xfe]]);
+    let event = "given back, memory there: false";
+    assert_eq!(run(which, &code, event).0, [event]);
 }

@@ -184,10 +184,11 @@ impl Sites {
         SharedMemory::new(store, PAGE)
     }
 
-    /// Addresses near a site where a page of trampolines may find room.
+    /// Addresses near a site where a page of trampolines may find room: the farthest first, since what is behind a program's text
+    /// is where its break grows.
     pub fn hints(site: u64) -> impl Iterator<Item = u64> {
         let at = page_down(site);
-        (1..32u64).flat_map(move |n| [at.checked_sub(n * (32 << 20)), at.checked_add(n * (32 << 20))]).flatten()
+        (1..32u64).rev().flat_map(move |n| [at.checked_sub(n * (32 << 20)), at.checked_add(n * (32 << 20))]).flatten()
     }
 
     /// Whether a page at `address` is in reach of a site.

@@ -113,7 +113,10 @@ fn exit_call(task: &Arc<Task>, code: i32) -> SysResult {
 }
 
 fn exit_group(task: &Arc<Task>, code: i32) -> SysResult {
-    exit::exit_group(task, (code & 0xff) << 8);
+    // One that another thread's exec has ended takes nobody with it.
+    if !task.exited.load(Ordering::SeqCst) {
+        exit::exit_group(task, (code & 0xff) << 8);
+    }
     // The caller is gone; nothing is answered.
     Err(Errno::EINTR)
 }

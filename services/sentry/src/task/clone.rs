@@ -184,7 +184,8 @@ pub(crate) fn start(task: &Arc<Task>, number: u32, r: CloneRequest, frame: &mut 
     {
         // A thread must not join a process that is ending.
         let mut threads = group.threads.lock();
-        if group.is_exiting() {
+        // Nor one that another thread just had to itself (exec).
+        if group.is_exiting() || task.exited.load(Ordering::SeqCst) {
             return Err(Errno::EAGAIN);
         }
         threads.push(child.clone());

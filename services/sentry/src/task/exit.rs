@@ -43,10 +43,11 @@ pub fn exit_group(task: &Arc<Task>, status: i32) {
 
 /// Ends one thread (`exit(2)`); the last ends the process with `status`. The answer for the host thread.
 pub fn exit_thread(task: &Arc<Task>, status: i32) -> Answer {
-    let last = {
-        let threads = task.group().threads.lock();
-        threads.len() <= 1
-    };
+    if task.exited.load(Ordering::SeqCst) {
+        // Another thread ended it (exec), and has the process to itself.
+        return Answer::Exit;
+    }
+    let last = task.group().threads.lock().iter().all(|t| Arc::ptr_eq(t, task));
     if last {
         exit_group(task, status);
         return Answer::Park;
@@ -384,10 +385,13 @@ pub fn look(task: &Arc<Task>, which: WaitFor, options: i32) -> Result<Option<Cha
 
 /// Ends all threads of the caller's process but itself (exec).
 pub(crate) fn end_other_threads(task: &Arc<Task>) {
-    for t in task.group().tasks() {
-        if !Arc::ptr_eq(&t, task) {
-            end_task(&t, 0, true);
+    loop {
+        // One that is being ended may just have made another.
+        let others: Vec<_> = task.group().tasks().into_iter().filter(|t| !Arc::ptr_eq(t, task)).collect();
+        if others.is_empty() {
+            break;
         }
+        others.iter().for_each(|t| end_task(t, 0, true));
     }
 }
 

@@ -114,6 +114,10 @@ impl GuestThread for Task {
     }
 
     fn lost(self: Arc<Self>, signal: i32) {
+        if self.exited.load(Ordering::SeqCst) {
+            // Ended before; its process may go on with another program.
+            return;
+        }
         // The host killed the stub, or the container broke it: for the container it is as if that signal came.
         tracing::warn!(tid = self.tid(), signal, "a container process was lost");
         super::exit::exit_group(&self, signal & 0x7f);

@@ -47,6 +47,8 @@ struct Inner {
     kept: Vec<Arc<dyn Any + Send + Sync>>,
     /// The process has left its group.
     out: bool,
+    /// The process has ended: no clone is made any more.
+    ended: bool,
     /// The host has nothing left of it.
     over: bool,
 }
@@ -72,9 +74,14 @@ pub(super) struct Grave {
 }
 
 impl Family {
-    /// The orders, for a thread whose turn it is to make a clone; `None` if it waits for its turn.
+    /// The orders, for a thread whose turn it is to make a clone; `None` if it waits for its turn, or will not have one.
     pub(super) fn turn(&self, thread: &Arc<Thread>, orders: Vec<Order>) -> Option<Vec<Order>> {
         let mut inner = lock(&self.inner);
+        if inner.ended {
+            drop(inner);
+            never(orders);
+            return None;
+        }
         if inner.making.is_some() {
             inner.waiting.push((thread.clone(), orders));
             return None;
@@ -83,11 +90,14 @@ impl Family {
         Some(orders)
     }
 
-    /// The clone under way is to make a process. Whether its parent must come back into its group first.
-    pub(super) fn ordered(&self, child: &Arc<Thread>) -> bool {
+    /// The clone under way is to make a process. Whether its parent must come back into its group first; `None` if it has ended.
+    pub(super) fn ordered(&self, child: &Arc<Thread>) -> Option<bool> {
         let mut inner = lock(&self.inner);
+        if inner.ended {
+            return None;
+        }
         inner.making = Some(Making::Child(child.clone(), false));
-        std::mem::take(&mut inner.out)
+        Some(std::mem::take(&mut inner.out))
     }
 
     /// Whether the clone under way was let through.
@@ -158,6 +168,7 @@ impl Shared {
         }
         let (waiting, unmade) = {
             let mut inner = lock(&process.family.inner);
+            inner.ended = true;
             let unmade = match inner.making.take() {
                 Some(Making::Child(child, false)) => Some(child),
                 making => {
@@ -211,7 +222,7 @@ impl Shared {
     }
 
     /// A child that was ordered will not come.
-    fn abandon(&self, child: &Arc<Thread>) {
+    pub(super) fn abandon(&self, child: &Arc<Thread>) {
         if !self.forget(child) {
             return;
         }

@@ -266,6 +266,13 @@ impl Notify {
     }
 }
 
+impl Notify {
+    /// How many stub threads run, and are in no stop: what decides whether somebody waits for notifications.
+    pub fn running(&self) -> i64 {
+        self.shared.crew.running()
+    }
+}
+
 impl Platform for Notify {
     fn new_process(&self, guest: Arc<dyn GuestThread>) {
         lock(&self.shared.pool).wanted.push_back(guest);
@@ -743,7 +750,7 @@ impl Thread {
                     let orders = if clones {
                         // One at a time; stopped again before somebody else may give the turn to it.
                         if !self.trapped_again(&shared, id, uc) {
-                            return;
+                            return family::never(orders);
                         }
                         let Some(orders) = self.process.family.turn(self, orders) else { return };
                         let mut state = lock(&self.state);
@@ -869,9 +876,6 @@ impl Thread {
             pace: Pace::default(),
             parent: Mutex::new((!thread).then(|| Parent { process: self.process.clone(), slot: self.slot })),
         });
-        if !thread && !self.process.template && self.process.family.ordered(&child) {
-            calls.push([SETPGID, 0, 0, 0, 0, 0, 0, 0]);
-        }
         shared.slots.set_word(slot + SHORT, 0);
         let mut start = SlotFrame::start(&shared.slots.window, slot, registers);
         if let Some(parent) = SlotFrame::at(&shared.slots.window, self.slot, uc) {
@@ -881,6 +885,16 @@ impl Thread {
         debug_assert_eq!(start.uc_address(), address(slot + START_CONTEXT));
         lock(&shared.expected).insert(slot, child.clone());
         shared.crew.runs();
+        if !thread && !self.process.template {
+            match self.process.family.ordered(&child) {
+                Some(true) => calls.push([SETPGID, 0, 0, 0, 0, 0, 0, 0]),
+                Some(false) => {}
+                None => {
+                    shared.abandon(&child);
+                    return None;
+                }
+            }
+        }
         const VM: u64 = 0x100;
         const THREAD: u64 = VM | 0x200 | 0x400 | 0x800 | 0x1_0000 | 0x4_0000;
         const PARENT: u64 = 0x8000;

@@ -90,6 +90,10 @@ impl<'a> Tracer<'a> {
         // It is about to sleep in a call, or sleeps in it: run it to the call's entry, which tells where one is.
         let regs = loop {
             let Some((pid, status)) = wait_any(0) else { return Err(Error::last_os_error()) };
+            if pid != tid && !libc::WIFSTOPPED(status) {
+                // What another platform that could not be started left behind.
+                continue;
+            }
             if pid != tid || !libc::WIFSTOPPED(status) {
                 return Err(Error::other(format!("process {pid} reported {status:#x}")));
             }
