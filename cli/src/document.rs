@@ -71,6 +71,15 @@ pub fn template() -> Value {
     })
 }
 
+/// The signals that the command line was started with ignored (`nohup`, a shell's background): its command begins so, too, as it
+/// would natively. SIGPIPE is left out: what runs before `main` ignores it itself. To be asked before handlers are set up.
+fn ignored() -> u64 {
+    const PIPE: u64 = 1 << 12;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let set = status.lines().find_map(|l| l.strip_prefix("SigIgn:")).unwrap_or_default();
+    u64::from_str_radix(set.trim(), 16).unwrap_or(0) & !PIPE
+}
+
 /// The document of a `do`, and what of it JSON cannot say: arguments, environment and directory are bytes.
 pub fn of_do(asked: &Do, terminal: bool) -> Result<(Value, Verbatim), Failure> {
     let rootfs = match &asked.rootfs {
@@ -122,7 +131,7 @@ pub fn of_do(asked: &Do, terminal: bool) -> Result<(Value, Verbatim), Failure> {
         "hostname": "cofferdam",
         "mounts": mounts
     });
-    Ok((document, Verbatim { args, env, cwd: cwd.into_os_string().into_vec() }))
+    Ok((document, Verbatim { args, env, cwd: cwd.into_os_string().into_vec(), ignored: ignored() }))
 }
 
 fn set(env: &mut Vec<Vec<u8>>, key: &[u8], value: &[u8]) {

@@ -46,7 +46,7 @@ pub struct Create {
     pub verbatim: Option<Verbatim>,
 }
 
-/// Arguments, environment and directory of a process as bytes, in place of the document's.
+/// Arguments, environment and directory of a process as bytes, in place of the document's, and what that has no word for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verbatim {
     /// The command line.
@@ -55,6 +55,8 @@ pub struct Verbatim {
     pub env: Vec<Vec<u8>>,
     /// Absolute working directory.
     pub cwd: Vec<u8>,
+    /// Signals that it begins with ignored: bit 0 is signal 1.
+    pub ignored: u64,
 }
 
 /// Everything the command line asks.

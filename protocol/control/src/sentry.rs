@@ -117,6 +117,8 @@ pub struct Container {
     pub no_new_privileges: bool,
     /// oom_score_adj of init.
     pub oom_score_adj: Option<i32>,
+    /// Signals that process 1 begins with ignored: bit 0 is signal 1.
+    pub ignored: u64,
     /// Whether process 1 takes signals as any process does, and not as an init: a command that a person runs ends by what
     /// ends it natively.
     pub plain: bool,

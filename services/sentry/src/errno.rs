@@ -64,6 +64,7 @@ errnos! {
     ENODATA = 61,
     ETIME = 62,
     EOVERFLOW = 75,
+    ELIBBAD = 80,
     EUSERS = 87,
     ENOTSOCK = 88,
     EDESTADDRREQ = 89,

@@ -176,7 +176,7 @@ impl Sandbox {
             fs,
             creds: Arc::new(creds),
             mm: AddressSpace::new(0, 0),
-            actions: Arc::new(Mutex::new(Actions::default())),
+            actions: Arc::new(Mutex::new(Actions::ignoring(spec.ignored))),
             comm: b"init".to_vec(),
             mask: 0,
             begin: Begin::Clone { set_tid: 0 },

@@ -132,6 +132,7 @@ pub fn plan(document: &[u8], request: &Create) -> Result<Plan, Refused> {
         capabilities,
         no_new_privileges: process.no_new_privileges().unwrap_or(false),
         oom_score_adj: process.oom_score_adj(),
+        ignored: request.verbatim.as_ref().map_or(0, |v| v.ignored),
         plain: request.plain,
     };
     let resources = spec.linux().as_ref().and_then(|l| l.resources().as_ref());

@@ -18,6 +18,25 @@ use cofferdam_integration::install::built;
 /// The sandbox's platforms, both of which must behave as Linux does.
 const PLATFORMS: [&str; 2] = ["notify", "ptrace"];
 
+/// Programs that mount: natively in a mount namespace of their own, so that the host's tree stays as it is, and in a container
+/// with the right to mount, which that of `do` has not. Both in a directory that is their own.
+const MOUNTS: [&str; 1] = ["mounts"];
+
+/// What the root of a container that mounts may do.
+const RIGHTS: [&str; 11] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_ADMIN",
+    "CAP_MKNOD",
+];
+
 /// How long a program may run before it counts as hanging; each ends itself by an alarm before.
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -60,9 +79,38 @@ struct Compared {
     seen: Vec<usize>,
 }
 
-fn compile(source: &Path, program: &Path) {
+/// A bundle of one program, with the right to mount; the command that runs it.
+fn container(program: &Path, scratch: &Path, platform: &str) -> Command {
+    let name = program.file_name().unwrap().to_str().unwrap();
+    let bundle = scratch.join(format!("bundle-{platform}"));
+    let root = bundle.join("rootfs");
+    std::fs::create_dir_all(root.join("proc")).unwrap();
+    std::fs::copy(program, root.join(name)).unwrap();
+    let config = serde_json::json!({
+        "ociVersion": "1.0.2",
+        "process": {
+            "user": { "uid": 0, "gid": 0 },
+            "args": [format!("/{name}")],
+            "env": [],
+            "cwd": "/",
+            "capabilities": { "bounding": RIGHTS, "effective": RIGHTS, "permitted": RIGHTS },
+        },
+        "root": { "path": "rootfs" },
+        "mounts": [{ "destination": "/proc", "type": "proc", "source": "proc" }],
+        "linux": { "namespaces": [{ "type": "pid" }, { "type": "mount" }] },
+    });
+    std::fs::write(bundle.join("config.json"), config.to_string()).unwrap();
+    let mut command = Command::new(built().join("cofferdam"));
+    command.arg("--root").arg(scratch.join("root")).args(["--platform", platform, "run", "--bundle"]);
+    command.arg(&bundle).arg(format!("{name}-{platform}"));
+    command
+}
+
+fn compile(source: &Path, program: &Path, alone: bool) {
     let compiled = Command::new("gcc")
-        .args(["-O1", "-w", "-o"])
+        .args(["-O1", "-w"])
+        .args(alone.then_some("-static"))
+        .arg("-o")
         .arg(program)
         .arg(source)
         .args(["-lpthread", "-lm", "-lutil"])
@@ -74,12 +122,22 @@ fn compile(source: &Path, program: &Path) {
 fn compared(source: &Path, scratch: &Path, platforms: &[&str], known: &[(String, String, String)]) -> Compared {
     let name = source.file_stem().unwrap().to_str().unwrap().to_owned();
     let program = scratch.join(&name);
-    compile(source, &program);
-    let native = run(Command::new(&program), &scratch.join("native").join(&name));
+    let mounts = MOUNTS.contains(&name.as_str());
+    compile(source, &program, mounts);
+    let mut command = Command::new(if mounts { Path::new("unshare") } else { &program });
+    if mounts {
+        command.args(["--mount", "--propagation", "private"]).arg(&program);
+    }
+    let native = run(command, &scratch.join("native").join(&name));
     let mut c = Compared { name, table: String::new(), report: String::new(), failed: false, seen: Vec::new() };
     for platform in platforms {
-        let mut command = Command::new(built().join("cofferdam"));
-        command.arg("--root").arg(scratch.join("root")).args(["--platform", platform, "do", "--"]).arg(&program);
+        let command = if mounts {
+            container(&program, scratch, platform)
+        } else {
+            let mut command = Command::new(built().join("cofferdam"));
+            command.arg("--root").arg(scratch.join("root")).args(["--platform", platform, "do", "--"]).arg(&program);
+            command
+        };
         let sandbox = run(command, &scratch.join(platform).join(&c.name));
         let found = differences(&native.output, &sandbox.output);
         let place = |d: &String| known.iter().position(|(p, k, _)| *p == c.name && k == d);

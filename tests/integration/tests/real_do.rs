@@ -5,6 +5,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -47,6 +48,7 @@ for_each_user! {
     arguments_and_environment_are_bytes,
     stdio_passes_unchanged_and_a_closed_pipe_ends_the_writer,
     signals_reach_the_command,
+    signals_ignored_at_the_start_are_ignored_inside,
     a_signal_ends_the_command_as_it_does_natively,
     the_supervisor_leaves_when_it_has_nothing_left,
     many_at_once,
@@ -374,6 +376,34 @@ fn signals_reach_the_command(install: &Install) {
         assert_eq!((line.as_str(), child.wait().unwrap().code()), ("caught\n", Some(7)), "{name}");
     }
     install.nothing_left().unwrap();
+}
+
+fn signals_ignored_at_the_start_are_ignored_inside(install: &Install) {
+    // As nohup and a shell's background do it; natively and in the sandbox, the same set of a shell that asks.
+    let show = ["grep", "SigIgn", "/proc/self/status"];
+    let ignoring = |command: &Command| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "trap '' HUP INT QUIT USR1; exec \"$@\"", "sh"]).arg(command.get_program());
+        shell.args(command.get_args());
+        shell.env_remove("XDG_RUNTIME_DIR").current_dir("/").stdin(Stdio::null());
+        shell.envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        if install.uid() != 0 {
+            shell.uid(install.uid()).gid(install.uid());
+        }
+        shell.output().unwrap()
+    };
+    let native = ignoring(Command::new(show[0]).args(&show[1..]));
+    let mut arguments = vec!["do", "--"];
+    arguments.extend(show);
+    let sandbox = ignoring(&install.command(&arguments));
+    let (native, sandbox) = (said(&native), said(&sandbox));
+    assert!(native.0.contains("207"), "the shell ignores nothing: {native:?}");
+    assert_eq!(native, sandbox);
+    // One that nothing is ignored for ends by the signal; one that ignores it goes on.
+    let mut arguments = vec!["do", "--"];
+    arguments.extend(["sh", "-c", "kill -HUP $$; echo alive"]);
+    assert_eq!(said(&ignoring(&install.command(&arguments))).0.trim(), "alive");
+    assert_eq!(said(&install.run(&arguments).unwrap()).0.trim(), "");
 }
 
 fn a_signal_ends_the_command_as_it_does_natively(install: &Install) {

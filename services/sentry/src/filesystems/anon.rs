@@ -151,17 +151,19 @@ pub enum Family {
 impl Family {
     fn mount(self) -> &'static Arc<Mount> {
         static MOUNTS: [OnceLock<Arc<Mount>>; 4] = [const { OnceLock::new() }; 4];
-        let (index, name, magic) = match self {
-            Self::Pipe => (0, "pipefs", 0x5049_5045),
-            Self::Socket => (1, "sockfs", 0x534f_434b),
-            Self::Inode => (2, "anon_inodefs", 0x0904_1934),
-            Self::Memory => (3, "tmpfs", 0x0102_1994),
+        let no_exec = MountFlags::NO_EXEC;
+        let (index, name, magic, flags) = match self {
+            Self::Pipe => (0, "pipefs", 0x5049_5045, no_exec),
+            Self::Socket => (1, "sockfs", 0x534f_434b, no_exec),
+            Self::Inode => (2, "anon_inodefs", 0x0904_1934, no_exec),
+            // A memfd may be a program.
+            Self::Memory => (3, "tmpfs", 0x0102_1994, MountFlags::empty()),
         };
         let cell: &OnceLock<Arc<Mount>> = MOUNTS.get(index).unwrap_or(&MOUNTS[0]);
         cell.get_or_init(|| {
             let fs = Arc::new(Anonymous { dev: anonymous_dev(), name, magic });
             let root = fs.root();
-            Mount::new(fs, root, name.as_bytes(), MountFlags::NO_EXEC)
+            Mount::new(fs, root, name.as_bytes(), flags)
         })
     }
 
@@ -172,6 +174,7 @@ impl Family {
 
     /// A place for an inode of this family that is shown as `name`.
     pub fn place(self, inode: InodeRef, name: &[u8]) -> PathRef {
-        PathRef { mount: self.mount().clone(), dentry: Dentry::alone(inode, name) }
+        let make = if self == Self::Memory { Dentry::alone_deleted } else { Dentry::alone };
+        PathRef { mount: self.mount().clone(), dentry: make(inode, name) }
     }
 }

@@ -57,6 +57,9 @@ pub type Names = Box<dyn Fn(&Caller<'_>) -> Result<Vec<DirEntry>, Errno> + Send 
 /// The node of a name in a made-up directory.
 pub type Find = Box<dyn Fn(&Caller<'_>, &[u8]) -> Result<Option<InodeRef>, Errno> + Send + Sync>;
 
+/// Says whether a caller may open it.
+pub type Gate = Box<dyn Fn(&Caller<'_>) -> Result<(), Errno> + Send + Sync>;
+
 /// What a node is.
 pub enum Body {
     /// A directory with fixed names.
@@ -78,6 +81,7 @@ pub struct PseudoNode {
     /// Whether the thing it tells of is still there.
     alive: Option<Box<dyn Fn() -> bool + Send + Sync>>,
     owner: Option<Box<dyn Fn() -> (u32, u32) + Send + Sync>>,
+    gate: Option<Gate>,
 }
 
 impl PseudoNode {
@@ -86,18 +90,26 @@ impl PseudoNode {
         Arc::new(Self::make(fs, permissions, body))
     }
 
-    /// A node that goes away when `alive` says so, owned by whom `owner` says.
+    /// A node that goes away when `alive` says so, owned by whom `owner` says, opened by whom `gate` lets.
     pub fn of_task(
         fs: &PseudoFs,
         permissions: u32,
         body: Body,
         alive: impl Fn() -> bool + Send + Sync + 'static,
         owner: impl Fn() -> (u32, u32) + Send + Sync + 'static,
+        gate: Option<Gate>,
     ) -> Arc<Self> {
         let mut node = Self::make(fs, permissions, body);
         node.alive = Some(Box::new(alive));
         node.owner = Some(Box::new(owner));
+        node.gate = gate;
         Arc::new(node)
+    }
+
+    /// The same, shown with a size.
+    pub fn of_size(self: Arc<Self>, size: u64) -> Arc<Self> {
+        self.attr.lock().size = size;
+        self
     }
 
     fn make(fs: &PseudoFs, permissions: u32, body: Body) -> Self {
@@ -121,7 +133,15 @@ impl PseudoNode {
             ctime: t,
             ..Attr::default()
         };
-        Self { common: Common::default(), attr: Mutex::new(attr), kind, body: Arc::new(body), alive: None, owner: None }
+        Self {
+            common: Common::default(),
+            attr: Mutex::new(attr),
+            kind,
+            body: Arc::new(body),
+            alive: None,
+            owner: None,
+            gate: None,
+        }
     }
 }
 
@@ -157,6 +177,9 @@ impl Inode for PseudoNode {
         // O_TRUNC on a file that takes writes.
         if set.size.is_some() {
             return Ok(());
+        }
+        if set.mode.is_some() && self.owner.is_some() {
+            return Err(Errno::EPERM);
         }
         let mut a = self.attr.lock();
         set.apply_owner_and_mode(&mut a);
@@ -214,11 +237,15 @@ impl Inode for PseudoNode {
         }
     }
 
-    fn open(self: Arc<Self>, _caller: &Caller<'_>, how: OpenHow) -> Result<Box<dyn FileOps>, Errno> {
+    fn open(self: Arc<Self>, caller: &Caller<'_>, how: OpenHow) -> Result<Box<dyn FileOps>, Errno> {
+        if let Some(gate) = &self.gate {
+            gate(caller)?;
+        }
         match &*self.body {
             Body::Directory(_) | Body::Dynamic(..) => Ok(Box::new(DirectoryFile)),
             Body::Text(_, take) => {
-                if how.write && take.is_none() {
+                // Files of processes can be opened by who passes their permissions, and take nothing.
+                if how.write && take.is_none() && self.owner.is_none() {
                     return Err(Errno::EACCES);
                 }
                 Ok(Box::new(PseudoFile { body: self.body.clone(), text: Mutex::new(None) }))
@@ -256,7 +283,7 @@ impl FileOps for PseudoFile {
     }
 
     fn write(&self, io: &Io<'_>, at: u64, _append: bool, from: &mut Source<'_>) -> Result<(usize, u64), Errno> {
-        let Body::Text(_, Some(take)) = &*self.body else { return Err(Errno::EINVAL) };
+        let Body::Text(_, Some(take)) = &*self.body else { return Err(Errno::EIO) };
         let data = from.take_vec(WRITE_MAX)?;
         let caller = io.task.map_or_else(Caller::nobody, Caller::of);
         take(&caller, &data)?;
@@ -265,8 +292,8 @@ impl FileOps for PseudoFile {
 
     fn seek(&self, _file: &File, offset: u64, whence: Whence) -> Result<u64, Errno> {
         match whence {
-            Whence::End => Ok(0),
-            Whence::Data | Whence::Hole => Err(Errno::EINVAL),
+            // Its end is not known before it is read.
+            Whence::End | Whence::Data | Whence::Hole => Err(Errno::EINVAL),
             _ => Ok(offset),
         }
     }

@@ -7,7 +7,7 @@ use cofferdam_ninep::client::Client;
 
 use crate::errno::Errno;
 use crate::filesystems::gofer::GoferFs;
-use crate::filesystems::tree::Tree;
+use crate::filesystems::tree::{Tmpfs, Tree};
 use crate::kernel::Kernel;
 use crate::task::Creds;
 use crate::task::creds::ALL_CAPABILITIES;
@@ -19,8 +19,6 @@ use crate::vfs::{Caller, FsContext, ops};
 
 /// Bytes of changes that a root overlay may hold.
 const OVERLAY_MAX: u64 = 1 << 40;
-/// Bytes of a tmpfs for which no size was given.
-const TMPFS_MAX: u64 = 8 << 30;
 
 /// Why a container's tree could not be put together.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +55,7 @@ fn flags(o: &MountOptions) -> MountFlags {
 
 /// A tmpfs with the nodes and links of `/dev`.
 pub fn devtmpfs(kernel: &Arc<Kernel>) -> Result<(Arc<Tree>, Arc<Dentry>), Errno> {
-    let (fs, root) = Tree::tmpfs(kernel.memory.clone(), 64 << 20, 0o755);
+    let (fs, root) = Tree::tmpfs(kernel.memory.clone(), &Tmpfs::new(64 << 20, 0o755));
     let dir = root.inode();
     let node = |bits: u32, rdev: u64| NewNode { mode: bits, uid: 0, gid: 0, rdev };
     for (name, major, minor) in
@@ -90,11 +88,14 @@ fn make(kernel: &Arc<Kernel>, files: &Client, source: &MountSource) -> Result<Ma
             (fs, root)
         }
         MountSource::Tmpfs { size, mode } => {
-            let (fs, root) = Tree::tmpfs(kernel.memory.clone(), size.unwrap_or(TMPFS_MAX), mode.unwrap_or(0o1777));
+            let (fs, root) = Tree::tmpfs(
+                kernel.memory.clone(),
+                &Tmpfs { size: *size, mode: mode.unwrap_or(0o1777), ..Tmpfs::default() },
+            );
             (fs, root)
         }
         MountSource::Mqueue => {
-            let (fs, root) = Tree::tmpfs(kernel.memory.clone(), 1 << 20, 0o1777);
+            let (fs, root) = Tree::tmpfs(kernel.memory.clone(), &Tmpfs::new(1 << 20, 0o1777));
             (fs, root)
         }
         MountSource::Devtmpfs => {

@@ -19,6 +19,7 @@ use crate::memory::object::Object;
 use crate::memory::store::{PAGE, Store};
 use crate::sync::{Mutex, RwLock};
 use crate::uio::{Sink, Source};
+use crate::vfs::access;
 use crate::vfs::caller::Caller;
 use crate::vfs::dentry::Dentry;
 use crate::vfs::file::{File, FileOps, Io, Whence};
@@ -49,6 +50,8 @@ pub struct Tree {
     overlay: bool,
     options: String,
     nodes: AtomicU64,
+    /// Most of them.
+    nodes_max: u64,
     /// Nodes that stand for lower inodes, by device and inode number.
     lower: Mutex<HashMap<(u64, u64), Lower>>,
     /// Held while names change, so that changes of two directories are one.
@@ -103,6 +106,48 @@ impl Drop for Node {
     }
 }
 
+/// Bytes of a tmpfs without a size.
+const TMPFS_MAX: u64 = 8 << 30;
+
+/// What a tmpfs is mounted with (`tmpfs(5)`); `None` where nothing was said.
+#[derive(Clone, Debug)]
+pub struct Tmpfs {
+    /// Bytes.
+    pub size: Option<u64>,
+    /// Inodes, its root with them.
+    pub nodes: Option<u64>,
+    /// Permissions of the root directory.
+    pub mode: u32,
+    /// Who owns that.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+}
+
+impl Default for Tmpfs {
+    fn default() -> Self {
+        Self { size: None, nodes: None, mode: 0o1777, uid: 0, gid: 0 }
+    }
+}
+
+impl Tmpfs {
+    /// With this size and mode.
+    pub fn new(size: u64, mode: u32) -> Self {
+        Self { size: Some(size), mode, ..Self::default() }
+    }
+
+    /// As `/proc/mounts` shows it: what differs from the default.
+    fn shown(&self) -> String {
+        let mut all = Vec::new();
+        all.extend(self.size.map(|s| format!("size={}k", s / 1024)));
+        all.extend(self.nodes.map(|n| format!("nr_inodes={n}")));
+        all.extend((self.mode != 0o1777).then(|| format!("mode={:o}", self.mode)));
+        all.extend((self.uid != 0).then(|| format!("uid={}", self.uid)));
+        all.extend((self.gid != 0).then(|| format!("gid={}", self.gid)));
+        all.join(",")
+    }
+}
+
 impl FileSystem for Tree {
     fn name(&self) -> &'static str {
         if self.overlay { "overlay" } else { "tmpfs" }
@@ -117,8 +162,8 @@ impl FileSystem for Tree {
             block_size: PAGE,
             blocks: self.quota.limit,
             free: self.quota.limit.saturating_sub(self.quota.used()),
-            files: NODES_MAX,
-            files_free: NODES_MAX.saturating_sub(nodes),
+            files: self.nodes_max,
+            files_free: self.nodes_max.saturating_sub(nodes),
         })
     }
     fn options(&self) -> String {
@@ -127,7 +172,7 @@ impl FileSystem for Tree {
 }
 
 impl Tree {
-    fn make(store: Arc<Store>, size: u64, overlay: bool, options: String) -> Arc<Self> {
+    fn make(store: Arc<Store>, size: u64, nodes_max: u64, overlay: bool, options: String) -> Arc<Self> {
         Arc::new(Self {
             store,
             quota: Quota::new(size / PAGE),
@@ -135,29 +180,31 @@ impl Tree {
             overlay,
             options,
             nodes: AtomicU64::new(0),
+            nodes_max,
             lower: Mutex::default(),
             names: Mutex::new(()),
         })
     }
 
-    /// A tmpfs of at most `size` bytes, and its root directory.
-    pub fn tmpfs(store: Arc<Store>, size: u64, root_mode: u32) -> (Arc<Self>, Arc<Dentry>) {
-        let tree = Self::make(store, size, false, format!("size={}k,mode={root_mode:o}", size / 1024));
-        let new = NewNode { mode: mode::DIRECTORY | (root_mode & mode::PERMISSIONS), uid: 0, gid: 0, rdev: 0 };
+    /// A tmpfs, and its root directory.
+    pub fn tmpfs(store: Arc<Store>, how: &Tmpfs) -> (Arc<Self>, Arc<Dentry>) {
+        let tree = Self::make(store, how.size.unwrap_or(TMPFS_MAX), how.nodes.unwrap_or(NODES_MAX), false, how.shown());
+        let new =
+            NewNode { mode: mode::DIRECTORY | (how.mode & mode::PERMISSIONS), uid: how.uid, gid: how.gid, rdev: 0 };
         let root = tree.fresh(&new, Body::Directory(Mutex::default()), 2);
         (tree, Dentry::root(root))
     }
 
     /// An overlay over the directory `lower`, with at most `size` bytes of changes, and its root directory.
     pub fn overlay(store: Arc<Store>, size: u64, lower: InodeRef) -> Result<(Arc<Self>, Arc<Dentry>), Errno> {
-        let tree = Self::make(store, size, true, String::from("lowerdir=/,upperdir=memory"));
+        let tree = Self::make(store, size, NODES_MAX, true, String::from("lowerdir=/,upperdir=memory"));
         let root = tree.of_lower(lower)?;
         Ok((tree.clone(), Dentry::root(root)))
     }
 
     /// A regular file of no tree (memfd), with seals.
     pub fn unnamed_file(store: Arc<Store>, new: &NewNode, seals: u32) -> Arc<Node> {
-        let tree = Self::make(store, u64::MAX >> 1, false, String::new());
+        let tree = Self::make(store, u64::MAX >> 1, NODES_MAX, false, String::new());
         tree.fresh_sealed(new, Body::Regular(Mutex::new(None)), 0, Some(Seals::new(seals)))
     }
 
@@ -340,7 +387,7 @@ impl Node {
         if self.base_attr()?.nlink == 0 {
             return Err(Errno::ENOENT);
         }
-        if self.tree.nodes.load(Ordering::Relaxed) >= NODES_MAX {
+        if self.tree.nodes.load(Ordering::Relaxed) >= self.tree.nodes_max {
             return Err(Errno::ENOSPC);
         }
         let node = make(&self.tree);
@@ -677,6 +724,13 @@ impl Inode for Node {
         self.own_xattrs(|own| own.remove(name).map(|_| ()).ok_or(Errno::ENODATA))?;
         let t = file_time();
         self.change(|a| a.ctime = t)
+    }
+
+    fn drop_capabilities(&self) {
+        let may_have = self.xattrs.lock().as_ref().map_or(self.lower.is_some(), |own| !own.is_empty());
+        if may_have {
+            self.own_xattrs(|own| Ok(own.remove(access::CAPABILITIES))).ok();
+        }
     }
 
     fn touch(&self) {

@@ -24,7 +24,7 @@ const QUEUE_MAX: usize = 512;
 const BACKLOG_MAX: usize = 4096;
 
 /// Type of a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// `SOCK_STREAM`.
     Stream,
@@ -43,6 +43,40 @@ pub struct Ucred {
     pub gid: u32,
 }
 
+impl Ucred {
+    /// Of a calling task.
+    pub fn of(task: &Arc<Task>) -> Self {
+        let c = task.creds();
+        Self { pid: task.pid(), uid: c.euid, gid: c.egid }
+    }
+
+    /// Of a peer that there is none of.
+    pub const NOBODY: Self = Self { pid: 0, uid: u32::MAX, gid: u32::MAX };
+}
+
+/// Options that are kept and told, and what few of them do. The rest of a socket's options are its state.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Those that are on or off, by their number (`SO_KEEPALIVE` and its like): a bit each.
+    pub switches: u64,
+    /// `SO_LINGER`.
+    pub linger: [i32; 2],
+    /// `SO_PRIORITY`.
+    pub priority: i32,
+    /// `SO_MARK`.
+    pub mark: i32,
+    /// `SO_RCVLOWAT`: bytes that a blocking read of a stream waits for.
+    pub low_water: i32,
+    /// `SO_PEEK_OFF`: where the next peek begins; negative: at the start, always.
+    pub peek_from: i32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { switches: 0, linger: [0; 2], priority: 0, mark: 0, low_water: 1, peek_from: -1 }
+    }
+}
+
 /// A name: what follows `sun_family`. Abstract names begin with a NUL; path names are without their NUL.
 pub type Name = Vec<u8>;
 
@@ -51,8 +85,10 @@ pub type Name = Vec<u8>;
 pub struct Ancillary {
     /// Descriptors on their way.
     pub files: Vec<Arc<File>>,
-    /// The sender's credentials.
+    /// The sender's credentials, as it gave them.
     pub creds: Option<Ucred>,
+    /// Who sends, told to who asks for credentials (`SO_PASSCRED`).
+    pub sender: Ucred,
 }
 
 struct Message {
@@ -71,7 +107,11 @@ struct State {
     peer: Option<Weak<Socket>>,
     /// It was connected once and the other side is gone.
     hung_up: bool,
-    reset: bool,
+    /// Supplementary groups: of who connects or listens with it, and of the other side (`SO_PEERGROUPS`).
+    groups: Arc<[u32]>,
+    peer_groups: Option<Arc<[u32]>>,
+    /// The name of a peer that is gone.
+    peer_name: Name,
     peer_creds: Ucred,
     creds: Ucred,
     messages: VecDeque<Message>,
@@ -85,6 +125,7 @@ struct State {
     receive_buffer: usize,
     error: Option<Errno>,
     timeouts: [i64; 2],
+    options: Options,
 }
 
 /// A socket.
@@ -96,29 +137,37 @@ pub struct Socket {
     queue: WaitQueue,
 }
 
-static ABSTRACT: Mutex<Option<HashMap<Name, Weak<Socket>>>> = Mutex::new(None);
+/// Abstract names; those of each type by themselves.
+type Names = HashMap<(Kind, Name), Weak<Socket>>;
 
-fn abstract_socket(name: &[u8]) -> Option<Arc<Socket>> {
-    ABSTRACT.lock().as_ref()?.get(name)?.upgrade()
+static ABSTRACT: Mutex<Option<Names>> = Mutex::new(None);
+
+fn abstract_socket(kind: Kind, name: &[u8]) -> Option<Arc<Socket>> {
+    ABSTRACT.lock().as_ref()?.get(&(kind, name.to_vec()))?.upgrade()
 }
 
 impl Socket {
     /// A new socket of a caller with these credentials.
     pub fn new(kind: Kind, creds: Ucred) -> Arc<Self> {
-        let state = State { creds, send_buffer: BUFFER, receive_buffer: BUFFER, ..State::default() };
+        let buffers = State { send_buffer: BUFFER, receive_buffer: BUFFER, ..State::default() };
+        let state = State { creds, peer_creds: Ucred::NOBODY, ..buffers };
         Arc::new_cyclic(|me| Self { kind, me: me.clone(), state: Mutex::new(state), queue: WaitQueue::new() })
     }
 
-    /// Two sockets, connected.
-    pub fn pair(kind: Kind, creds: Ucred) -> (Arc<Self>, Arc<Self>) {
+    /// Two sockets, connected, of a caller with these credentials and groups.
+    pub fn pair(kind: Kind, creds: Ucred, groups: &[u32]) -> (Arc<Self>, Arc<Self>) {
         let (a, b) = (Self::new(kind, creds), Self::new(kind, creds));
+        a.set_groups(groups);
+        b.set_groups(groups);
         a.join(&b, creds);
         b.join(&a, creds);
         (a, b)
     }
 
     fn join(&self, peer: &Arc<Socket>, peer_creds: Ucred) {
+        let groups = peer.state.lock().groups.clone();
         let mut s = self.state.lock();
+        s.peer_groups = Some(groups);
         s.peer = Some(Arc::downgrade(peer));
         s.peer_creds = peer_creds;
     }
@@ -147,9 +196,37 @@ impl Socket {
         s.peer.as_ref().and_then(Weak::upgrade).ok_or(Errno::ENOTCONN)
     }
 
+    /// The name of the other side, also of one that is gone; ENOTCONN if there never was one.
+    pub fn peer_name(&self) -> Result<Name, Errno> {
+        let (had, name) = {
+            let s = self.state.lock();
+            (s.hung_up || s.peer.is_some(), s.peer_name.clone())
+        };
+        match self.peer() {
+            Ok(peer) => Ok(peer.name()),
+            Err(_) if had => Ok(name),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Its options, to be read or changed.
+    pub fn options<R>(&self, f: impl FnOnce(&mut Options) -> R) -> R {
+        f(&mut self.state.lock().options)
+    }
+
     /// Credentials of the other side at the time of connecting.
     pub fn peer_creds(&self) -> Ucred {
         self.state.lock().peer_creds
+    }
+
+    /// Notes the groups of who is about to connect or to listen.
+    pub fn set_groups(&self, groups: &[u32]) {
+        self.state.lock().groups = groups.into();
+    }
+
+    /// Groups of the other side at the time of connecting; ENODATA if there is none.
+    pub fn peer_groups(&self) -> Result<Arc<[u32]>, Errno> {
+        self.state.lock().peer_groups.clone().ok_or(Errno::ENODATA)
     }
 
     /// `SO_PASSCRED`.
@@ -170,7 +247,8 @@ impl Socket {
 
     /// Sets a size as `SO_SNDBUF` and `SO_RCVBUF` do (doubled, within bounds).
     pub fn set_buffer(&self, send: bool, size: usize) {
-        let size = size.min(BUFFER).saturating_mul(2).max(4608);
+        let least = if send { 4608 } else { 2304 };
+        let size = size.min(BUFFER).saturating_mul(2).max(least);
         let mut s = self.state.lock();
         *(if send { &mut s.send_buffer } else { &mut s.receive_buffer }) = size;
     }
@@ -209,15 +287,15 @@ impl Socket {
         let name = if name.is_empty() {
             (0..0x10_0000u32)
                 .map(|n| format!("\0{n:05x}").into_bytes())
-                .find(|n| !table.contains_key(n))
+                .find(|n| !table.contains_key(&(self.kind, n.clone())))
                 .ok_or(Errno::ENOSPC)?
         } else {
             name.to_vec()
         };
-        if table.contains_key(&name) {
+        if table.contains_key(&(self.kind, name.clone())) {
             return Err(Errno::EADDRINUSE);
         }
-        table.insert(name.clone(), self.me.clone());
+        table.insert((self.kind, name.clone()), self.me.clone());
         s.name = name;
         Ok(())
     }
@@ -237,9 +315,9 @@ impl Socket {
         !self.state.lock().name.is_empty()
     }
 
-    /// The socket of an abstract name; ECONNREFUSED.
-    pub fn find_abstract(name: &[u8]) -> Result<Arc<Socket>, Errno> {
-        abstract_socket(name).ok_or(Errno::ECONNREFUSED)
+    /// The socket of that type with an abstract name; ECONNREFUSED.
+    pub fn find_abstract(kind: Kind, name: &[u8]) -> Result<Arc<Socket>, Errno> {
+        abstract_socket(kind, name).ok_or(Errno::ECONNREFUSED)
     }
 
     /// The socket bound to an inode; ECONNREFUSED.
@@ -248,8 +326,8 @@ impl Socket {
         found.and_then(|s| s.downcast::<Socket>().ok()).ok_or(Errno::ECONNREFUSED)
     }
 
-    /// `listen(2)`.
-    pub fn listen(&self, backlog: i32) -> Result<(), Errno> {
+    /// `listen(2)` by a caller with these credentials, which are shown to who connects.
+    pub fn listen(&self, backlog: i32, creds: Ucred) -> Result<(), Errno> {
         if self.kind == Kind::Datagram {
             return Err(Errno::EOPNOTSUPP);
         }
@@ -257,6 +335,8 @@ impl Socket {
         if s.name.is_empty() || s.peer.is_some() {
             return Err(Errno::EINVAL);
         }
+        (s.creds, s.peer_creds) = (creds, creds);
+        s.peer_groups = Some(s.groups.clone());
         s.backlog = Some(usize::try_from(backlog).unwrap_or(BACKLOG_MAX).min(BACKLOG_MAX));
         Ok(())
     }
@@ -267,7 +347,12 @@ impl Socket {
             return Err(Errno::EPROTOTYPE);
         }
         if self.kind == Kind::Datagram {
-            self.state.lock().peer = Some(Arc::downgrade(to));
+            if !to.takes_from(self) {
+                return Err(Errno::EPERM);
+            }
+            let name = to.name();
+            let mut s = self.state.lock();
+            (s.peer, s.peer_name) = (Some(Arc::downgrade(to)), name);
             return Ok(());
         }
         {
@@ -292,6 +377,7 @@ impl Socket {
             {
                 let mut s = served.state.lock();
                 (s.name, s.creds, s.pass_creds) = (l.name.clone(), l.creds, l.pass_creds);
+                s.groups = l.groups.clone();
             }
             served.join(self, creds);
             l.pending.push_back(served.clone());
@@ -300,6 +386,12 @@ impl Socket {
         self.join(&served, listener_creds);
         to.queue.wake(PollMask::IN | PollMask::RDNORM);
         Ok(())
+    }
+
+    /// A datagram socket with a peer takes from nobody else.
+    fn takes_from(&self, from: &Socket) -> bool {
+        let peer = self.state.lock().peer.as_ref().and_then(Weak::upgrade);
+        self.kind != Kind::Datagram || peer.is_none_or(|p| std::ptr::eq(Arc::as_ptr(&p), from))
     }
 
     /// Forgets the peer of a datagram socket.
@@ -324,6 +416,10 @@ impl Socket {
     /// Where a send with no address goes; EPIPE, ENOTCONN, ECONNREFUSED or ECONNRESET if nowhere.
     pub fn target(&self) -> Result<Arc<Socket>, Errno> {
         let mut s = self.state.lock();
+        // A stream finds out about its end before what went wrong, the others after.
+        if s.no_more_output && self.kind == Kind::Stream {
+            return Err(Errno::EPIPE);
+        }
         if let Some(e) = s.error.take() {
             return Err(e);
         }
@@ -343,12 +439,15 @@ impl Socket {
 
     /// Sends to a socket: bytes taken. EAGAIN if it is full; wait on the receiver's queue for `OUT`.
     pub fn send(&self, to: &Arc<Socket>, from: &mut Source<'_>, ancillary: &Ancillary) -> Result<usize, Errno> {
-        let (name, limit, mut creds, own) = {
+        if !to.takes_from(self) {
+            return Err(Errno::EPERM);
+        }
+        let (name, limit, mut creds, asks) = {
             let s = self.state.lock();
             if s.no_more_output {
                 return Err(Errno::EPIPE);
             }
-            (s.name.clone(), s.send_buffer, ancillary.creds, s.creds)
+            (s.name.clone(), s.send_buffer, ancillary.creds, s.pass_creds)
         };
         let want = from.left();
         let room = {
@@ -356,17 +455,18 @@ impl Socket {
             if r.no_more_input || r.hung_up && self.kind != Kind::Datagram {
                 return Err(Errno::EPIPE);
             }
-            if r.pass_creds && creds.is_none() {
-                creds = Some(own);
+            if (r.pass_creds || asks) && creds.is_none() {
+                creds = Some(ancillary.sender);
             }
             let full = self.kind != Kind::Stream && r.messages.len() >= QUEUE_MAX;
             if full { 0 } else { limit.min(BUFFER * 2).saturating_sub(r.bytes) }
         };
-        if self.kind != Kind::Stream && want > limit {
+        if self.kind != Kind::Stream && want > limit.saturating_sub(32) {
             return Err(Errno::EMSGSIZE);
         }
+        // A message goes in whole where there is any room.
         let take = if self.kind == Kind::Stream { want.min(room) } else { want };
-        if (room == 0 && (want > 0 || self.kind != Kind::Stream)) || (self.kind != Kind::Stream && take > room) {
+        if room == 0 && (want > 0 || self.kind != Kind::Stream) {
             return Err(Errno::EAGAIN);
         }
         if take == 0 && self.kind == Kind::Stream {
@@ -379,7 +479,7 @@ impl Socket {
             return Err(Errno::EPIPE);
         }
         r.bytes += n;
-        let ancillary = Ancillary { files: ancillary.files.clone(), creds };
+        let ancillary = Ancillary { files: ancillary.files.clone(), creds, sender: ancillary.sender };
         r.messages.push_back(Message { data, read: 0, from: name, ancillary });
         drop(r);
         to.queue.wake(PollMask::IN | PollMask::RDNORM);
@@ -393,40 +493,41 @@ impl Socket {
             return Err(if self.kind == Kind::Stream { Errno::EINVAL } else { Errno::ENOTCONN });
         }
         if s.messages.is_empty() {
-            if s.reset {
-                s.reset = false;
-                return Err(Errno::ECONNRESET);
-            }
             if let Some(e) = s.error.take() {
                 return Err(e);
             }
             if s.hung_up || s.no_more_input {
-                return Ok(Received::default());
+                return Ok(Received { ended: true, ..Received::default() });
             }
             return Err(Errno::EAGAIN);
         }
         let mut got = Received::default();
+        // Where a peek begins (`SO_PEEK_OFF`).
+        let mut skip = if peek { usize::try_from(s.options.peek_from).unwrap_or(0) } else { 0 };
         if self.kind == Kind::Stream {
-            let mut used = 0;
-            let mut freed = 0;
+            let (mut used, mut freed, mut first) = (0, 0, true);
+            let told = s.pass_creds;
             for m in &mut s.messages {
-                let plain = m.ancillary.files.is_empty();
-                // Data with descriptors is not joined to what came before, nor data of another sender.
-                if used > 0 && (!plain || !got.ancillary.files.is_empty() || got.ancillary.creds != m.ancillary.creds) {
+                // What others sent is not joined to what came before, if it matters who sent it.
+                if !first && told && got.ancillary.creds != m.ancillary.creds {
                     break;
                 }
                 let rest = m.data.get(m.read..).unwrap_or_default();
+                let past = skip.min(rest.len());
+                skip -= past;
+                let rest = rest.get(past..).unwrap_or_default();
+                if rest.is_empty() && past > 0 {
+                    continue;
+                }
                 let n = match to.put(rest) {
                     Ok(n) => n,
-                    Err(e) if used == 0 && got.count == 0 => return Err(e),
+                    Err(e) if first => return Err(e),
                     Err(_) => break,
                 };
+                first = false;
                 got.count += n;
                 got.length += n;
-                if got.ancillary.files.is_empty() {
-                    got.ancillary.files =
-                        if peek { m.ancillary.files.clone() } else { std::mem::take(&mut m.ancillary.files) };
-                }
+                let files = if peek { m.ancillary.files.clone() } else { std::mem::take(&mut m.ancillary.files) };
                 got.ancillary.creds = m.ancillary.creds;
                 got.from.clone_from(&m.from);
                 let whole = n == rest.len();
@@ -434,24 +535,41 @@ impl Socket {
                     m.read += n;
                     freed += n;
                 }
-                if !whole || to.room() == 0 {
-                    used += usize::from(whole);
+                used += usize::from(whole);
+                // Descriptors end what is received at once.
+                let last = !files.is_empty();
+                got.ancillary.files = files;
+                if !whole || to.room() == 0 || last {
                     break;
                 }
-                used += 1;
+            }
+            if first {
+                // Nothing yet where the peek begins.
+                return Err(Errno::EAGAIN);
             }
             if !peek {
                 s.messages.drain(..used);
                 s.bytes -= freed.min(s.bytes);
             }
-        } else if let Some(m) = s.messages.front() {
-            got.count = to.put(&m.data)?;
-            got.length = m.data.len();
-            got.from.clone_from(&m.from);
-            got.ancillary = m.ancillary.clone();
-            if !peek && let Some(m) = s.messages.pop_front() {
+        } else {
+            // A message that cannot be copied out is lost, as on Linux.
+            let taken = if peek { None } else { s.messages.pop_front() };
+            if let Some(m) = &taken {
                 s.bytes -= m.data.len().min(s.bytes);
             }
+            if let Some(m) = taken.as_ref().or(s.messages.front()) {
+                got.count = to.put(m.data.get(skip.min(m.data.len())..).unwrap_or_default())?;
+                got.length = m.data.len() - skip.min(m.data.len());
+                got.from.clone_from(&m.from);
+                got.ancillary = m.ancillary.clone();
+            }
+        }
+        // Peeks go on where the last one ended; what is taken away brings their place nearer.
+        let at = s.options.peek_from;
+        if at >= 0 {
+            let moved = i32::try_from(if self.kind == Kind::Stream || peek { got.count } else { got.length })
+                .unwrap_or(i32::MAX);
+            s.options.peek_from = if peek { at.saturating_add(moved) } else { at.saturating_sub(moved).max(0) };
         }
         let peer = s.peer.as_ref().and_then(Weak::upgrade);
         drop(s);
@@ -468,9 +586,6 @@ impl Socket {
     pub fn shutdown(&self, read: bool, write: bool) -> Result<(), Errno> {
         let peer = {
             let mut s = self.state.lock();
-            if s.peer.is_none() && s.backlog.is_none() && !s.hung_up {
-                return Err(Errno::ENOTCONN);
-            }
             s.no_more_input |= read;
             s.no_more_output |= write;
             s.peer.as_ref().and_then(Weak::upgrade)
@@ -490,9 +605,9 @@ impl Socket {
         let name = self.name();
         if name.first() == Some(&0)
             && let Some(t) = &mut *ABSTRACT.lock()
-            && t.get(&name).is_some_and(|w| Weak::ptr_eq(w, &self.me))
+            && t.get(&(self.kind, name.clone())).is_some_and(|w| Weak::ptr_eq(w, &self.me))
         {
-            t.remove(&name);
+            t.remove(&(self.kind, name.clone()));
         }
         let (peer, unread, pending, messages) = {
             let mut s = self.state.lock();
@@ -510,8 +625,12 @@ impl Socket {
             let mut s = p.state.lock();
             s.hung_up = true;
             s.peer = None;
+            s.no_more_input = true;
             s.no_more_output = true;
-            s.reset |= unread;
+            s.peer_name = name;
+            if unread {
+                s.error = Some(Errno::ECONNRESET);
+            }
             drop(s);
             p.queue.wake(PollMask::empty());
         }
@@ -544,7 +663,7 @@ impl Socket {
         if self.kind != Kind::Datagram && s.peer.is_none() && !s.hung_up {
             return m | PollMask::OUT | PollMask::WRNORM | PollMask::HUP;
         }
-        if s.error.is_some() || s.reset {
+        if s.error.is_some() {
             m |= PollMask::ERR;
         }
         let (peer, limit) = (s.peer.as_ref().and_then(Weak::upgrade), s.send_buffer);
@@ -574,6 +693,15 @@ pub struct Received {
     pub from: Name,
     /// What came along.
     pub ancillary: Ancillary,
+    /// Nothing came and nothing will.
+    pub ended: bool,
+}
+
+impl Received {
+    /// A datagram socket that does not wait knows no end.
+    pub fn unless_ended(self, socket: &Socket, nonblocking: bool) -> Result<Self, Errno> {
+        if self.ended && nonblocking && socket.kind == Kind::Datagram { Err(Errno::EAGAIN) } else { Ok(self) }
+    }
 }
 
 /// An open socket.
@@ -594,8 +722,8 @@ impl FileOps for SocketFile {
         false
     }
 
-    fn read(&self, _io: &Io<'_>, _at: u64, to: &mut Sink<'_>) -> Result<usize, Errno> {
-        self.0.receive(to, false).map(|r| r.count)
+    fn read(&self, io: &Io<'_>, _at: u64, to: &mut Sink<'_>) -> Result<usize, Errno> {
+        self.0.receive(to, false)?.unless_ended(&self.0, io.file.nonblocking()).map(|r| r.count)
     }
 
     fn write_timeout(&self) -> Option<i64> {
@@ -612,9 +740,14 @@ impl FileOps for SocketFile {
         Err(Errno::EAGAIN)
     }
 
-    fn write(&self, _io: &Io<'_>, _at: u64, _append: bool, from: &mut Source<'_>) -> Result<(usize, u64), Errno> {
+    fn write(&self, io: &Io<'_>, _at: u64, _append: bool, from: &mut Source<'_>) -> Result<(usize, u64), Errno> {
         let to = self.0.target()?;
-        Ok((self.0.send(&to, from, &Ancillary::default())?, 0))
+        let with = Ancillary { sender: io.task.map(Ucred::of).unwrap_or_default(), ..Ancillary::default() };
+        Ok((self.0.send(&to, from, &with)?, 0))
+    }
+
+    fn breaks_with_signal(&self) -> bool {
+        self.0.kind == Kind::Stream
     }
 
     fn poll(&self, _file: &File) -> PollMask {
@@ -626,12 +759,21 @@ impl FileOps for SocketFile {
     }
 
     fn ioctl(&self, task: &Arc<Task>, _file: &Arc<File>, request: u32, argument: u64) -> SysResult {
-        if request != super::FIONREAD {
-            return Err(Errno::ENOTTY);
-        }
-        let n = {
-            let s = self.0.state.lock();
-            if self.0.kind == Kind::Stream { s.bytes } else { s.messages.front().map_or(0, |m| m.data.len()) }
+        const SIOCOUTQ: u32 = 0x5411;
+        const SIOCATMARK: u32 = 0x8905;
+        let n = match request {
+            super::FIONREAD => {
+                let s = self.0.state.lock();
+                if s.backlog.is_some() {
+                    return Err(Errno::EINVAL);
+                }
+                if self.0.kind == Kind::Datagram { s.messages.front().map_or(0, |m| m.data.len()) } else { s.bytes }
+            }
+            // What the peer has not read yet.
+            SIOCOUTQ => self.0.peer().map_or(0, |p| p.state.lock().bytes),
+            // No urgent data.
+            SIOCATMARK => return Err(Errno::EOPNOTSUPP),
+            _ => return Err(Errno::ENOTTY),
         };
         UserPtr::<i32>::new(argument).write(task, &i32::try_from(n).unwrap_or(i32::MAX))?;
         done()
@@ -655,7 +797,7 @@ mod tests {
     #[test]
     fn streams_join_and_packets_keep_their_bounds() {
         for (kind, expect) in [(Kind::Stream, &b"abcd"[..]), (Kind::Packet, b"ab"), (Kind::Datagram, b"ab")] {
-            let (a, b) = Socket::pair(kind, Ucred::default());
+            let (a, b) = Socket::pair(kind, Ucred::default(), &[]);
             assert_eq!(receive(&b, 9), Err(Errno::EAGAIN));
             send(&a, b"ab").unwrap();
             send(&a, b"cd").unwrap();
@@ -665,7 +807,7 @@ mod tests {
 
     #[test]
     fn the_end_of_a_stream_is_seen_after_its_data() {
-        let (a, b) = Socket::pair(Kind::Stream, Ucred::default());
+        let (a, b) = Socket::pair(Kind::Stream, Ucred::default(), &[]);
         send(&a, b"last").unwrap();
         a.shutdown(false, true).unwrap();
         assert_eq!(send(&a, b"x"), Err(Errno::EPIPE));
@@ -683,11 +825,11 @@ mod tests {
     fn abstract_names_connect_and_go() {
         let me = Ucred { pid: 7, uid: 8, gid: 9 };
         let l = Socket::new(Kind::Stream, me);
-        assert_eq!(l.listen(1), Err(Errno::EINVAL));
+        assert_eq!(l.listen(1, me), Err(Errno::EINVAL));
         l.bind_abstract(b"\0unit-test-name").unwrap();
-        l.listen(0).unwrap();
+        l.listen(0, me).unwrap();
         let c = Socket::new(Kind::Stream, Ucred::default());
-        let found = Socket::find_abstract(b"\0unit-test-name").unwrap();
+        let found = Socket::find_abstract(Kind::Stream, b"\0unit-test-name").unwrap();
         c.connect(&found, Ucred { pid: 1, uid: 2, gid: 3 }).unwrap();
         let second = Socket::new(Kind::Stream, Ucred::default());
         assert_eq!(second.connect(&found, Ucred::default()), Err(Errno::EAGAIN));
@@ -701,12 +843,12 @@ mod tests {
         drop(found);
         drop(l.file(&Creds::root(0), false));
         drop(l);
-        assert!(Socket::find_abstract(b"\0unit-test-name").is_err());
+        assert!(Socket::find_abstract(Kind::Stream, b"\0unit-test-name").is_err());
     }
 
     #[test]
     fn a_full_stream_waits_and_descriptors_travel() {
-        let (a, b) = Socket::pair(Kind::Stream, Ucred::default());
+        let (a, b) = Socket::pair(Kind::Stream, Ucred::default(), &[]);
         let mut sent = 0;
         while let Ok(n) = send(&a, &[1; 50_000]) {
             sent += n;
@@ -716,7 +858,7 @@ mod tests {
         while receive(&b, 1 << 20).is_ok() {}
         assert!(a.events().contains(PollMask::OUT));
         let f = crate::ipc::eventfd::eventfd(0, 0);
-        let with = Ancillary { files: vec![f.clone()], creds: None };
+        let with = Ancillary { files: vec![f.clone()], ..Ancillary::default() };
         a.send(&b, &mut Source::kernel(b"f"), &with).unwrap();
         let mut v = Vec::new();
         let got = b.receive(&mut Sink::kernel(&mut v, 9), false).unwrap();

@@ -1,10 +1,11 @@
 //! ELF executables and their interpreters (`elf(5)`, System V ABI).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use cofferdam_platform::{GUEST_TOP, Order};
 use object::LittleEndian as LE;
-use object::elf::{PF_R, PF_W, PF_X, PT_GNU_STACK, PT_INTERP, PT_LOAD, ProgramHeader64};
+use object::elf::{FileHeader64, PF_R, PF_W, PF_X, PT_GNU_STACK, PT_INTERP, PT_LOAD, ProgramHeader64};
 
 use crate::errno::Errno;
 use crate::loader::headers::{Headers, parse};
@@ -12,7 +13,7 @@ use crate::memory::AddressSpace;
 use crate::memory::space::MapRequest;
 use crate::memory::store::{PAGE, page_down, page_up};
 use crate::memory::vma::{EXEC, READ, WRITE};
-use crate::syscalls::args::AT_FDCWD;
+use crate::syscalls::system::ADDR_NO_RANDOMIZE;
 use crate::task::Task;
 use crate::task::group::rlimit;
 use crate::vfs::{self, File};
@@ -181,6 +182,13 @@ impl Mapper<'_> {
     }
 }
 
+/// Reads `len` bytes at `at`: EIO if the file ends before, EINVAL for a negative place, as Linux answers for a program's parts.
+fn read_whole(file: &File, at: u64, len: usize) -> Result<Vec<u8>, Errno> {
+    i64::try_from(at).map_err(|_| Errno::EINVAL)?;
+    let read = super::read_at(file, at, len)?;
+    if read.len() == len { Ok(read) } else { Err(Errno::EIO) }
+}
+
 /// Maps a program, its interpreter and its stack into a new address space.
 pub fn load(task: &Arc<Task>, file: &Arc<File>) -> Result<Image, Errno> {
     let headers = parse(|at, len| super::read_at(file, at, len))?;
@@ -190,11 +198,14 @@ pub fn load(task: &Arc<Task>, file: &Arc<File>) -> Result<Image, Errno> {
         match s.p_type.get(LE) {
             PT_INTERP if interpreter.is_none() => {
                 let len = usize::try_from(s.p_filesz.get(LE)).ok().filter(|l| (2..=4096).contains(l));
-                let path = super::read_at(file, s.p_offset.get(LE), len.ok_or(Errno::ENOEXEC)?)?;
-                let path = path.strip_suffix(&[0]).ok_or(Errno::ENOEXEC)?.to_vec();
-                let f = vfs::open_exec(task, AT_FDCWD, &path, 0)?;
+                let path = read_whole(file, s.p_offset.get(LE), len.ok_or(Errno::ENOEXEC)?)?;
+                let path = path.strip_suffix(&[0]).ok_or(Errno::ENOEXEC)?;
+                // It is a C string, whatever follows its first NUL.
+                let path = path.split(|b| *b == 0).next().unwrap_or_default();
+                let f = vfs::open_interpreter(task, path)?;
+                read_whole(&f, 0, size_of::<FileHeader64<LE>>())?;
                 let h = parse(|at, len| super::read_at(&f, at, len))
-                    .map_err(|e| if e == Errno::ENOEXEC { Errno::from_host(80) } else { e })?;
+                    .map_err(|e| if e == Errno::ENOEXEC { Errno::ELIBBAD } else { e })?;
                 interpreter = Some((f, h));
             }
             PT_GNU_STACK => exec_stack = if s.p_flags.get(LE).0 & PF_X.0 != 0 { EXEC } else { 0 },
@@ -202,6 +213,8 @@ pub fn load(task: &Arc<Task>, file: &Arc<File>) -> Result<Image, Errno> {
         }
     }
     let limit = task.group().limit(rlimit::STACK).soft;
+    let fixed = task.group().personality.load(Ordering::Relaxed) & ADDR_NO_RANDOMIZE != 0;
+    let random = |bits| if fixed { Ok(0) } else { random(bits) };
     let stack_top = STACK_TOP - PAGE - random(22)? * PAGE;
     let gap = limit.clamp(128 << 20, GUEST_TOP / 6 * 5);
     let mmap_base = page_down(stack_top - gap - random(28)? * PAGE);

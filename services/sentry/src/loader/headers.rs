@@ -31,9 +31,8 @@ pub fn parse(mut read: impl FnMut(u64, usize) -> Result<Vec<u8>, Errno>) -> Resu
     let head = read(0, size_of::<FileHeader64<LE>>())?;
     let (h, _) = pod::from_bytes::<FileHeader64<LE>>(&head).map_err(|()| Errno::ENOEXEC)?;
     let kind = h.e_type.get(LE);
-    let ident = &h.e_ident;
-    // 64-bit, little-endian.
-    if ident.magic != *b"\x7fELF" || ident.class.0 != 2 || ident.data.0 != 1 || h.e_machine.get(LE) != EM_X86_64 {
+    // Linux looks at no more of the identification than its first four bytes.
+    if h.e_ident.magic != *b"\x7fELF" || h.e_machine.get(LE) != EM_X86_64 {
         return Err(Errno::ENOEXEC);
     }
     if kind != ET_EXEC && kind != ET_DYN {
@@ -52,31 +51,36 @@ pub fn parse(mut read: impl FnMut(u64, usize) -> Result<Vec<u8>, Errno>) -> Resu
 /// A `#!` line: the interpreter and its optional argument.
 pub type Script = (Vec<u8>, Option<Vec<u8>>);
 
-/// Takes a `#!` line apart; `None` if the file does not begin with one.
+/// Takes a `#!` line apart; `None` if the file does not begin with one. Only the first [`HEAD`] bytes count, less one for the
+/// end of the string that Linux makes of them; what a short file lacks is zeros, which end the interpreter and its argument.
 pub fn parse_script(head: &[u8]) -> Result<Option<Script>, Errno> {
-    let Some(line) = head.strip_prefix(b"#!") else { return Ok(None) };
-    let end = line.iter().position(|b| *b == b'\n');
-    let blank = |b: &u8| matches!(b, b' ' | b'\t');
-    let line = match end {
-        Some(end) => line.get(..end).unwrap_or_default(),
-        None => line,
-    };
-    let line = line.split(|b| *b == 0).next().unwrap_or_default();
-    let start = line.iter().position(|b| !blank(b)).ok_or(Errno::ENOEXEC)?;
-    let rest = line.get(start..).unwrap_or_default();
-    let split = rest.iter().position(blank);
-    if split.is_none() && end.is_none() && head.len() >= HEAD {
-        // The path may have been cut off.
-        return Err(Errno::ENOEXEC);
+    if !head.starts_with(b"#!") {
+        return Ok(None);
     }
-    let (path, arg) = match split {
-        None => (rest, &[][..]),
-        Some(at) => (rest.get(..at).unwrap_or_default(), rest.get(at..).unwrap_or_default()),
+    let mut line = head.get(2..head.len().min(HEAD)).unwrap_or_default().to_vec();
+    let blank = |b: &u8| matches!(b, b' ' | b'\t');
+    let not_blank = |b: &u8| !blank(b);
+    match line.iter().position(|b| *b == b'\n') {
+        Some(end) => line.truncate(end),
+        None => {
+            line.resize(HEAD - 2, 0);
+            let start = line.iter().position(not_blank).ok_or(Errno::ENOEXEC)?;
+            // The interpreter's name may have been cut off.
+            if !line.iter().skip(start).any(|b| blank(b) || *b == 0) {
+                return Err(Errno::ENOEXEC);
+            }
+            line.truncate(HEAD - 3);
+        }
+    }
+    line.truncate(line.iter().rposition(not_blank).ok_or(Errno::ENOEXEC)? + 1);
+    let start = line.iter().position(not_blank).ok_or(Errno::ENOEXEC)?;
+    let rest = line.get(start..).unwrap_or_default();
+    let string = |s: &[u8]| s.split(|b| *b == 0).next().unwrap_or_default().to_vec();
+    let Some(end) = rest.iter().position(|b| blank(b) || *b == 0) else { return Ok(Some((rest.to_vec(), None))) };
+    let (path, rest) = rest.split_at_checked(end).ok_or(Errno::ENOEXEC)?;
+    let argument = match rest.first() {
+        Some(0) => None,
+        _ => rest.iter().position(not_blank).and_then(|at| rest.get(at..)).map(string),
     };
-    let from = arg.iter().position(|b| !blank(b));
-    let arg = from.and_then(|f| {
-        let to = arg.iter().rposition(|b| !blank(b))?;
-        arg.get(f..=to).map(<[u8]>::to_vec)
-    });
-    Ok(Some((path.to_vec(), arg)))
+    Ok(Some((path.to_vec(), argument)))
 }

@@ -8,8 +8,10 @@ use cofferdam_platform::Order;
 
 use crate::errno::Errno;
 use crate::memory::AddressSpace;
+use crate::task::creds::secure;
 use crate::task::{Creds, Task};
 use crate::uio::Sink;
+use crate::vfs::access::{self, FileCapabilities};
 use crate::vfs::{self, File};
 use headers::{HEAD, parse_script};
 
@@ -19,6 +21,9 @@ pub mod stack;
 
 /// Interpreters of interpreters.
 const MAX_SCRIPTS: usize = 5;
+
+/// Bytes of a task's name.
+const COMM: usize = 15;
 
 /// What a loaded program needs to start.
 pub struct Loaded {
@@ -46,8 +51,10 @@ pub struct Program {
     pub comm: Vec<u8>,
     /// Who it runs as.
     pub creds: Creds,
-    /// Set-user-ID or alike.
-    pub changes_identity: bool,
+    /// It has rights that its caller had not: its libraries are told (`AT_SECURE`).
+    pub secure: bool,
+    /// Whether its caller's user may look into it.
+    pub dumpable: bool,
 }
 
 /// Reads `len` bytes at `at`, fewer at the end of the file.
@@ -64,34 +71,51 @@ pub(crate) fn read_at(file: &File, at: u64, len: usize) -> Result<Vec<u8>, Errno
     Ok(out)
 }
 
-/// Loads a program for `task`. `name` is the path it was called by.
+/// How a program was called.
+pub struct Called {
+    /// The path, or one below `/dev/fd` for a program called by a descriptor.
+    pub path: Vec<u8>,
+    /// By a descriptor alone: such a program is named after its file.
+    pub by_descriptor: bool,
+    /// The path is one of a descriptor that exec closes: an interpreter could not open it.
+    pub unreachable: bool,
+}
+
+/// Loads a program for `task`.
 pub fn load(
     task: &Arc<Task>,
     mut file: Arc<File>,
-    mut name: Vec<u8>,
+    called: Called,
     mut argv: Vec<Vec<u8>>,
     envp: Vec<Vec<u8>>,
 ) -> Result<Program, Errno> {
-    let comm = base_name(&name);
-    let called = name.clone();
+    let mut name = called.path.clone();
     for _ in 0..=MAX_SCRIPTS {
         let head = read_at(&file, 0, HEAD)?;
         match parse_script(&head)? {
             None => {
-                let (creds, changes_identity) = identity(task, &file)?;
+                let (creds, secure) = identity(task, &file)?;
+                let dumpable = is_dumpable(task, &file);
                 let vdso = task.kernel().platform.get().map_or((0, 0), |p| p.vdso());
                 let mut image = elf::load(task, &file)?;
-                let loaded = stack::build(&mut image, vdso, &creds, changes_identity, &called, argv, envp)?;
+                let loaded = stack::build(&mut image, vdso, &creds, secure, &called.path, argv, envp)?;
+                let comm = if called.by_descriptor {
+                    let name = file.path_ref().dentry.name();
+                    name.strip_prefix(b"/").unwrap_or(&name).iter().take(COMM).copied().collect()
+                } else {
+                    base_name(&called.path)
+                };
                 // What /proc/PID/exe shows is the interpreter, as on Linux.
-                return Ok(Program { mm: image.mm, orders: image.orders, loaded, file, comm, creds, changes_identity });
+                return Ok(Program { mm: image.mm, orders: image.orders, loaded, file, comm, creds, secure, dumpable });
             }
+            Some(_) if called.unreachable => return Err(Errno::ENOENT),
             Some((interpreter, argument)) => {
                 let mut new = vec![interpreter.clone()];
                 new.extend(argument);
                 new.push(std::mem::replace(&mut name, interpreter.clone()));
                 new.extend(argv.drain(..).skip(1));
                 argv = new;
-                file = vfs::open_exec(task, crate::syscalls::args::AT_FDCWD, &interpreter, 0)?;
+                file = vfs::open_interpreter(task, &interpreter)?;
             }
         }
     }
@@ -101,43 +125,68 @@ pub fn load(
 /// Last component of a path, cut to what a task name holds.
 pub fn base_name(path: &[u8]) -> Vec<u8> {
     let base = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
-    base.get(..base.len().min(15)).unwrap_or_default().to_vec()
+    base.get(..base.len().min(COMM)).unwrap_or_default().to_vec()
 }
 
-/// Credentials after exec: set-user-ID and set-group-ID bits, capabilities (`capabilities(7)`).
-fn identity(task: &Arc<Task>, file: &File) -> Result<(Creds, bool), Errno> {
+/// Whether who may run a program may also look into it: not one that he cannot read, nor one that is another's already.
+fn is_dumpable(task: &Task, file: &File) -> bool {
+    let c = task.creds();
+    c.euid == c.ruid && c.egid == c.rgid && access::check(&c, &**file.inode(), access::READ).is_ok()
+}
+
+/// Credentials after exec, and whether they are more than the caller had: set-user-ID and set-group-ID bits, capabilities of
+/// files and of root (`execve(2)`; `capabilities(7)`, "Transformation of capabilities during execve()").
+fn identity(task: &Task, file: &File) -> Result<(Creds, bool), Errno> {
     let old = task.creds();
     let mut new = Creds::clone(&old);
-    let attr = file.inode().attr()?;
-    let mut changed = false;
-    if !old.no_new_privileges && !file.mount().flags().contains(vfs::mount::MountFlags::NO_SUID) {
-        if attr.mode & 0o4000 != 0 {
-            changed |= new.euid != attr.uid;
-            new.euid = attr.uid;
+    let mut of_file = None;
+    if !file.mount().flags().contains(vfs::mount::MountFlags::NO_SUID) {
+        let attr = file.inode().attr()?;
+        if !old.no_new_privileges {
+            if attr.mode & 0o4000 != 0 {
+                new.euid = attr.uid;
+            }
+            if attr.mode & 0o2010 == 0o2010 {
+                new.egid = attr.gid;
+            }
         }
-        if attr.mode & 0o2010 == 0o2010 {
-            changed |= new.egid != attr.gid;
-            new.egid = attr.gid;
+        of_file = FileCapabilities::of(&**file.inode());
+    }
+    let root = |id: u32| id == 0;
+    let mut effective = false;
+    new.permitted = 0;
+    if let Some(f) = &of_file {
+        new.permitted = new.bounding & f.permitted | new.inheritable & f.inheritable;
+        effective = f.effective;
+        // A program that cannot do with less is not run with less.
+        if effective && f.permitted & !new.permitted != 0 {
+            return Err(Errno::EPERM);
         }
     }
-    new.suid = new.euid;
-    new.fsuid = new.euid;
-    new.sgid = new.egid;
-    new.fsgid = new.egid;
-    new.keep_capabilities = false;
-    // Root's file capabilities are all (unless SECBIT_NOROOT).
-    let root = new.securebits & 1 == 0;
-    if changed {
+    // Root's programs have all, but for those that say what they need and were made root's by the set-user-ID bit.
+    let mixed = of_file.is_some() && root(new.euid) && !root(new.ruid);
+    if new.securebits & secure::NOROOT == 0 && !mixed {
+        if root(new.euid) || root(new.ruid) {
+            new.permitted = new.inheritable | new.bounding;
+        }
+        effective |= root(new.euid);
+    }
+    let changed = new.euid != old.euid || !(new.egid == old.egid || old.in_group(new.egid));
+    if (changed || !old.covers(&new)) && old.no_new_privileges {
+        (new.euid, new.egid) = (new.ruid, new.rgid);
+        new.permitted &= old.permitted;
+    }
+    (new.suid, new.fsuid) = (new.euid, new.euid);
+    (new.sgid, new.fsgid) = (new.egid, new.egid);
+    if of_file.is_some() || changed {
         new.ambient = 0;
     }
-    if root && (new.ruid == 0 || new.euid == 0) {
-        new.permitted = new.inheritable | new.bounding;
-        new.effective = if new.euid == 0 { new.permitted } else { 0 };
-    } else {
-        new.permitted = new.ambient;
-        new.effective = new.ambient;
-    }
-    Ok((new, changed))
+    new.permitted |= new.ambient;
+    new.effective = if effective { new.permitted } else { new.ambient };
+    new.securebits &= !secure::KEEP_CAPS;
+    let more = !root(new.ruid) && (effective || new.permitted & !new.ambient != 0);
+    let secure = changed || new.euid != old.ruid || new.egid != old.rgid || more;
+    Ok((new, secure))
 }
 
 #[cfg(test)]
@@ -152,6 +201,9 @@ mod tests {
         assert_eq!(ok(b"#!/bin/sh"), (b"/bin/sh".to_vec(), None));
         assert!(parse_script(b"\x7fELF").unwrap().is_none());
         assert_eq!(parse_script(b"#!  \n"), Err(Errno::ENOEXEC));
+        assert_eq!(ok(b"#!"), (Vec::new(), None));
+        assert_eq!(ok(b"#!a \0"), (b"a".to_vec(), Some(Vec::new())));
+        assert_eq!(ok(b"#!a\0b c\n"), (b"a".to_vec(), None));
         let mut long = b"#!/".to_vec();
         long.resize(HEAD, b'x');
         assert_eq!(parse_script(&long), Err(Errno::ENOEXEC));

@@ -138,6 +138,15 @@ impl Actions {
         }
     }
 
+    /// Those of a process that begins with these signals ignored (bit 0 is signal 1).
+    pub fn ignoring(signals: u64) -> Self {
+        let mut new = Self::default();
+        for signal in (1..=64).filter(|s| signals & 1 << (s - 1) != 0 && ![sig::KILL, sig::STOP].contains(s)) {
+            new.set(signal, Action { handler: SIG_IGN, ..Action::default() });
+        }
+        new
+    }
+
     /// As `execve` leaves them: handlers to default, ignored stay ignored.
     pub fn exec(&mut self) {
         for a in &mut self.0 {

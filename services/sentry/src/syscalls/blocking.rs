@@ -1,6 +1,7 @@
 //! Calls on files that may have to wait: try, and if the file says EAGAIN, wait on its queue.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::errno::Errno;
 use crate::syscalls::{Outcome, SysResult};
@@ -15,6 +16,21 @@ pub fn until_ready(
     queue: &WaitQueue,
     mask: PollMask,
     deadline: Option<Deadline>,
+    f: impl FnMut(&Arc<Task>) -> Result<i64, Errno> + Send + 'static,
+) -> SysResult {
+    until_done(task, queue, mask, deadline, &Progress::default(), f)
+}
+
+/// How much of a call is done while it still waits for the rest.
+pub type Progress = Arc<AtomicUsize>;
+
+/// As [`until_ready`], for a call that may have done a part by the time it gives up: then that part is its result.
+pub fn until_done(
+    task: &Arc<Task>,
+    queue: &WaitQueue,
+    mask: PollMask,
+    deadline: Option<Deadline>,
+    progress: &Progress,
     mut f: impl FnMut(&Arc<Task>) -> Result<i64, Errno> + Send + 'static,
 ) -> SysResult {
     match f(task) {
@@ -22,13 +38,17 @@ pub fn until_ready(
         r => return r.map(Outcome::Value),
     }
     let timed = deadline.is_some();
+    let progress = progress.clone();
     let retry = move |task: &Arc<Task>, cause: Cause| match f(task) {
-        Err(Errno::EAGAIN) => match cause {
-            Cause::Woken => None,
-            Cause::TimedOut => Some(Err(Errno::EAGAIN)),
-            // A socket with a timeout does not start over (signal(7)).
-            Cause::Interrupted if timed => Some(Err(Errno::EINTR)),
-            Cause::Interrupted => Some(Err(Errno::ERESTARTSYS)),
+        Err(Errno::EAGAIN) => match (cause, progress.load(Ordering::Relaxed)) {
+            (Cause::Woken, _) => None,
+            (_, done) if done > 0 => Some(Ok(done as i64)),
+            (cause, _) => match cause {
+                // A socket with a timeout does not start over (signal(7)).
+                Cause::Interrupted if timed => Some(Err(Errno::EINTR)),
+                Cause::Interrupted => Some(Err(Errno::ERESTARTSYS)),
+                Cause::Woken | Cause::TimedOut => Some(Err(Errno::EAGAIN)),
+            },
         },
         r => Some(r),
     };

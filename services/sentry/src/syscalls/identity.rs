@@ -7,12 +7,11 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use super::{Entry, SysResult, UserPtr, done, value};
 use crate::entry;
 use crate::errno::Errno;
-use crate::task::creds::cap;
+use crate::task::creds::{cap, secure};
 use crate::task::{Creds, Task};
 
 /// "No change" in the set*id calls.
 const KEEP: u32 = u32::MAX;
-const NO_SETUID_FIXUP: u32 = 4;
 
 fn getuid(task: &Arc<Task>) -> SysResult {
     value(task.creds().ruid)
@@ -45,14 +44,17 @@ fn getresgid(task: &Arc<Task>, r: UserPtr<u32>, e: UserPtr<u32>, s: UserPtr<u32>
 
 /// What changing user ids does to capabilities (`capabilities(7)`, "Effect of user ID changes").
 fn fix_capabilities(old: &Creds, new: &mut Creds) {
-    if new.securebits & NO_SETUID_FIXUP != 0 {
+    if new.securebits & secure::NO_SETUID_FIXUP != 0 {
         return;
     }
     let had_root = old.ruid == 0 || old.euid == 0 || old.suid == 0;
     let has_root = new.ruid == 0 || new.euid == 0 || new.suid == 0;
-    if had_root && !has_root && !new.keep_capabilities {
-        new.permitted = 0;
-        new.effective = 0;
+    if had_root && !has_root {
+        if new.securebits & secure::KEEP_CAPS == 0 {
+            new.permitted = 0;
+            new.effective = 0;
+        }
+        // Whatever is kept: programs of a user get nothing by themselves.
         new.ambient = 0;
     }
     if old.euid == 0 && new.euid != 0 {
@@ -187,7 +189,7 @@ fn setfsuid(task: &Arc<Task>, uid: u32) -> SysResult {
         let mut new = Creds::clone(&old);
         new.fsuid = uid;
         // Root's rights over files go and come with its file system id (capabilities(7)).
-        if new.securebits & NO_SETUID_FIXUP == 0 {
+        if new.securebits & secure::NO_SETUID_FIXUP == 0 {
             match (old.fsuid, uid) {
                 (0, 0) => {}
                 (0, _) => new.effective &= !cap::FILES,
@@ -232,6 +234,9 @@ fn setgroups(task: &Arc<Task>, size: i32, from: UserPtr<u32>) -> SysResult {
     }
     let size = usize::try_from(size).map_err(|_| Errno::EINVAL)?;
     let mut groups = from.read_array(task, size, MAX_GROUPS)?;
+    if groups.contains(&KEEP) {
+        return Err(Errno::EINVAL);
+    }
     groups.sort_unstable();
     let mut new = (*task.creds()).clone();
     new.groups = groups;

@@ -38,6 +38,7 @@ pub mod sem;
 pub mod shm;
 pub mod signal;
 pub mod socket;
+pub mod sockopt;
 pub mod stat;
 pub mod sync;
 pub mod system;

@@ -10,8 +10,8 @@ use crate::entry;
 use crate::errno::Errno;
 use crate::signal::{self, SigInfo, sig};
 use crate::task::clone::{CloneRequest, flag};
-use crate::task::creds::cap;
-use crate::task::exec::ExecRequest;
+use crate::task::creds::{cap, secure};
+use crate::task::exec::{self, ExecRequest};
 use crate::task::exit::{self, Change, WaitFor, wait_flag};
 use crate::task::group::{Group, LIMITS, Limit, rlimit};
 use crate::task::{Special, Task};
@@ -96,11 +96,13 @@ fn execve(_: &Arc<Task>, path: UserStr, argv: UserPtr<u64>, envp: UserPtr<u64>) 
     Ok(Outcome::Special(Special::Exec(ExecRequest { dir, path, argv, envp, flags: 0 })))
 }
 
-fn execveat(_: &Arc<Task>, dir: Fd, path: UserStr, argv: UserPtr<u64>, envp: UserPtr<u64>, flags: i32) -> SysResult {
-    if flags & !(0x1000 | 0x100) != 0 {
-        return Err(Errno::EINVAL);
+fn execveat(task: &Arc<Task>, dir: Fd, path: UserStr, argv: UserPtr<u64>, envp: UserPtr<u64>, flags: i32) -> SysResult {
+    let request = ExecRequest { dir, path, argv, envp, flags };
+    if flags & exec::CHECK != 0 {
+        exec::check(task, &request)?;
+        return done();
     }
-    Ok(Outcome::Special(Special::Exec(ExecRequest { dir, path, argv, envp, flags })))
+    Ok(Outcome::Special(Special::Exec(request)))
 }
 
 fn exit_call(task: &Arc<Task>, code: i32) -> SysResult {
@@ -425,13 +427,16 @@ fn prctl(task: &Arc<Task>, option: i32, a: u64, b: u64, c: u64, d: u64) -> SysRe
             done()
         }
         // PR_GET_KEEPCAPS, PR_SET_KEEPCAPS
-        7 => value(i32::from(task.creds().keep_capabilities)),
+        7 => value(i32::from(task.creds().securebits & secure::KEEP_CAPS != 0)),
         8 => {
             if a > 1 {
                 return Err(Errno::EINVAL);
             }
             let mut new = (*task.creds()).clone();
-            new.keep_capabilities = a == 1;
+            if new.securebits & secure::KEEP_CAPS << 1 != 0 {
+                return Err(Errno::EPERM);
+            }
+            new.securebits = new.securebits & !secure::KEEP_CAPS | if a == 1 { secure::KEEP_CAPS } else { 0 };
             task.set_creds(new);
             done()
         }
@@ -464,23 +469,58 @@ fn prctl(task: &Arc<Task>, option: i32, a: u64, b: u64, c: u64, d: u64) -> SysRe
             task.set_creds(new);
             done()
         }
+        // PR_GET_TIMING, PR_SET_TIMING: statistical times and no others.
+        13 => done(),
+        14 if a == 0 => done(),
+        // PR_GET_TSC, PR_SET_TSC: the counter can always be read.
+        25 => {
+            UserPtr::<i32>::new(a).write(task, &1)?;
+            done()
+        }
+        26 if a == 1 => done(),
+        // PR_TASK_PERF_EVENTS_DISABLE, PR_TASK_PERF_EVENTS_ENABLE: of none.
+        31 | 32 => done(),
+        // PR_MCE_KILL_GET: the default.
+        34 if a | b | c | d == 0 => value(2),
+        // PR_SET_MM; PR_SET_IO_FLUSHER, PR_GET_IO_FLUSHER.
+        35 | 57 | 58 if !task.creds().capable(cap::SYS_RESOURCE) => Err(Errno::EPERM),
+        58 if a | b | c | d == 0 => done(),
+        // PR_GET_MDWE, PR_GET_MEMORY_MERGE: off.
+        66 | 68 if a | b | c | d == 0 => done(),
+        // PR_GET_TID_ADDRESS
+        40 => {
+            let at = task.state.lock().clear_tid;
+            UserPtr::<u64>::new(a).write(task, &at)?;
+            done()
+        }
+        // PR_GET_AUXV
+        0x4155_5856 if c | d == 0 => {
+            let auxv = task.mm().layout().auxv;
+            let len = usize::try_from(b).unwrap_or(usize::MAX).min(auxv.len());
+            task.write_exact(a, auxv.get(..len).unwrap_or_default())?;
+            value(auxv.len())
+        }
         // PR_GET_SECCOMP: not in a filter of its own.
         21 => done(),
         // PR_GET_SECUREBITS, PR_SET_SECUREBITS
         27 => value(task.creds().securebits),
         28 => {
-            if !task.creds().capable(cap::SETPCAP) {
+            let mut new = (*task.creds()).clone();
+            let bits = u32::try_from(a).ok().filter(|b| b & !secure::ALL == 0).ok_or(Errno::EPERM)?;
+            let changed = new.securebits ^ bits;
+            let locked = (new.securebits & secure::LOCKS) >> 1;
+            let free = new.capable(cap::SETPCAP) || (changed != 0 && changed & !secure::UNPRIVILEGED == 0);
+            if locked & changed != 0 || new.securebits & secure::LOCKS & !bits != 0 || !free {
                 return Err(Errno::EPERM);
             }
-            let mut new = (*task.creds()).clone();
-            new.securebits = u32::try_from(a).ok().filter(|b| b & !0xff == 0).ok_or(Errno::EINVAL)?;
+            new.securebits = bits;
             task.set_creds(new);
             done()
         }
         // PR_SET_TIMERSLACK, PR_GET_TIMERSLACK: kept; timers here have none.
         29 => {
             let mut state = task.state.lock();
-            state.timer_slack = if a == 0 { None } else { Some(a) };
+            state.timer_slack = if a == 0 { state.schedule.first_slack } else { Some(a) };
             done()
         }
         30 => value(task.state.lock().timer_slack.unwrap_or(50_000)),
@@ -507,17 +547,26 @@ fn prctl(task: &Arc<Task>, option: i32, a: u64, b: u64, c: u64, d: u64) -> SysRe
         39 if a != 0 || b != 0 || c != 0 || d != 0 => Err(Errno::EINVAL),
         39 => value(i32::from(task.creds().no_new_privileges)),
         // PR_SET_THP_DISABLE, PR_GET_THP_DISABLE
-        41 | 42 => done(),
+        41 if b != 0 || c != 0 || d != 0 => Err(Errno::EINVAL),
+        41 => {
+            group.thp_disabled.store(i32::from(a != 0), Ordering::Relaxed);
+            done()
+        }
+        42 if a != 0 || b != 0 || c != 0 || d != 0 => Err(Errno::EINVAL),
+        42 => value(group.thp_disabled.load(Ordering::Relaxed)),
         // PR_CAP_AMBIENT
-        47 => ambient(task, a, b),
+        47 => ambient(task, a, b, c | d),
         // PR_SET_VMA: names of anonymous memory are not kept, as on a kernel without CONFIG_ANON_VMA_NAME.
         0x5356_4d41 => Err(Errno::EINVAL),
         _ => Err(Errno::EINVAL),
     }
 }
 
-fn ambient(task: &Task, op: u64, which: u64) -> SysResult {
+fn ambient(task: &Task, op: u64, which: u64, rest: u64) -> SysResult {
     let mut new = (*task.creds()).clone();
+    if rest != 0 || (op == 4 && which != 0) {
+        return Err(Errno::EINVAL);
+    }
     if op == 4 {
         new.ambient = 0;
         task.set_creds(new);
@@ -527,7 +576,7 @@ fn ambient(task: &Task, op: u64, which: u64) -> SysResult {
     match op {
         1 => return value(i32::from(new.ambient & bit != 0)),
         2 => {
-            if new.permitted & new.inheritable & bit == 0 || new.securebits & 0x40 != 0 {
+            if new.permitted & new.inheritable & bit == 0 || new.securebits & secure::NO_CAP_AMBIENT_RAISE != 0 {
                 return Err(Errno::EPERM);
             }
             new.ambient |= bit;

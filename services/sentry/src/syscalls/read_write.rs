@@ -7,6 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::entry;
 use crate::errno::Errno;
+use crate::filesystems::content::FILE_MAX;
 use crate::ipc::pipe::PipeEnd;
 use crate::syscalls::blocking::on_file;
 use crate::syscalls::{Entry, Fd, Outcome, SysResult, UserPtr, done, value};
@@ -162,7 +163,9 @@ fn write_once(task: &Arc<Task>, file: &Arc<File>, vecs: &[IoVec], place: Place) 
     };
     match n {
         Err(Errno::EPIPE) => {
-            task.post_signal(libc::SIGPIPE);
+            if file.ops().breaks_with_signal() {
+                task.post_signal(libc::SIGPIPE);
+            }
             Err(Errno::EPIPE)
         }
         Ok(n) => {
@@ -332,12 +335,18 @@ struct Side {
     at: Option<u64>,
 }
 
+/// A place that a caller gave, not yet looked at; `None` for none.
+fn given(task: &Arc<Task>, pointer: UserPtr<i64>) -> Result<Option<i64>, Errno> {
+    if pointer.is_null() { Ok(None) } else { pointer.read(task).map(Some) }
+}
+
 impl Side {
-    fn new(task: &Arc<Task>, fd: Fd, pointer: UserPtr<i64>) -> Result<Self, Errno> {
-        let file = task.file(fd)?;
-        let at = if pointer.is_null() { None } else { Some(position(pointer.read(task)?)?) };
-        if at.is_some() && !file.ops().seekable() {
-            return Err(Errno::ESPIPE);
+    /// EINVAL for a negative place or length, and for a place that the length leads beyond all.
+    fn new(file: Arc<File>, at: Option<i64>, len: usize) -> Result<Self, Errno> {
+        let at = at.map(position).transpose()?;
+        let len = i64::try_from(len).map_err(|_| Errno::EINVAL)?;
+        if at.is_some_and(|at| at > (i64::MAX - len) as u64) {
+            return Err(Errno::EINVAL);
         }
         Ok(Self { file, at })
     }
@@ -357,6 +366,15 @@ impl Side {
     }
 
     fn write(&mut self, task: &Arc<Task>, data: &[u8]) -> Result<usize, Errno> {
+        let mut data = data;
+        if self.file.inode().kind() == FileType::Regular && self.file.ops().seekable() {
+            let room = check_file_size(task, self.at.unwrap_or_else(|| self.file.position()))?;
+            // As on Linux the rest is tried, too, and fails with the signal.
+            if room < data.len() as u64 {
+                task.post_signal(libc::SIGXFSZ);
+                data = data.get(..room as usize).unwrap_or_default();
+            }
+        }
         let mut source = Source::kernel(data);
         let n = match &mut self.at {
             None => self.file.write(Some(task), &mut source),
@@ -366,7 +384,7 @@ impl Side {
                 n
             }
         };
-        if n == Err(Errno::EPIPE) {
+        if n == Err(Errno::EPIPE) && self.file.ops().breaks_with_signal() {
             task.post_signal(libc::SIGPIPE);
         }
         n
@@ -435,17 +453,37 @@ fn copy(
     }
 }
 
+fn is_pipe(file: &File) -> bool {
+    file.ops_as::<PipeEnd>().is_some()
+}
+
 fn sendfile(task: &Arc<Task>, to: Fd, from: Fd, offset: UserPtr<i64>, len: usize) -> SysResult {
-    let from = Side::new(task, from, offset)?;
-    let to = Side { file: task.file(to)?, at: None };
-    if !from.file.readable() || !to.file.writable() {
+    let at = given(task, offset)?;
+    let from = task.file(from)?;
+    if !from.readable() {
         return Err(Errno::EBADF);
     }
-    if !from.file.ops().seekable() || to.file.flags() & flags::APPEND != 0 {
+    if at.is_some() && !from.ops().seekable() {
+        return Err(Errno::ESPIPE);
+    }
+    let from = Side::new(from, at, len)?;
+    let len = len.min(0x7fff_f000);
+    let to = task.file(to)?;
+    if !to.writable() {
+        return Err(Errno::EBADF);
+    }
+    if from.file.inode().kind() == FileType::Directory {
         return Err(Errno::EINVAL);
     }
-    let nonblocking = to.file.nonblocking();
-    copy(task, from, to, (offset, UserPtr::new(0)), len.min(0x7fff_f000), nonblocking)
+    if is_pipe(&to) && !is_pipe(&from.file) && !from.file.ops().seekable() {
+        let nonblocking = to.nonblocking();
+        return to_pipe(task, from, to, offset, len, nonblocking);
+    }
+    if !from.file.ops().seekable() || to.flags() & flags::APPEND != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let nonblocking = to.nonblocking();
+    copy(task, from, Side { file: to, at: None }, (offset, UserPtr::new(0)), len, nonblocking)
 }
 
 fn copy_file_range(
@@ -457,29 +495,39 @@ fn copy_file_range(
     len: usize,
     options: u32,
 ) -> SysResult {
+    let (from, to) = (task.file(from)?, task.file(to)?);
+    let (a, b) = (given(task, from_at)?, given(task, to_at)?);
     if options != 0 {
         return Err(Errno::EINVAL);
     }
-    let (from, to) = (Side::new(task, from, from_at)?, Side::new(task, to, to_at)?);
-    for f in [&from.file, &to.file] {
-        match f.inode().kind() {
-            FileType::Directory => return Err(Errno::EISDIR),
-            FileType::Regular => {}
-            _ => return Err(Errno::EINVAL),
-        }
+    let kinds = [from.inode().kind(), to.inode().kind()];
+    if kinds.contains(&FileType::Directory) {
+        return Err(Errno::EISDIR);
     }
-    if !from.file.readable() || !to.file.writable() || to.file.flags() & flags::APPEND != 0 {
+    if kinds != [FileType::Regular; 2] || !from.ops().seekable() || !to.ops().seekable() {
+        return Err(Errno::EINVAL);
+    }
+    if !from.readable() || !to.writable() || to.flags() & flags::APPEND != 0 {
         return Err(Errno::EBADF);
     }
-    let len = len.min(0x7fff_f000);
-    if Arc::ptr_eq(from.file.inode(), to.file.inode()) {
-        let a = from.at.unwrap_or_else(|| from.file.position());
-        let b = to.at.unwrap_or_else(|| to.file.position());
-        if a.abs_diff(b) < len as u64 {
-            return Err(Errno::EINVAL);
-        }
+    if from.mount().fs.dev() != to.mount().fs.dev() {
+        return Err(Errno::EXDEV);
     }
-    copy(task, from, to, (from_at, to_at), len, true)
+    // Places are counted as unsigned until all else is looked at, as on Linux.
+    let a = a.map_or_else(|| from.position(), i64::cast_unsigned);
+    let b = b.map_or_else(|| to.position(), i64::cast_unsigned);
+    let len = u64::try_from(len).unwrap_or(u64::MAX);
+    a.checked_add(len).and(b.checked_add(len)).ok_or(Errno::EOVERFLOW)?;
+    let len = len.min(from.inode().attr()?.size.saturating_sub(a));
+    let len = len.min(check_file_size(task, b)?).min(FILE_MAX.checked_sub(b).filter(|n| *n > 0).ok_or(Errno::EFBIG)?);
+    if Arc::ptr_eq(from.inode(), to.inode()) && b + len > a && b < a + len {
+        return Err(Errno::EINVAL);
+    }
+    let side = |file, at: u64, pointer: UserPtr<i64>| {
+        Side::new(file, if pointer.is_null() { None } else { Some(at.cast_signed()) }, 0)
+    };
+    let (from, to) = (side(from, a, from_at)?, side(to, b, to_at)?);
+    copy(task, from, to, (from_at, to_at), len.min(0x7fff_f000) as usize, true)
 }
 
 const SPLICE_F_NONBLOCK: u32 = 2;
@@ -493,55 +541,91 @@ fn splice(
     len: usize,
     options: u32,
 ) -> SysResult {
-    if options & !0xf != 0 {
-        return Err(Errno::EINVAL);
-    }
     if len == 0 {
         return done();
     }
-    let (mut from, mut to) = (Side::new(task, from, from_at)?, Side::new(task, to, to_at)?);
-    if !from.file.readable() || !to.file.writable() {
-        return Err(Errno::EBADF);
-    }
-    if to.file.flags() & flags::APPEND != 0 {
+    if options & !0xf != 0 {
         return Err(Errno::EINVAL);
     }
+    let (from, to) = (task.file(from)?, task.file(to)?);
+    let pipes = (is_pipe(&from), is_pipe(&to));
+    if (pipes.0 && !from_at.is_null()) || (pipes.1 && !to_at.is_null()) {
+        return Err(Errno::ESPIPE);
+    }
+    let (a, b) = (given(task, from_at)?, given(task, to_at)?);
+    if !from.readable() || !to.writable() {
+        return Err(Errno::EBADF);
+    }
     let nonblocking = options & SPLICE_F_NONBLOCK != 0;
-    let source = from.file.clone();
-    if source.ops_as::<PipeEnd>().is_none() {
-        let Some(pipe) = to.file.ops_as::<PipeEnd>() else { return Err(Errno::EINVAL) };
-        // Never take more from a stream than the pipe holds.
-        let len = len.min(pipe.capacity());
-        if source.ops().seekable() {
-            let nonblocking = nonblocking || to.file.nonblocking();
-            return copy(task, from, to, (from_at, to_at), len, nonblocking);
+    match pipes {
+        (true, true) => {
+            let nonblocking = nonblocking || from.nonblocking() || to.nonblocking();
+            between_pipes(task, from, to, len, true, nonblocking)
         }
-        let step = move |task: &Arc<Task>| -> Result<i64, Errno> {
-            let room = to.file.ops_as::<PipeEnd>().map_or(0, PipeEnd::room);
-            if room == 0 {
-                return Err(Errno::EAGAIN);
+        (true, false) => {
+            if (b.is_some() && !to.ops().seekable()) || to.flags() & flags::APPEND != 0 {
+                return Err(Errno::EINVAL);
             }
-            let data = from.read(task, len.min(room))?;
-            to.write(task, &data).map(|n| n as i64)
-        };
-        let target = source.clone();
-        return wait_both(task, &source, &target, nonblocking || source.nonblocking(), step);
+            from_pipe(task, from, Side::new(to, b, len)?, to_at, len.min(0x7fff_f000), nonblocking)
+        }
+        (false, true) => {
+            let directory = from.inode().kind() == FileType::Directory;
+            if (a.is_some() && !from.ops().seekable()) || directory {
+                return Err(Errno::EINVAL);
+            }
+            to_pipe(task, Side::new(from, a, len)?, to, from_at, len, nonblocking)
+        }
+        (false, false) => Err(Errno::EINVAL),
     }
-    let target = to.file.clone();
-    if target.ops_as::<PipeEnd>().is_some() {
-        let nonblocking = nonblocking || source.nonblocking() || target.nonblocking();
-        return between_pipes(task, source, target, len, true, nonblocking);
+}
+
+/// From a file or a stream to a pipe, at most what the pipe holds.
+fn to_pipe(
+    task: &Arc<Task>,
+    mut from: Side,
+    to: Arc<File>,
+    from_at: UserPtr<i64>,
+    len: usize,
+    nonblocking: bool,
+) -> SysResult {
+    let Some(pipe) = to.ops_as::<PipeEnd>() else { return Err(Errno::EINVAL) };
+    let len = len.min(pipe.capacity());
+    let source = from.file.clone();
+    let mut to = Side { file: to, at: None };
+    if source.ops().seekable() {
+        let nonblocking = nonblocking || to.file.nonblocking();
+        return copy(task, from, to, (from_at, UserPtr::new(0)), len, nonblocking);
     }
+    let target = source.clone();
     let step = move |task: &Arc<Task>| -> Result<i64, Errno> {
-        let Some(pipe) = from.file.ops_as::<PipeEnd>() else { return Err(Errno::EINVAL) };
+        let room = to.file.ops_as::<PipeEnd>().map_or(0, PipeEnd::room);
+        if room == 0 {
+            return Err(Errno::EAGAIN);
+        }
+        let data = from.read(task, len.min(room))?;
+        to.write(task, &data).map(|n| n as i64)
+    };
+    wait_both(task, &source, &target, nonblocking || source.nonblocking(), step)
+}
+
+/// From a pipe to a file or a stream.
+fn from_pipe(
+    task: &Arc<Task>,
+    from: Arc<File>,
+    mut to: Side,
+    to_at: UserPtr<i64>,
+    len: usize,
+    nonblocking: bool,
+) -> SysResult {
+    let (source, target) = (from.clone(), to.file.clone());
+    let step = move |task: &Arc<Task>| -> Result<i64, Errno> {
+        let Some(pipe) = from.ops_as::<PipeEnd>() else { return Err(Errno::EINVAL) };
         let data = pipe.peek(len.min(CHUNK));
         if data.is_empty() {
             return if pipe.has_writers() { Err(Errno::EAGAIN) } else { Ok(0) };
         }
         let n = to.write(task, &data)?;
-        if let Some(pipe) = from.file.ops_as::<PipeEnd>() {
-            pipe.consume(n);
-        }
+        pipe.consume(n);
         to.save(task, to_at)?;
         Ok(n as i64)
     };
@@ -600,12 +684,12 @@ fn tee(task: &Arc<Task>, from: Fd, to: Fd, len: usize, options: u32) -> SysResul
     if options & !0xf != 0 {
         return Err(Errno::EINVAL);
     }
+    if len == 0 {
+        return done();
+    }
     let (from, to) = (task.file(from)?, task.file(to)?);
     if !from.readable() || !to.writable() {
         return Err(Errno::EBADF);
-    }
-    if len == 0 {
-        return done();
     }
     between_pipes(task, from, to, len, false, options & SPLICE_F_NONBLOCK != 0)
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
 use super::{Entry, SysResult, UserPtr, done, value};
 use crate::entry;
 use crate::errno::Errno;
@@ -16,9 +18,11 @@ fn sched_yield(_: &Arc<Task>) -> SysResult {
 }
 
 fn exists(task: &Task, pid: i32) -> Result<Arc<Task>, Errno> {
-    if pid < 0 {
-        return Err(Errno::EINVAL);
-    }
+    if pid < 0 { Err(Errno::EINVAL) } else { any(task, pid) }
+}
+
+/// As [`exists`], for calls that look for any number.
+fn any(task: &Task, pid: i32) -> Result<Arc<Task>, Errno> {
     let found = task.kernel().tree.lock().task(if pid == 0 { task.tid() } else { pid });
     found.ok_or(Errno::ESRCH)
 }
@@ -30,11 +34,11 @@ pub fn cpus() -> usize {
 }
 
 fn sched_getaffinity(task: &Arc<Task>, pid: i32, len: usize, to: UserPtr<u8>) -> SysResult {
-    let of = exists(task, pid)?;
     let n = cpus();
-    if len * 8 < n || !len.is_multiple_of(8) {
+    if len.saturating_mul(8) < n || !len.is_multiple_of(8) {
         return Err(Errno::EINVAL);
     }
+    let of = any(task, pid)?;
     let bytes = len.min(n.div_ceil(64) * 8);
     let mut mask = vec![0u8; bytes];
     let allowed = of.state.lock().affinity.clone();
@@ -54,7 +58,7 @@ fn has(mask: &[u8], cpu: usize) -> bool {
 fn sched_setaffinity(task: &Arc<Task>, pid: i32, len: usize, from: UserPtr<u8>) -> SysResult {
     let mut mask = vec![0; len.min(128)];
     task.read_exact(from.address(), &mut mask)?;
-    let of = exists(task, pid)?;
+    let of = any(task, pid)?;
     let (s, t) = (task.creds(), of.creds());
     if s.euid != t.euid && s.euid != t.ruid && !s.capable(cap::SYS_NICE) {
         return Err(Errno::EPERM);
@@ -66,32 +70,134 @@ fn sched_setaffinity(task: &Arc<Task>, pid: i32, len: usize, from: UserPtr<u8>) 
     done()
 }
 
+const FIFO: i32 = 1;
+const RR: i32 = 2;
+const BATCH: i32 = 3;
+const IDLE: i32 = 5;
+const DEADLINE: i32 = 6;
+const EXT: i32 = 7;
+const RESET_ON_FORK: i32 = 0x4000_0000;
+
 fn sched_getscheduler(task: &Arc<Task>, pid: i32) -> SysResult {
-    exists(task, pid)?;
-    value(0)
+    let s = exists(task, pid)?.state.lock().schedule;
+    value(s.policy | if s.reset_on_fork { RESET_ON_FORK } else { 0 })
+}
+
+/// Who may change how another is scheduled.
+fn may_change(task: &Task, of: &Task) -> Result<(), Errno> {
+    let (s, t) = (task.creds(), of.creds());
+    if s.euid == t.euid || s.euid == t.ruid || s.capable(cap::SYS_NICE) { Ok(()) } else { Err(Errno::EPERM) }
+}
+
+/// Sets a policy. Real-time policies are EPERM: no share of a processor is given away.
+fn set_policy(task: &Task, of: &Task, policy: i32, reset: bool, priority: i32) -> Result<(), Errno> {
+    match policy {
+        0 | BATCH | IDLE if priority == 0 => {}
+        FIFO | RR if (1..=99).contains(&priority) => return Err(Errno::EPERM),
+        _ => return Err(Errno::EINVAL),
+    }
+    may_change(task, of)?;
+    let mut state = of.state.lock();
+    // Who may not be scheduled better may not shed this, either.
+    if state.schedule.reset_on_fork && !reset && !task.creds().capable(cap::SYS_NICE) {
+        return Err(Errno::EPERM);
+    }
+    (state.schedule.policy, state.schedule.reset_on_fork) = (policy, reset);
+    Ok(())
 }
 
 fn sched_setscheduler(task: &Arc<Task>, pid: i32, policy: i32, param: UserPtr<i32>) -> SysResult {
-    if param.is_null() || policy < 0 {
+    if param.is_null() || policy < 0 || pid < 0 {
         return Err(Errno::EINVAL);
     }
-    exists(task, pid)?;
     let priority = param.read(task)?;
-    match policy & !0x4000_0000 {
-        // OTHER, BATCH, IDLE
-        0 | 3 | 5 if priority == 0 => done(),
-        // FIFO, RR: no real-time share is given.
-        1 | 2 if (1..=99).contains(&priority) => Err(Errno::EPERM),
-        _ => Err(Errno::EINVAL),
+    let of = exists(task, pid)?;
+    set_policy(task, &of, policy & !RESET_ON_FORK, policy & RESET_ON_FORK != 0, priority)?;
+    done()
+}
+
+/// `struct sched_attr`, the first version and the one with utilisation bounds.
+#[repr(C)]
+#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable)]
+struct SchedAttr {
+    size: u32,
+    policy: u32,
+    flags: u64,
+    nice: i32,
+    priority: u32,
+    times: [u64; 3],
+    bounds: [u32; 2],
+}
+
+/// Bytes of the first version.
+const ATTR_FIRST: usize = 48;
+
+fn sched_getattr(task: &Arc<Task>, pid: i32, to: UserPtr<u8>, size: u32, flags: u32) -> SysResult {
+    let size = size as usize;
+    if to.is_null() || pid < 0 || !(ATTR_FIRST..=4096).contains(&size) || flags != 0 {
+        return Err(Errno::EINVAL);
     }
+    let of = exists(task, pid)?;
+    let s = of.state.lock().schedule;
+    let known = size.min(size_of::<SchedAttr>());
+    let attr = SchedAttr {
+        size: known as u32,
+        policy: s.policy.cast_unsigned(),
+        flags: u64::from(s.reset_on_fork),
+        nice: of.group().nice.load(Ordering::Relaxed),
+        ..SchedAttr::default()
+    };
+    task.write_exact(to.address(), attr.as_bytes().get(..known).unwrap_or_default())?;
+    done()
+}
+
+fn sched_setattr(task: &Arc<Task>, pid: i32, from: UserPtr<u32>, flags: u32) -> SysResult {
+    if from.is_null() || pid < 0 || flags != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let size = match from.read(task)? as usize {
+        0 => ATTR_FIRST,
+        n => n,
+    };
+    if !(ATTR_FIRST..=4096).contains(&size) {
+        from.write(task, &(size_of::<SchedAttr>() as u32))?;
+        return Err(Errno::E2BIG);
+    }
+    let mut bytes = vec![0; size.max(size_of::<SchedAttr>())];
+    task.read_exact(from.address(), bytes.get_mut(..size).unwrap_or_default())?;
+    let (attr, rest) = SchedAttr::read_from_prefix(&bytes).map_err(|_| Errno::EINVAL)?;
+    if rest.iter().any(|b| *b != 0) {
+        from.write(task, &(size_of::<SchedAttr>() as u32))?;
+        return Err(Errno::E2BIG);
+    }
+    let policy = i32::try_from(attr.policy).map_err(|_| Errno::EINVAL)?;
+    let of = exists(task, pid)?;
+    // Keeping the policy, bounds of utilisation and the rest are not built.
+    if attr.flags & !1 != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let priority = i32::try_from(attr.priority).map_err(|_| Errno::EINVAL)?;
+    let nice = attr.nice.clamp(-20, 19);
+    if matches!(policy, 0 | BATCH)
+        && nice < of.group().nice.load(Ordering::Relaxed)
+        && !task.creds().capable(cap::SYS_NICE)
+    {
+        return Err(Errno::EPERM);
+    }
+    set_policy(task, &of, policy, attr.flags & 1 != 0, priority)?;
+    if matches!(policy, 0 | BATCH) {
+        of.group().nice.store(nice, Ordering::Relaxed);
+    }
+    done()
 }
 
 fn sched_setparam(task: &Arc<Task>, pid: i32, param: UserPtr<i32>) -> SysResult {
-    if param.is_null() {
+    if param.is_null() || pid < 0 {
         return Err(Errno::EINVAL);
     }
+    let priority = param.read(task)?;
     exists(task, pid)?;
-    if param.read(task)? == 0 { done() } else { Err(Errno::EINVAL) }
+    if priority == 0 { done() } else { Err(Errno::EINVAL) }
 }
 
 fn sched_getparam(task: &Arc<Task>, pid: i32, param: UserPtr<i32>) -> SysResult {
@@ -105,16 +211,16 @@ fn sched_getparam(task: &Arc<Task>, pid: i32, param: UserPtr<i32>) -> SysResult 
 
 fn sched_get_priority_max(_: &Arc<Task>, policy: i32) -> SysResult {
     match policy {
-        1 | 2 => value(99),
-        0 | 3 | 5 | 6 => value(0),
+        FIFO | RR => value(99),
+        0 | BATCH | IDLE | DEADLINE | EXT => value(0),
         _ => Err(Errno::EINVAL),
     }
 }
 
 fn sched_get_priority_min(_: &Arc<Task>, policy: i32) -> SysResult {
     match policy {
-        1 | 2 => value(1),
-        0 | 3 | 5 | 6 => value(0),
+        FIFO | RR => value(1),
+        0 | BATCH | IDLE | DEADLINE | EXT => value(0),
         _ => Err(Errno::EINVAL),
     }
 }
@@ -152,8 +258,13 @@ fn getpriority(task: &Arc<Task>, which: i32, who: i32) -> SysResult {
 
 fn setpriority(task: &Arc<Task>, which: i32, who: i32, nice: i32) -> SysResult {
     let nice = nice.clamp(-20, 19);
+    let me = task.creds();
     for g in named(task, which, who)? {
-        if nice < g.nice.load(Ordering::Relaxed) && !task.creds().capable(cap::SYS_NICE) {
+        let it = g.leader().map_or_else(|| me.clone(), |t| t.creds());
+        if me.euid != it.euid && me.euid != it.ruid && !me.capable(cap::SYS_NICE) {
+            return Err(Errno::EPERM);
+        }
+        if nice < g.nice.load(Ordering::Relaxed) && !me.capable(cap::SYS_NICE) {
             return Err(Errno::EACCES);
         }
         g.nice.store(nice, Ordering::Relaxed);
@@ -167,13 +278,34 @@ fn getcpu(task: &Arc<Task>, cpu: UserPtr<u32>, node: UserPtr<u32>) -> SysResult 
     done()
 }
 
-fn ioprio_get(_: &Arc<Task>, which: i32, _who: i32) -> SysResult {
-    if (1..=3).contains(&which) { value(0) } else { Err(Errno::EINVAL) }
+/// Tasks that the `which`, `who` of an I/O priority names.
+fn io_named(task: &Task, which: i32, who: i32) -> Result<Vec<Arc<Task>>, Errno> {
+    match which {
+        1 => any(task, who).map(|t| vec![t]),
+        2 | 3 => Ok(named(task, which - 1, who)?.iter().flat_map(|g| g.tasks()).collect()),
+        _ => Err(Errno::EINVAL),
+    }
 }
 
-fn ioprio_set(_: &Arc<Task>, which: i32, _who: i32, priority: i32) -> SysResult {
-    let class = priority >> 13;
-    if (1..=3).contains(&which) && (0..=3).contains(&class) { done() } else { Err(Errno::EINVAL) }
+fn ioprio_get(task: &Arc<Task>, which: i32, who: i32) -> SysResult {
+    let all = io_named(task, which, who)?;
+    value(all.iter().map(|t| t.state.lock().schedule.io_priority).min().unwrap_or(0))
+}
+
+fn ioprio_set(task: &Arc<Task>, which: i32, who: i32, priority: i32) -> SysResult {
+    // A class, a hint of ten bits, a level of three.
+    match (priority >> 13, priority & 7) {
+        (1, _) if !task.creds().capable(cap::SYS_NICE) && !task.creds().capable(cap::SYS_ADMIN) => {
+            return Err(Errno::EPERM);
+        }
+        (1..=3, _) | (0, 0) => {}
+        _ => return Err(Errno::EINVAL),
+    }
+    for t in io_named(task, which, who)? {
+        may_change(task, &t)?;
+        t.state.lock().schedule.io_priority = priority;
+    }
+    done()
 }
 
 /// The scheduling calls.
@@ -187,16 +319,24 @@ pub const TABLE: &[Entry] = &[
         144,
         "sched_setscheduler",
         Partial,
-        "real-time policies are EPERM",
+        "kept, not enforced; real-time policies are EPERM",
         sched_setscheduler(i32, i32, UserPtr<i32>)
     ),
-    entry!(145, "sched_getscheduler", Partial, "always SCHED_OTHER", sched_getscheduler(i32)),
+    entry!(145, "sched_getscheduler", Partial, "as set", sched_getscheduler(i32)),
     entry!(146, "sched_get_priority_max", Full, "", sched_get_priority_max(i32)),
     entry!(147, "sched_get_priority_min", Full, "", sched_get_priority_min(i32)),
     entry!(148, "sched_rr_get_interval", Partial, "a constant", sched_rr_get_interval(i32, UserPtr<Timespec>)),
     entry!(203, "sched_setaffinity", Partial, "kept, not enforced", sched_setaffinity(i32, usize, UserPtr<u8>)),
     entry!(204, "sched_getaffinity", Partial, "as set", sched_getaffinity(i32, usize, UserPtr<u8>)),
-    entry!(251, "ioprio_set", Partial, "checked, not kept", ioprio_set(i32, i32, i32)),
-    entry!(252, "ioprio_get", Partial, "always none", ioprio_get(i32, i32)),
+    entry!(251, "ioprio_set", Partial, "kept, not enforced", ioprio_set(i32, i32, i32)),
+    entry!(252, "ioprio_get", Partial, "as set", ioprio_get(i32, i32)),
+    entry!(
+        314,
+        "sched_setattr",
+        Partial,
+        "as sched_setscheduler; flags but RESET_ON_FORK are EINVAL",
+        sched_setattr(i32, UserPtr<u32>, u32)
+    ),
+    entry!(315, "sched_getattr", Partial, "as set", sched_getattr(i32, UserPtr<u8>, u32, u32)),
     entry!(309, "getcpu", Partial, "always processor 0; the vDSO tells the truth", getcpu(UserPtr<u32>, UserPtr<u32>)),
 ];

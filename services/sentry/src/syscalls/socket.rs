@@ -2,18 +2,19 @@
 //! EAFNOSUPPORT.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::entry;
 use crate::errno::Errno;
 use crate::ipc::unix::{Ancillary, Kind, Name, Received, Socket, SocketFile, Ucred};
-use crate::syscalls::blocking::until_ready;
+use crate::syscalls::blocking::{Progress, until_done};
 use crate::syscalls::read_write::{RawVec, vector};
 use crate::syscalls::{Entry, Fd, Outcome, SysResult, UserPtr, done, value};
 use crate::task::Task;
 use crate::task::creds::cap;
-use crate::time::{Deadline, Timeval};
+use crate::time::{Deadline, Timespec};
 use crate::uio::{IoVec, Sink, Source};
 use crate::vfs::control::ProcessControl;
 use crate::vfs::file::{File, flags};
@@ -45,11 +46,10 @@ pub const TABLE: &[Entry] = &[
     entry!(47, "recvmsg", Full, "", recvmsg(Fd, UserPtr<MsgHdr>, i32)),
     entry!(307, "sendmmsg", Full, "", sendmmsg(Fd, UserPtr<MsgHdr>, u32, i32)),
     entry!(48, "shutdown", Full, "", shutdown(Fd, i32)),
-    entry!(54, "setsockopt", Partial, "SOL_SOCKET only", setsockopt(Fd, i32, i32, u64, u32)),
-    entry!(55, "getsockopt", Partial, "SOL_SOCKET only", getsockopt(Fd, i32, i32, u64, UserPtr<u32>)),
+    entry!(299, "recvmmsg", Full, "", recvmmsg(Fd, UserPtr<MsgHdr>, u32, i32, UserPtr<Timespec>)),
 ];
 
-const AF_UNIX: i32 = 1;
+pub(super) const AF_UNIX: i32 = 1;
 const SOCK_NONBLOCK: i32 = flags::NONBLOCK;
 const SOCK_CLOEXEC: i32 = flags::CLOEXEC;
 const MSG_PEEK: i32 = 2;
@@ -58,19 +58,15 @@ const MSG_TRUNC: i32 = 0x20;
 const MSG_DONTWAIT: i32 = 0x40;
 const MSG_WAITALL: i32 = 0x100;
 const MSG_NOSIGNAL: i32 = 0x4000;
+const MSG_WAITFORONE: i32 = 0x1_0000;
 const MSG_CMSG_CLOEXEC: i32 = 0x4000_0000;
-const SOL_SOCKET: i32 = 1;
+pub(super) const SOL_SOCKET: i32 = 1;
 const SCM_RIGHTS: i32 = 1;
 const SCM_CREDENTIALS: i32 = 2;
 /// Descriptors in one message.
 const SCM_MAX_FD: usize = 253;
 /// Bytes of control data.
 const CONTROL_MAX: usize = 65_536;
-
-fn ucred(task: &Arc<Task>) -> Ucred {
-    let c = task.creds();
-    Ucred { pid: task.process(), uid: c.euid, gid: c.egid }
-}
 
 fn kind(task_family: i32, kind: i32, protocol: i32) -> Result<Kind, Errno> {
     if task_family != AF_UNIX {
@@ -97,20 +93,20 @@ fn socket(task: &Arc<Task>, family: i32, how: i32, protocol: i32) -> SysResult {
         return Err(Errno::EINVAL);
     }
     let kind = kind(family, how, protocol)?;
-    value(install(task, &Socket::new(kind, ucred(task)), how)?)
+    value(install(task, &Socket::new(kind, Ucred::of(task)), how)?)
 }
 
 fn socketpair(task: &Arc<Task>, family: i32, how: i32, protocol: i32, to: UserPtr<[i32; 2]>) -> SysResult {
     if how & !(0xf | SOCK_NONBLOCK | SOCK_CLOEXEC) != 0 {
         return Err(Errno::EINVAL);
     }
-    let (x, y) = Socket::pair(kind(family, how, protocol)?, ucred(task));
+    let (x, y) = Socket::pair(kind(family, how, protocol)?, Ucred::of(task), &task.creds().groups);
     let files = [x, y].map(|socket| socket.file(&task.creds(), how & SOCK_NONBLOCK != 0));
     task.add_pair(files, how & SOCK_CLOEXEC != 0, to)?;
     done()
 }
 
-fn find(task: &Arc<Task>, fd: Fd) -> Result<(Arc<File>, Arc<Socket>), Errno> {
+pub(super) fn find(task: &Arc<Task>, fd: Fd) -> Result<(Arc<File>, Arc<Socket>), Errno> {
     let file = task.file(fd)?;
     let socket = file.ops_as::<SocketFile>().ok_or(Errno::ENOTSOCK)?.0.clone();
     Ok((file, socket))
@@ -154,9 +150,9 @@ fn encode(name: &[u8]) -> Vec<u8> {
 }
 
 /// The socket that an address names.
-fn named(task: &Arc<Task>, name: &Name) -> Result<Arc<Socket>, Errno> {
+fn named(task: &Arc<Task>, kind: Kind, name: &Name) -> Result<Arc<Socket>, Errno> {
     if name.first() == Some(&0) {
-        return Socket::find_abstract(name);
+        return Socket::find_abstract(kind, name);
     }
     let caller = Caller::of(task);
     let at = walk(&caller, caller.fs.cwd(), name, true)?;
@@ -192,7 +188,9 @@ fn bind(task: &Arc<Task>, fd: Fd, at: u64, len: u32) -> SysResult {
 }
 
 fn listen(task: &Arc<Task>, fd: Fd, backlog: i32) -> SysResult {
-    find(task, fd)?.1.listen(backlog)?;
+    let (_, socket) = find(task, fd)?;
+    socket.set_groups(&task.creds().groups);
+    socket.listen(backlog, Ucred::of(task))?;
     done()
 }
 
@@ -209,7 +207,7 @@ fn accept4(task: &Arc<Task>, fd: Fd, to: u64, len: UserPtr<i32>, options: i32) -
     let deadline = deadline(&socket, false);
     let step = move |task: &Arc<Task>| {
         let served = socket.accept()?;
-        let name = served.peer().map(|p| p.name()).unwrap_or_default();
+        let name = served.peer_name().unwrap_or_default();
         put_address(task, &name, to, len)?;
         install(task, &served, options).map(i64::from)
     };
@@ -232,9 +230,28 @@ fn wait(
     queue: &crate::wait::WaitQueue,
     mask: PollMask,
     deadline: Option<Deadline>,
+    step: impl FnMut(&Arc<Task>) -> Result<i64, Errno> + Send + 'static,
+) -> SysResult {
+    wait_for_rest(task, nonblocking, queue, mask, deadline, &Progress::default(), step)
+}
+
+/// As [`wait`], for what may be done in part: that counts if it cannot go on.
+fn wait_for_rest(
+    task: &Arc<Task>,
+    nonblocking: bool,
+    queue: &crate::wait::WaitQueue,
+    mask: PollMask,
+    deadline: Option<Deadline>,
+    progress: &Progress,
     mut step: impl FnMut(&Arc<Task>) -> Result<i64, Errno> + Send + 'static,
 ) -> SysResult {
-    if nonblocking { step(task).map(Outcome::Value) } else { until_ready(task, queue, mask, deadline, step) }
+    if !nonblocking {
+        return until_done(task, queue, mask, deadline, progress, step);
+    }
+    match (step(task), progress.load(Ordering::Relaxed)) {
+        (Err(Errno::EAGAIN), done) if done > 0 => Ok(Outcome::Value(done as i64)),
+        (r, _) => r.map(Outcome::Value),
+    }
 }
 
 fn connect(task: &Arc<Task>, fd: Fd, at: u64, len: u32) -> SysResult {
@@ -250,10 +267,11 @@ fn connect(task: &Arc<Task>, fd: Fd, at: u64, len: u32) -> SysResult {
     if socket.pass_creds() && !socket.is_bound() {
         socket.bind_abstract(b"")?;
     }
-    let to = named(task, &name)?;
+    let to = named(task, socket.kind, &name)?;
     let queue = to.queue().clone();
     let deadline = deadline(&socket, true);
-    let me = ucred(task);
+    let me = Ucred::of(task);
+    socket.set_groups(&task.creds().groups);
     wait(task, file.nonblocking(), &queue, PollMask::WRITE, deadline, move |_| socket.connect(&to, me).map(|()| 0))
 }
 
@@ -264,7 +282,7 @@ fn getsockname(task: &Arc<Task>, fd: Fd, to: u64, len: UserPtr<i32>) -> SysResul
 }
 
 fn getpeername(task: &Arc<Task>, fd: Fd, to: u64, len: UserPtr<i32>) -> SysResult {
-    let name = find(task, fd)?.1.peer()?.name();
+    let name = find(task, fd)?.1.peer_name()?;
     put_address(task, &name, to, len)?;
     done()
 }
@@ -285,7 +303,7 @@ fn send(
         Some(_) if socket.kind == Kind::Stream && socket.peer().is_ok() => return Err(Errno::EISCONN),
         Some(_) if socket.kind == Kind::Stream => return Err(Errno::EOPNOTSUPP),
         Some(name) if socket.kind == Kind::Datagram => {
-            let t = named(task, &name)?;
+            let t = named(task, socket.kind, &name)?;
             if t.kind != socket.kind {
                 return Err(Errno::EPROTOTYPE);
             }
@@ -293,8 +311,9 @@ fn send(
         }
         _ => socket.target(),
     };
+    let stream = socket.kind == Kind::Stream;
     let broken = move |task: &Arc<Task>, e: Errno| {
-        if e == Errno::EPIPE && how & MSG_NOSIGNAL == 0 {
+        if e == Errno::EPIPE && stream && how & MSG_NOSIGNAL == 0 {
             task.post_signal(libc::SIGPIPE);
         }
         e
@@ -305,34 +324,39 @@ fn send(
     let queue = target.queue().clone();
     let deadline = deadline(&socket, true);
     let mut ancillary = ancillary;
-    let mut sent = 0usize;
+    ancillary.sender = Ucred::of(task);
+    let progress = Progress::default();
+    let done = progress.clone();
     let step = move |task: &Arc<Task>| -> Result<i64, Errno> {
         loop {
-            let mut left = sent;
-            let rest: Vec<IoVec> = vecs
-                .iter()
-                .filter_map(|v| {
-                    let cut = left.min(v.len);
-                    left -= cut;
-                    (cut < v.len).then_some(IoVec { base: v.base.wrapping_add(cut as u64), len: v.len - cut })
-                })
-                .collect();
+            let sent = done.load(Ordering::Relaxed);
+            let rest = beyond(&vecs, sent);
             match socket.send(&target, &mut Source::user(task, rest), &ancillary) {
                 Ok(n) => {
-                    ancillary = Ancillary::default();
-                    sent += n;
-                    if sent >= total || n == 0 || socket.kind != Kind::Stream {
-                        return Ok(sent as i64);
+                    // Descriptors go once; who sends stands with all of it.
+                    ancillary.files.clear();
+                    done.store(sent + n, Ordering::Relaxed);
+                    if sent + n >= total || n == 0 || !stream {
+                        return Ok((sent + n) as i64);
                     }
                 }
-                Err(Errno::EAGAIN) if nonblocking && sent > 0 => return Ok(sent as i64),
                 Err(Errno::EAGAIN) => return Err(Errno::EAGAIN),
                 Err(_) if sent > 0 => return Ok(sent as i64),
                 Err(e) => return Err(broken(task, e)),
             }
         }
     };
-    wait(task, nonblocking, &queue, PollMask::WRITE, deadline, step)
+    wait_for_rest(task, nonblocking, &queue, PollMask::WRITE, deadline, &progress, step)
+}
+
+/// What is left of vectors after so many bytes.
+fn beyond(vecs: &[IoVec], mut done: usize) -> Vec<IoVec> {
+    let rest = |v: &IoVec| {
+        let cut = done.min(v.len);
+        done -= cut;
+        (cut < v.len).then_some(IoVec { base: v.base.wrapping_add(cut as u64), len: v.len - cut })
+    };
+    vecs.iter().filter_map(rest).collect()
 }
 
 fn sendto(task: &Arc<Task>, fd: Fd, base: u64, len: usize, how: i32, at: u64, at_len: u32) -> SysResult {
@@ -373,10 +397,9 @@ fn parse_control(task: &Arc<Task>, at: u64, len: u64) -> Result<Ancillary, Errno
         }
         let data = rest.get(16..size).ok_or(Errno::EINVAL)?;
         let ints = || data.as_chunks::<4>().0.iter().map(|b| i32::from_le_bytes(*b));
-        if word(8) != SOL_SOCKET {
-            return Err(Errno::EINVAL);
-        }
         match word(12) {
+            // What is for others is passed by.
+            _ if word(8) != SOL_SOCKET => {}
             SCM_RIGHTS => {
                 for fd in ints() {
                     if out.files.len() >= SCM_MAX_FD {
@@ -394,6 +417,9 @@ fn parse_control(task: &Arc<Task>, at: u64, len: u64) -> Result<Ancillary, Errno
                 let may_gid = [c.rgid, c.egid, c.sgid].contains(&gid) || c.capable(cap::SETGID);
                 if !(may_pid && may_uid && may_gid) {
                     return Err(Errno::EPERM);
+                }
+                if pid != task.process() && task.kernel().tree.lock().group(pid).is_none() {
+                    return Err(Errno::ESRCH);
                 }
                 out.creds = Some(Ucred { pid, uid, gid });
             }
@@ -446,11 +472,10 @@ struct Control {
 
 impl Control {
     fn push(&mut self, kind: i32, data: &[u8]) {
-        let len = 16 + data.len();
-        if self.out.len() + len > self.room {
-            self.truncated = true;
-            return;
-        }
+        let left = self.room.saturating_sub(self.out.len());
+        let len = (16 + data.len()).min(left);
+        self.truncated |= len < 16 + data.len();
+        let Some(data) = len.checked_sub(16).and_then(|n| data.get(..n)) else { return };
         self.out.extend_from_slice(&(len as u64).to_le_bytes());
         self.out.extend_from_slice(&SOL_SOCKET.to_le_bytes());
         self.out.extend_from_slice(&kind.to_le_bytes());
@@ -484,7 +509,7 @@ fn put_control(task: &Arc<Task>, socket: &Socket, got: &Received, room: usize, h
     c
 }
 
-/// Receives; with `MSG_WAITALL` a stream goes on until all is there.
+/// Receives. A stream goes on until there is as much as it was told to wait for (`MSG_WAITALL`, `SO_RCVLOWAT`).
 fn receive(
     task: &Arc<Task>,
     (file, socket): (Arc<File>, Arc<Socket>),
@@ -493,38 +518,38 @@ fn receive(
     mut finish: impl FnMut(&Arc<Task>, &Socket, &Received) -> Result<(), Errno> + Send + 'static,
 ) -> SysResult {
     if how & 1 != 0 {
-        return Err(Errno::EINVAL);
+        return Err(if socket.kind == Kind::Stream { Errno::EINVAL } else { Errno::EOPNOTSUPP });
     }
     let nonblocking = file.nonblocking() || how & MSG_DONTWAIT != 0;
     let queue = socket.queue().clone();
     let deadline = deadline(&socket, false);
     let total = crate::uio::total(&vecs);
-    let all = how & MSG_WAITALL != 0 && how & MSG_PEEK == 0 && socket.kind == Kind::Stream;
-    let mut have = 0usize;
+    let peek = how & MSG_PEEK != 0;
+    let enough = match socket.kind {
+        Kind::Stream if peek => 1,
+        Kind::Stream if how & MSG_WAITALL != 0 => total,
+        Kind::Stream => usize::try_from(socket.options(|o| o.low_water)).unwrap_or(1).min(total),
+        _ => 0,
+    };
+    let progress = Progress::default();
+    let done = progress.clone();
     let step = move |task: &Arc<Task>| -> Result<i64, Errno> {
         loop {
-            let mut skip = have;
-            let rest: Vec<IoVec> = vecs
-                .iter()
-                .filter_map(|v| {
-                    let cut = skip.min(v.len);
-                    skip -= cut;
-                    (cut < v.len).then_some(IoVec { base: v.base.wrapping_add(cut as u64), len: v.len - cut })
-                })
-                .collect();
-            let got = match socket.receive(&mut Sink::user(task, rest), how & MSG_PEEK != 0) {
-                Err(Errno::EAGAIN) if have > 0 && nonblocking => return Ok(have as i64),
-                r => r?,
-            };
-            have += got.count;
-            finish(task, &socket, &got)?;
-            if !all || got.count == 0 || have >= total {
+            let have = done.load(Ordering::Relaxed);
+            let got = socket.receive(&mut Sink::user(task, beyond(&vecs, have)), peek)?;
+            let got = got.unless_ended(&socket, nonblocking)?;
+            if !got.ended || have == 0 {
+                finish(task, &socket, &got)?;
+            }
+            let have = have + got.count;
+            done.store(have, Ordering::Relaxed);
+            if got.count == 0 || have >= enough || !got.ancillary.files.is_empty() {
                 let whole = how & MSG_TRUNC != 0 && socket.kind != Kind::Stream;
                 return Ok(if whole { got.length } else { have } as i64);
             }
         }
     };
-    wait(task, nonblocking, &queue, PollMask::READ, deadline, step)
+    wait_for_rest(task, nonblocking, &queue, PollMask::READ, deadline, &progress, step)
 }
 
 fn recvfrom(task: &Arc<Task>, fd: Fd, base: u64, len: usize, how: i32, to: u64, to_len: UserPtr<i32>) -> SysResult {
@@ -541,28 +566,96 @@ fn recvmsg(task: &Arc<Task>, fd: Fd, message: UserPtr<MsgHdr>, how: i32) -> SysR
     let found = find(task, fd)?;
     let m = message.read(task)?;
     let vecs = message_vector(task, &m)?;
-    receive(task, found, vecs, how, move |task, socket, got| {
-        let mut m = m;
-        let room = if m.control == 0 { 0 } else { usize::try_from(m.control_len).unwrap_or(0).min(CONTROL_MAX) };
-        let control = put_control(task, socket, got, room, how);
-        task.write_exact(m.control, &control.out)?;
-        m.control_len = control.out.len() as u64;
-        m.flags = how & MSG_CMSG_CLOEXEC;
-        if control.truncated {
-            m.flags |= MSG_CTRUNC;
+    receive(task, found, vecs, how, move |task, socket, got| tell(task, socket, got, message, m, how))
+}
+
+/// Writes down what came with a message and who sent it.
+fn tell(
+    task: &Arc<Task>,
+    socket: &Socket,
+    got: &Received,
+    message: UserPtr<MsgHdr>,
+    mut m: MsgHdr,
+    how: i32,
+) -> Result<(), Errno> {
+    let room = if m.control == 0 { 0 } else { usize::try_from(m.control_len).unwrap_or(0).min(CONTROL_MAX) };
+    let control = put_control(task, socket, got, room, how);
+    task.write_exact(m.control, &control.out)?;
+    m.control_len = control.out.len() as u64;
+    m.flags = how & MSG_CMSG_CLOEXEC;
+    if control.truncated {
+        m.flags |= MSG_CTRUNC;
+    }
+    if got.length > got.count {
+        m.flags |= MSG_TRUNC;
+    }
+    if m.name != 0 {
+        let from = if socket.kind == Kind::Datagram && !got.from.is_empty() { encode(&got.from) } else { Vec::new() };
+        let n = from.len().min(m.name_len as usize);
+        task.write_exact(m.name, from.get(..n).unwrap_or_default())?;
+        m.name_len = u32::try_from(from.len()).unwrap_or(0);
+    }
+    message.write(task, &m)
+}
+
+/// Several messages. The time is looked at after each, as on Linux: it does not end the wait for one.
+fn recvmmsg(
+    task: &Arc<Task>,
+    fd: Fd,
+    messages: UserPtr<MsgHdr>,
+    count: u32,
+    how: i32,
+    timeout: UserPtr<Timespec>,
+) -> SysResult {
+    let until = match timeout.is_null() {
+        true => None,
+        false => Some(Deadline::after(timeout.read(task)?.to_ns()?)),
+    };
+    let (file, socket) = find(task, fd)?;
+    if how & 1 != 0 {
+        return Err(if socket.kind == Kind::Stream { Errno::EINVAL } else { Errno::EOPNOTSUPP });
+    }
+    let one = how & MSG_WAITFORONE != 0;
+    let how = how & !MSG_WAITFORONE;
+    let nonblocking = file.nonblocking() || how & MSG_DONTWAIT != 0;
+    let count = count.min(1024) as usize;
+    let (queue, deadline) = (socket.queue().clone(), deadline(&socket, false));
+    let progress = Progress::default();
+    let done = progress.clone();
+    let step = move |task: &Arc<Task>| -> Result<i64, Errno> {
+        loop {
+            let at = done.load(Ordering::Relaxed);
+            if at >= count || (at > 0 && until.as_ref().is_some_and(|u| u.remaining() == 0)) {
+                return Ok(at as i64);
+            }
+            let got = one_of_many(task, &socket, messages.offset(at as u64 * 64)?, nonblocking, how);
+            match got {
+                Ok(()) => done.store(at + 1, Ordering::Relaxed),
+                Err(Errno::EAGAIN) if at > 0 && one => return Ok(at as i64),
+                Err(Errno::EAGAIN) => return Err(Errno::EAGAIN),
+                Err(_) if at > 0 => return Ok(at as i64),
+                Err(e) => return Err(e),
+            }
         }
-        if got.length > got.count {
-            m.flags |= MSG_TRUNC;
-        }
-        if m.name != 0 {
-            let from =
-                if socket.kind == Kind::Datagram && !got.from.is_empty() { encode(&got.from) } else { Vec::new() };
-            let n = from.len().min(m.name_len as usize);
-            task.write_exact(m.name, from.get(..n).unwrap_or_default())?;
-            m.name_len = u32::try_from(from.len()).unwrap_or(0);
-        }
-        message.write(task, &m)
-    })
+    };
+    wait_for_rest(task, nonblocking, &queue, PollMask::READ, deadline, &progress, step)
+}
+
+/// Receives one message of `recvmmsg` and writes its length down.
+fn one_of_many(
+    task: &Arc<Task>,
+    socket: &Arc<Socket>,
+    at: UserPtr<MsgHdr>,
+    nonblocking: bool,
+    how: i32,
+) -> Result<(), Errno> {
+    let m = at.read(task)?;
+    let vecs = message_vector(task, &m)?;
+    let got = socket.receive(&mut Sink::user(task, vecs), how & MSG_PEEK != 0)?.unless_ended(socket, nonblocking)?;
+    tell(task, socket, &got, at, m, how)?;
+    let whole = how & MSG_TRUNC != 0 && socket.kind != Kind::Stream;
+    let len = if whole { got.length } else { got.count };
+    at.cast::<u32>().offset(56)?.write(task, &u32::try_from(len).unwrap_or(u32::MAX))
 }
 
 fn shutdown(task: &Arc<Task>, fd: Fd, how: i32) -> SysResult {
@@ -573,84 +666,5 @@ fn shutdown(task: &Arc<Task>, fd: Fd, how: i32) -> SysResult {
         2 => socket.shutdown(true, true)?,
         _ => return Err(Errno::EINVAL),
     }
-    done()
-}
-
-const SO_TYPE: i32 = 3;
-const SO_ERROR: i32 = 4;
-const SO_SNDBUF: i32 = 7;
-const SO_RCVBUF: i32 = 8;
-const SO_PASSCRED: i32 = 16;
-const SO_PEERCRED: i32 = 17;
-const SO_RCVTIMEO: i32 = 20;
-const SO_SNDTIMEO: i32 = 21;
-const SO_ACCEPTCONN: i32 = 30;
-const SO_SNDBUFFORCE: i32 = 32;
-const SO_RCVBUFFORCE: i32 = 33;
-const SO_PROTOCOL: i32 = 38;
-const SO_DOMAIN: i32 = 39;
-
-fn setsockopt(task: &Arc<Task>, fd: Fd, level: i32, option: i32, at: u64, len: u32) -> SysResult {
-    let (_, socket) = find(task, fd)?;
-    if level != SOL_SOCKET {
-        return Err(Errno::EOPNOTSUPP);
-    }
-    let int = || if len < 4 { Err(Errno::EINVAL) } else { UserPtr::<i32>::new(at).read(task) };
-    match option {
-        SO_PASSCRED => socket.set_pass_creds(int()? != 0),
-        SO_SNDBUF | SO_SNDBUFFORCE => socket.set_buffer(true, usize::try_from(int()?).unwrap_or(0)),
-        SO_RCVBUF | SO_RCVBUFFORCE => socket.set_buffer(false, usize::try_from(int()?).unwrap_or(0)),
-        SO_RCVTIMEO | SO_SNDTIMEO => {
-            if len < 16 {
-                return Err(Errno::EINVAL);
-            }
-            let t = UserPtr::<Timeval>::new(at).read(task)?;
-            let ns = t.to_ns().map_err(|_| Errno::EDOM)?;
-            socket.set_timeout(option == SO_SNDTIMEO, ns);
-        }
-        // Reuse, keep-alive, linger, priority, mark, timestamps: taken and without effect on Unix sockets, as on Linux.
-        1 | 2 | 5 | 6 | 9..=15 | 18 | 19 | 29 | 35 => {
-            int()?;
-        }
-        _ => return Err(Errno::ENOPROTOOPT),
-    }
-    done()
-}
-
-fn getsockopt(task: &Arc<Task>, fd: Fd, level: i32, option: i32, at: u64, len: UserPtr<u32>) -> SysResult {
-    let (_, socket) = find(task, fd)?;
-    if level != SOL_SOCKET {
-        return Err(Errno::EOPNOTSUPP);
-    }
-    let int = |n: i32| n.to_le_bytes().to_vec();
-    let size = |n: usize| int(i32::try_from(n).unwrap_or(i32::MAX));
-    let raw = match option {
-        SO_TYPE => int(match socket.kind {
-            Kind::Stream => 1,
-            Kind::Datagram => 2,
-            Kind::Packet => 5,
-        }),
-        SO_ERROR => int(socket.take_error().map_or(0, Errno::code)),
-        SO_SNDBUF => size(socket.buffers().0),
-        SO_RCVBUF => size(socket.buffers().1),
-        SO_PASSCRED => int(i32::from(socket.pass_creds())),
-        SO_PEERCRED => {
-            let u = socket.peer_creds();
-            [u.pid.to_le_bytes(), u.uid.to_le_bytes(), u.gid.to_le_bytes()].into_iter().flatten().collect()
-        }
-        SO_RCVTIMEO | SO_SNDTIMEO => {
-            let [receive, sending] = socket.timeouts();
-            Timeval::from_ns(if option == SO_RCVTIMEO { receive } else { sending }).as_bytes().to_vec()
-        }
-        SO_ACCEPTCONN => int(i32::from(socket.listens())),
-        SO_PROTOCOL => int(0),
-        SO_DOMAIN => int(AF_UNIX),
-        1 | 2 | 5 | 6 | 9..=12 | 15 => int(0),
-        _ => return Err(Errno::ENOPROTOOPT),
-    };
-    let room = len.read(task)? as usize;
-    let n = room.min(raw.len());
-    task.write_exact(at, raw.get(..n).unwrap_or_default())?;
-    len.write(task, &u32::try_from(n).unwrap_or(0))?;
     done()
 }

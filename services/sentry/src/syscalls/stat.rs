@@ -11,7 +11,7 @@ use crate::syscalls::{Entry, Fd, SysResult, UserPtr, UserStr, done, value};
 use crate::task::Task;
 use crate::time::Timespec;
 use crate::vfs::inode::{Attr, FileType, split_dev};
-use crate::vfs::mount::PathRef;
+use crate::vfs::mount::{MountFlags, PathRef};
 use crate::vfs::task_files::{AT_EMPTY_PATH, AT_NO_AUTOMOUNT, AT_REMOVEDIR, AT_SYMLINK_NOFOLLOW};
 use crate::vfs::{Caller, access as permission, task_files};
 
@@ -199,6 +199,16 @@ struct StatFsRaw {
     spare: [u64; 4],
 }
 
+/// How times of access are kept: ST_NOATIME, ST_NODIRATIME, ST_RELATIME.
+fn times(at: &PathRef) -> u64 {
+    let f = at.mount.flags();
+    [(MountFlags::NO_ATIME, 0x400), (MountFlags::NO_DIRATIME, 0x800), (MountFlags::RELATIME, 0x1000)]
+        .iter()
+        .filter(|(flag, _)| f.contains(*flag))
+        .map(|(_, bit)| bit)
+        .sum()
+}
+
 fn put_statfs(task: &Arc<Task>, at: &PathRef, to: UserPtr<StatFsRaw>) -> SysResult {
     let s = at.mount.fs.statfs()?;
     let dev = at.mount.fs.dev();
@@ -214,7 +224,7 @@ fn put_statfs(task: &Arc<Task>, at: &PathRef, to: UserPtr<StatFsRaw>) -> SysResu
         name_len: 255,
         fragment: s.block_size,
         // ST_VALID, and the mount flags, whose low bits are the same.
-        flags: 0x20 | u64::from(at.mount.flags().bits() & 0xf),
+        flags: 0x20 | u64::from((at.mount.flags().bits() & 0xf) | u32::from(at.mount.all_read_only())) | times(at),
         spare: [0; 4],
     };
     to.write(task, &raw)?;
@@ -246,11 +256,9 @@ fn faccessat2(task: &Arc<Task>, dirfd: Fd, path: UserStr, want: u32, at_flags: i
     let path = path.read_path(task)?;
     let at = task_files::resolve(task, &caller, dirfd, &path, at_flags)?;
     let inode = at.dentry.inode();
-    if want & permission::EXEC != 0 && inode.kind() == FileType::Regular {
-        use crate::vfs::mount::MountFlags;
-        if at.mount.flags().contains(MountFlags::NO_EXEC) {
-            return Err(Errno::EACCES);
-        }
+    let no_exec = at.mount.flags().contains(MountFlags::NO_EXEC);
+    if want & permission::EXEC != 0 && inode.kind() == FileType::Regular && no_exec {
+        return Err(Errno::EACCES);
     }
     permission::check(&caller.creds, &**inode, want)?;
     let special = matches!(inode.kind(), FileType::Char | FileType::Block | FileType::Fifo | FileType::Socket);

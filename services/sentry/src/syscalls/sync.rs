@@ -86,11 +86,10 @@ fn memfd_create(task: &Arc<Task>, name: UserStr, how: u32) -> SysResult {
     };
     let new = NewNode { mode: mode::REGULAR | bits, uid: creds.fsuid, gid: creds.fsgid, rdev: 0 };
     let node = Tree::unnamed_file(task.kernel().memory.clone(), &new, sealed);
-    node.common().begin_write()?;
     let ops = node.clone().open(&Caller::of(task), access_mode(flags::RDWR))?;
     let mut shown = b"/memfd:".to_vec();
     shown.extend_from_slice(&name);
-    shown.extend_from_slice(b" (deleted)");
-    let file = File::counted(Family::Memory.place(node, &shown), ops, flags::RDWR | flags::LARGEFILE);
+    // Not counted as a writer, as on Linux: it may be executed while it is open.
+    let file = File::new(Family::Memory.place(node, &shown), ops, flags::RDWR | flags::LARGEFILE);
     value(task.add_file(file, how & MFD_CLOEXEC != 0)?)
 }

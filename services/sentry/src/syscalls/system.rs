@@ -1,6 +1,7 @@
 //! The system as a whole: names, totals, random bytes, the kernel log.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -136,6 +137,9 @@ fn syslog(task: &Arc<Task>, kind: i32, to: UserPtr<u8>, len: i32) -> SysResult {
     const CLEAR: i32 = 5;
     const SIZE_UNREAD: i32 = 9;
     const SIZE_BUFFER: i32 = 10;
+    if !matches!(kind, READ_ALL | SIZE_BUFFER) && !task.creds().capable(cap::SYSLOG) {
+        return Err(Errno::EPERM);
+    }
     match kind {
         READ | READ_ALL | READ_CLEAR => {
             let len = usize::try_from(len).map_err(|_| Errno::EINVAL)?;
@@ -153,13 +157,7 @@ fn syslog(task: &Arc<Task>, kind: i32, to: UserPtr<u8>, len: i32) -> SysResult {
         SIZE_UNREAD => value(log_text(task).len()),
         SIZE_BUFFER => value(1 << 18),
         // The log is the sandbox's own record: it is not cleared. Console levels have no console to act on.
-        CLEAR | 0 | 1 | 6 | 7 | 8 => {
-            if task.creds().capable(cap::SYSLOG) {
-                done()
-            } else {
-                Err(Errno::EPERM)
-            }
-        }
+        CLEAR | 0 | 1 | 6 | 7 | 8 => done(),
         _ => Err(Errno::EINVAL),
     }
 }
@@ -169,13 +167,28 @@ fn reboot(task: &Arc<Task>, _m1: u32, _m2: u32, _command: u32) -> SysResult {
     if task.creds().capable(cap::SYS_BOOT) { Err(Errno::EINVAL) } else { Err(Errno::EPERM) }
 }
 
-fn personality(_: &Arc<Task>, wanted: u32) -> SysResult {
-    // PER_LINUX; ADDR_NO_RANDOMIZE and its kin are told "no" by not being kept.
-    if wanted == u32::MAX || wanted == 0 { value(0) } else { Err(Errno::EINVAL) }
+/// `ADDR_NO_RANDOMIZE`: programs started from now on lie where they lay before.
+pub const ADDR_NO_RANDOMIZE: i32 = 0x4_0000;
+
+fn personality(task: &Arc<Task>, wanted: u32) -> SysResult {
+    let kept = &task.group().personality;
+    match i32::from_ne_bytes(wanted.to_ne_bytes()) {
+        -1 => value(kept.load(Ordering::Relaxed)),
+        new @ (0 | ADDR_NO_RANDOMIZE) => value(kept.swap(new, Ordering::Relaxed)),
+        _ => Err(Errno::EINVAL),
+    }
 }
 
 fn swap(task: &Arc<Task>, _path: UserStr) -> SysResult {
     if task.creds().capable(cap::SYS_ADMIN) { Err(Errno::EINVAL) } else { Err(Errno::EPERM) }
+}
+
+fn swapon(task: &Arc<Task>, path: UserStr, _flags: i32) -> SysResult {
+    swap(task, path)
+}
+
+fn not_yours(_: &Arc<Task>) -> SysResult {
+    Err(Errno::EPERM)
 }
 
 /// The system calls about the system.
@@ -183,7 +196,11 @@ pub const TABLE: &[Entry] = &[
     entry!(63, "uname", Full, "", uname(UserPtr<u8>)),
     entry!(99, "sysinfo", Partial, "totals of the host; no load", sysinfo(UserPtr<SysInfo>)),
     entry!(103, "syslog", Partial, "the sandbox's own log; it cannot be cleared", syslog(i32, UserPtr<u8>, i32)),
-    entry!(135, "personality", Partial, "PER_LINUX only", personality(u32)),
+    entry!(135, "personality", Partial, "PER_LINUX, with or without ADDR_NO_RANDOMIZE", personality(u32)),
+    entry!(153, "vhangup", Refused, "EPERM; a terminal hangs up when its other end goes", not_yours()),
+    entry!(163, "acct", Refused, "EPERM; no accounting", not_yours()),
+    entry!(164, "settimeofday", Refused, "EPERM; the clocks are the host's", not_yours()),
+    entry!(167, "swapon", Refused, "no swap of its own", swapon(UserStr, i32)),
     entry!(168, "swapoff", Refused, "no swap of its own", swap(UserStr)),
     entry!(169, "reboot", Refused, "a sandbox ends with its first process", reboot(u32, u32, u32)),
     entry!(170, "sethostname", Full, "", sethostname(UserPtr<u8>, usize)),

@@ -56,12 +56,11 @@ fn check(caller: &Caller<'_>, at: &PathRef, name: &[u8], write: bool) -> Result<
         }
         return access::check(&caller.creds, &**inode, if write { access::WRITE } else { access::READ });
     }
+    if name == access::CAPABILITIES && write {
+        return if caller.creds.capable(cap::SETFCAP) { Ok(()) } else { Err(Errno::EPERM) };
+    }
     if name.starts_with(b"security.") {
-        return if !write || caller.creds.capable(cap::SYS_ADMIN) || caller.creds.capable(cap::SETFCAP) {
-            Ok(())
-        } else {
-            Err(Errno::EPERM)
-        };
+        return if !write || caller.creds.capable(cap::SYS_ADMIN) { Ok(()) } else { Err(Errno::EPERM) };
     }
     // ACLs and name spaces that there are none of.
     Err(Errno::EOPNOTSUPP)
@@ -76,6 +75,9 @@ fn set(task: &Arc<Task>, at: &PathRef, name: UserStr, from: UserPtr<u8>, size: u
         return Err(Errno::E2BIG);
     }
     let data = from.read_array(task, size, VALUE_MAX)?;
+    if name == access::CAPABILITIES && access::FileCapabilities::parse(&data).is_none() {
+        return Err(Errno::EINVAL);
+    }
     check(&Caller::of(task), at, &name, true)?;
     at.dentry.inode().set_xattr(&name, &data, how)?;
     done()

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use cofferdam_platform::{Answer, Frame, Order};
 
 use super::group::{Group, rlimit};
-use super::{After, Begin, Parts, Task};
+use super::{After, Begin, Parts, Schedule, Task};
 use crate::errno::Errno;
 use crate::ipc::pidfd;
 use crate::sync::Mutex;
@@ -178,6 +178,7 @@ pub(crate) fn start(task: &Arc<Task>, number: u32, r: CloneRequest, frame: &mut 
         }
         let own = task.state.lock();
         (c.timer_slack, c.affinity) = (own.timer_slack, own.affinity.clone());
+        c.schedule = Schedule { reset_on_fork: false, first_slack: own.timer_slack, ..own.schedule };
         c.vfork = vfork.clone();
     }
     {
@@ -216,9 +217,12 @@ pub(crate) fn start(task: &Arc<Task>, number: u32, r: CloneRequest, frame: &mut 
 
 fn fork_group(parent: &Group, pid: i32) -> Arc<Group> {
     let group = Group::new(pid, *parent.limits.read());
-    *group.exe.write() = parent.exe.read().clone();
+    let exe = parent.exe.read().clone();
+    *group.exe.write() = exe;
     for (to, from) in [
         (&group.oom_score_adj, &parent.oom_score_adj),
+        (&group.thp_disabled, &parent.thp_disabled),
+        (&group.personality, &parent.personality),
         (&group.dumpable, &parent.dumpable),
         (&group.nice, &parent.nice),
     ] {

@@ -40,6 +40,24 @@ pub mod cap {
 /// All capabilities there are.
 pub const ALL_CAPABILITIES: u64 = (1 << (cap::LAST + 1)) - 1;
 
+/// Secure bits (`capabilities(7)`); the bit above each locks it.
+pub mod secure {
+    /// Root's programs get no capabilities for being root's.
+    pub const NOROOT: u32 = 1;
+    /// Changes of user ids change no capabilities.
+    pub const NO_SETUID_FIXUP: u32 = 1 << 2;
+    /// Capabilities stay when no user id is root's any more (`PR_SET_KEEPCAPS`).
+    pub const KEEP_CAPS: u32 = 1 << 4;
+    /// Nothing is added to the ambient set.
+    pub const NO_CAP_AMBIENT_RAISE: u32 = 1 << 6;
+    /// Those that bind only programs which ask for them, with their locks: anyone may set them.
+    pub const UNPRIVILEGED: u32 = 0xf << 8;
+    /// The locks.
+    pub const LOCKS: u32 = 0xaaa;
+    /// All there are.
+    pub const ALL: u32 = 0xfff;
+}
+
 /// The credentials of a task. Never changed in place: a new set replaces the old one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -58,10 +76,8 @@ pub struct Creds {
     pub inheritable: u64,
     pub ambient: u64,
     pub bounding: u64,
-    /// `PR_SET_SECUREBITS`.
+    /// `PR_SET_SECUREBITS`, see [`secure`].
     pub securebits: u32,
-    /// `PR_SET_KEEPCAPS`.
-    pub keep_capabilities: bool,
     /// `PR_SET_NO_NEW_PRIVS`.
     pub no_new_privileges: bool,
 }
@@ -91,7 +107,6 @@ impl Creds {
             ambient: 0,
             bounding: capabilities,
             securebits: 0,
-            keep_capabilities: false,
             no_new_privileges: false,
         }
     }
@@ -99,6 +114,11 @@ impl Creds {
     /// Whether a capability is effective.
     pub fn capable(&self, capability: u32) -> bool {
         capability <= cap::LAST && self.effective & (1 << capability) != 0
+    }
+
+    /// Whether all the permitted capabilities of `other` are permitted here, too.
+    pub fn covers(&self, other: &Creds) -> bool {
+        other.permitted & !self.permitted == 0
     }
 
     /// Whether `gid` is the filesystem group or a supplementary one.

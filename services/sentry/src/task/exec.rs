@@ -10,17 +10,21 @@ use cofferdam_platform::{Answer, Frame, Order, Registers};
 
 use super::{Begin, Task, exit};
 use crate::errno::Errno;
-use crate::loader::{self, Loaded};
+use crate::loader::{self, Called, Loaded};
 use crate::memory::kept::Departed;
 use crate::signal::sig;
 use crate::sync::Mutex;
 use crate::syscalls::{Fd, UserPtr, UserStr};
+use crate::vfs::task_files::{AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW};
 use crate::vfs::{self, File};
 
 /// Bytes of arguments and environment together (a quarter of the stack limit, at least this).
 const ARG_MIN: u64 = 128 << 10;
 /// Longest single string.
 const STRING_MAX: usize = 128 << 10;
+
+/// `AT_EXECVE_CHECK`.
+pub const CHECK: i32 = 0x10000;
 
 /// What is asked for; strings are still in the caller's memory.
 pub struct ExecRequest {
@@ -32,7 +36,7 @@ pub struct ExecRequest {
     pub argv: UserPtr<u64>,
     /// Environment.
     pub envp: UserPtr<u64>,
-    /// `AT_EMPTY_PATH`, `AT_SYMLINK_NOFOLLOW`.
+    /// `AT_EMPTY_PATH`, `AT_SYMLINK_NOFOLLOW`, `AT_EXECVE_CHECK`; others are refused.
     pub flags: i32,
 }
 
@@ -58,28 +62,56 @@ fn read_vector(task: &Arc<Task>, at: UserPtr<u64>, room: &mut u64) -> Result<Vec
     }
 }
 
-/// Replaces the task's program. `Ok`: the old host thread is gone, the new one will start the program.
-pub(crate) fn exec(task: &Arc<Task>, r: ExecRequest) -> Result<(), Errno> {
+/// A program that was asked for, opened, with its arguments and environment.
+struct Asked {
+    file: Arc<File>,
+    called: Called,
+    argv: Vec<Vec<u8>>,
+    envp: Vec<Vec<u8>>,
+}
+
+/// Opens the program and copies the strings in, in the order in which Linux finds what is wrong with them.
+fn ask(task: &Arc<Task>, r: &ExecRequest) -> Result<Asked, Errno> {
     let path = r.path.read_path(task)?;
+    if path.is_empty() && r.flags & AT_EMPTY_PATH == 0 {
+        return Err(Errno::ENOENT);
+    }
+    if r.flags & !(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | CHECK) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let file = vfs::open_exec(task, r.dir, &path, r.flags & !CHECK)?;
+    let by_descriptor = path.is_empty();
+    let below = by_descriptor || (r.dir != crate::syscalls::args::AT_FDCWD && !path.starts_with(b"/"));
+    let called = if below {
+        let mut name = format!("/dev/fd/{}", r.dir.0).into_bytes();
+        if !by_descriptor {
+            name.push(b'/');
+            name.extend_from_slice(&path);
+        }
+        Called { path: name, by_descriptor, unreachable: task.files().cloexec(r.dir.0)? }
+    } else {
+        Called { path, by_descriptor, unreachable: false }
+    };
     let stack = task.group().limit(super::group::rlimit::STACK).soft;
-    let mut room = (stack / 4).clamp(ARG_MIN, 6 << 20);
+    let room = (stack / 4).clamp(ARG_MIN, 6 << 20);
+    let mut room = room.checked_sub(called.path.len() as u64 + 1).ok_or(Errno::E2BIG)?;
     let mut argv = read_vector(task, r.argv, &mut room)?;
     let envp = read_vector(task, r.envp, &mut room)?;
     if argv.is_empty() {
         argv.push(Vec::new());
     }
-    let file = vfs::open_exec(task, r.dir, &path, r.flags)?;
-    let name = if path.is_empty() || (r.dir != crate::syscalls::args::AT_FDCWD && !path.starts_with(b"/")) {
-        let mut n = format!("/dev/fd/{}", r.dir.0).into_bytes();
-        if !path.is_empty() {
-            n.push(b'/');
-            n.extend_from_slice(&path);
-        }
-        n
-    } else {
-        path
-    };
-    let program = loader::load(task, file, name, argv, envp)?;
+    Ok(Asked { file, called, argv, envp })
+}
+
+/// Says whether the program might be executed (`AT_EXECVE_CHECK`), and does not.
+pub fn check(task: &Arc<Task>, r: &ExecRequest) -> Result<(), Errno> {
+    ask(task, r).map(|_| ())
+}
+
+/// Replaces the task's program. `Ok`: the old host thread is gone, the new one will start the program.
+pub(crate) fn exec(task: &Arc<Task>, r: &ExecRequest) -> Result<(), Errno> {
+    let Asked { file, called, argv, envp } = ask(task, r)?;
+    let program = loader::load(task, file, called, argv, envp)?;
     commit(task, program)
 }
 
@@ -120,7 +152,7 @@ fn commit(task: &Arc<Task>, program: loader::Program) -> Result<(), Errno> {
 
 /// Gives the task its new memory, credentials, signal actions and files.
 fn install(task: &Arc<Task>, program: loader::Program) -> Start {
-    let loader::Program { mm, orders, loaded, file, comm, creds, changes_identity } = program;
+    let loader::Program { mm, orders, loaded, file, comm, creds, secure, dumpable } = program;
     task.set_mm(mm);
     let mut actions = task.actions().lock().clone();
     actions.exec();
@@ -131,7 +163,7 @@ fn install(task: &Arc<Task>, program: loader::Program) -> Start {
         s.clear_tid = 0;
         s.robust_list = 0;
         s.restart = None;
-        if changes_identity {
+        if secure {
             s.death_signal = 0;
         }
     }
@@ -139,10 +171,12 @@ fn install(task: &Arc<Task>, program: loader::Program) -> Start {
     let files = if Arc::strong_count(&files) > 2 { files.fork() } else { files };
     files.close_on_exec();
     task.set_files(files);
+    task.group().dumpable.store(i32::from(dumpable), Ordering::Relaxed);
     task.set_creds(creds);
     *task.comm.write() = comm;
-    *task.group().exe.write() = file.path();
-    task.group().dumpable.store(i32::from(!changes_identity), Ordering::Relaxed);
+    // The program before is let go of outside of the lock.
+    let before = task.group().exe.write().replace(file);
+    drop(before);
     {
         let mut tree = task.kernel().tree.lock();
         if let Some(n) = tree.node_mut(task.pid()) {
@@ -161,7 +195,8 @@ pub fn start_init(
     argv: Vec<Vec<u8>>,
     envp: Vec<Vec<u8>>,
 ) -> Result<(), Errno> {
-    let program = loader::load(task, file, name, argv, envp)?;
+    let called = Called { path: name, by_descriptor: false, unreachable: false };
+    let program = loader::load(task, file, called, argv, envp)?;
     let start = install(task, program);
     task.state.lock().begin = Some(Begin::Exec(Box::new(start)));
     task.kernel().platform.get().ok_or(Errno::EIO)?.new_process(task.clone());

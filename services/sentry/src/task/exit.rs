@@ -99,6 +99,8 @@ fn end_task(task: &Arc<Task>, status: i32, whole: bool) {
         vfork.release();
     }
     if left == 0 {
+        let name = task.comm.read().clone();
+        *group.epitaph.lock() = Some((name, task.creds()));
         end_process(&kernel, &group, status);
     }
     if !whole {
@@ -120,6 +122,9 @@ fn end_process(kernel: &Arc<Kernel>, group: &Arc<Group>, status: i32) {
     let pid = group.pid;
     super::itimer::stop(group);
     super::timers::clear(group);
+    // Whoever waits for the end may write to the program's file at once.
+    let program = group.exe.write().take();
+    drop(program);
     kernel.sysv.exit(pid);
     *group.life.lock() = Life::Zombie(status);
     group.stopped.store(false, Ordering::SeqCst);

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering};
 
-use super::Task;
+use super::{Creds, Task};
 use crate::signal::Pending;
 use crate::sync::{Mutex, RwLock};
 use crate::time::{Clock, now};
+use crate::vfs::File;
 use crate::wait::WaitQueue;
 
 /// Number of `RLIMIT_*`.
@@ -111,8 +112,10 @@ pub struct Group {
     pub child_change: WaitQueue,
     /// Woken when it ends (pidfds).
     pub ended: WaitQueue,
-    /// Path of the program.
-    pub exe: RwLock<Vec<u8>>,
+    /// The program: nobody may write to it while this is open. `None` before the first and after the end.
+    pub exe: RwLock<Option<Arc<File>>>,
+    /// What is told of it once it has no thread any more: name and credentials.
+    pub epitaph: Mutex<Option<(Vec<u8>, Arc<Creds>)>>,
     /// When it was made, CLOCK_BOOTTIME nanoseconds.
     pub start_time: i64,
     /// Adopts orphans below it (`PR_SET_CHILD_SUBREAPER`).
@@ -121,6 +124,10 @@ pub struct Group {
     pub oom_score_adj: AtomicI32,
     /// Process 1 that is not an init: signals do to it what they do to any other (`Container::plain`).
     pub plain: AtomicBool,
+    /// `PR_SET_THP_DISABLE`: kept and told, the host decides about huge pages.
+    pub thp_disabled: AtomicI32,
+    /// `personality(2)`: 0 or `ADDR_NO_RANDOMIZE`.
+    pub personality: AtomicI32,
     /// `PR_SET_DUMPABLE`.
     pub dumpable: AtomicI32,
     /// Nice value.
@@ -152,9 +159,12 @@ impl Group {
             child_change: WaitQueue::new(),
             ended: WaitQueue::new(),
             exe: RwLock::default(),
+            epitaph: Mutex::default(),
             start_time: now(Clock::Boottime),
             subreaper: AtomicBool::new(false),
             oom_score_adj: AtomicI32::new(0),
+            thp_disabled: AtomicI32::new(0),
+            personality: AtomicI32::new(0),
             plain: AtomicBool::new(false),
             dumpable: AtomicI32::new(1),
             nice: AtomicI32::new(0),

@@ -85,6 +85,19 @@ pub(crate) enum Begin {
     Exec(Box<exec::Start>),
 }
 
+/// How a task wants to be scheduled: kept and told, the host decides.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Schedule {
+    /// `SCHED_OTHER`, `SCHED_BATCH` or `SCHED_IDLE`.
+    pub(crate) policy: i32,
+    /// `SCHED_RESET_ON_FORK`: children begin without real-time policies, of which there are none here.
+    pub(crate) reset_on_fork: bool,
+    /// `ioprio_set(2)`.
+    pub(crate) io_priority: i32,
+    /// What `PR_SET_TIMERSLACK` 0 goes back to, nanoseconds; `None` for the default.
+    pub(crate) first_slack: Option<u64>,
+}
+
 /// Parts of a task that only its own calls and traps use, and signals sent to it.
 #[derive(Default)]
 pub(crate) struct State {
@@ -98,6 +111,8 @@ pub(crate) struct State {
     pub(crate) timer_slack: Option<u64>,
     /// Processors it may run on, as `sched_setaffinity(2)` got them; empty for all.
     pub(crate) affinity: Vec<u8>,
+    /// `sched(7)`: kept and told.
+    pub(crate) schedule: Schedule,
     /// A call that ended and whose task has signals to look at first: number and result.
     pub(crate) returning: Option<(u32, Result<i64, Errno>)>,
     /// A special outcome of a call that arrived without registers.
@@ -225,9 +240,16 @@ impl Task {
         self.creds.read().clone()
     }
 
-    /// Becomes someone else.
+    /// Becomes someone else. Who changes its user or gains a capability can no longer be looked into by who it was, and its
+    /// parent's death is nothing to it (`PR_SET_DUMPABLE`, `PR_SET_PDEATHSIG`).
     pub fn set_creds(&self, creds: Creds) {
-        *self.creds.write() = Arc::new(creds);
+        let new = Arc::new(creds);
+        let old = std::mem::replace(&mut *self.creds.write(), new.clone());
+        let ids = |c: &Creds| (c.euid, c.egid, c.fsuid, c.fsgid);
+        if ids(&old) != ids(&new) || !old.covers(&new) {
+            self.group.dumpable.store(0, Ordering::Relaxed);
+            self.state.lock().death_signal = 0;
+        }
     }
 
     /// Its address space.

@@ -245,7 +245,7 @@ impl Task {
                 Ok(answer) => answer,
                 Err(e) => self.return_in_trap(number, Err(e), frame),
             },
-            Ok(Outcome::Special(Special::Exec(request))) => match super::exec::exec(self, request) {
+            Ok(Outcome::Special(Special::Exec(request))) => match super::exec::exec(self, &request) {
                 Ok(()) => Answer::Park,
                 Err(e) => self.return_in_trap(number, Err(e), frame),
             },

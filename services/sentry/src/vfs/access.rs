@@ -1,7 +1,7 @@
 //! Permission checks on inodes, `path_resolution(7)` and `capabilities(7)`.
 
 use crate::errno::Errno;
-use crate::task::creds::{Creds, cap};
+use crate::task::creds::{ALL_CAPABILITIES, Creds, cap};
 use crate::vfs::inode::{Attr, FileType, Inode, mode};
 
 /// Read permission.
@@ -73,4 +73,42 @@ pub fn drop_privileges(mode_bits: u32) -> u32 {
         m &= !mode::SETGID;
     }
     m
+}
+
+/// The attribute that holds a file's capabilities.
+pub const CAPABILITIES: &[u8] = b"security.capability";
+
+/// Capabilities that a program's file gives (`capabilities(7)`, "File capabilities").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileCapabilities {
+    /// Given, as far as the bounding set goes.
+    pub permitted: u64,
+    /// Given to who has them in its inheritable set.
+    pub inheritable: u64,
+    /// Whether what is given is effective at once.
+    pub effective: bool,
+}
+
+impl FileCapabilities {
+    /// Those of an inode; `None` if it has none, or none that count.
+    pub fn of(inode: &dyn Inode) -> Option<Self> {
+        Self::parse(&inode.xattr(CAPABILITIES).ok()?)
+    }
+
+    /// Takes a `struct vfs_cap_data` apart: version 2, or 3 of the namespace's own root.
+    pub fn parse(value: &[u8]) -> Option<Self> {
+        let word = |i: usize| value.get(i * 4..i * 4 + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
+        let wide = |low: u32, high: u32| (u64::from(low) | u64::from(high) << 32) & ALL_CAPABILITIES;
+        let magic = word(0)?;
+        match (value.len(), magic & 0xff00_0000) {
+            (20, 0x0200_0000) => {}
+            (24, 0x0300_0000) if word(5) == Some(0) => {}
+            _ => return None,
+        }
+        Some(Self {
+            permitted: wide(word(1)?, word(3)?),
+            inheritable: wide(word(2)?, word(4)?),
+            effective: magic & 1 != 0,
+        })
+    }
 }

@@ -159,10 +159,17 @@ impl Dentry {
         Self::make(inode, None, name)
     }
 
+    /// As [`alone`](Self::alone), counted as deleted (a memfd).
+    pub fn alone_deleted(inode: InodeRef, name: &[u8]) -> Arc<Self> {
+        let d = Self::make(inode, None, name);
+        d.set_deleted();
+        d
+    }
+
     /// A name that is not entered in the tree (an `O_TMPFILE` file), counted as deleted.
     pub fn unnamed(inode: InodeRef, parent: &Arc<Dentry>, name: &[u8]) -> Arc<Self> {
         let d = Self::make(inode, Some(parent.clone()), name);
-        d.deleted.store(true, Ordering::Relaxed);
+        d.set_deleted();
         d
     }
 

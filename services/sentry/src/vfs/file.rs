@@ -50,7 +50,6 @@ pub mod flags {
 /// What an operation on an open file works with.
 pub struct Io<'a> {
     /// The open file.
-    #[allow(dead_code, reason = "for operations that look at their own open file; none here does yet")]
     pub file: &'a File,
     /// The calling task; `None` when the kernel reads for itself.
     pub task: Option<&'a Arc<Task>>,
@@ -117,6 +116,11 @@ pub trait FileOps: Send + Sync + 'static {
     /// How long a write waits before it gives up with EAGAIN, nanoseconds (sockets with `SO_SNDTIMEO`).
     fn write_timeout(&self) -> Option<i64> {
         None
+    }
+
+    /// Whether EPIPE of a write comes with SIGPIPE.
+    fn breaks_with_signal(&self) -> bool {
+        true
     }
 
     /// Names in a directory; ENOTDIR for others.
@@ -223,7 +227,10 @@ impl Drop for File {
     fn drop(&mut self) {
         match self.claim {
             Claim::None => {}
-            Claim::Writer => self.inode().common().end_write(),
+            Claim::Writer => {
+                self.inode().common().end_write();
+                self.mount().end_write();
+            }
             Claim::Program => self.inode().common().allow_write(),
         }
         if let Some(locks) = self.inode().common().locks.get() {
@@ -240,6 +247,7 @@ impl File {
 
     /// As [`new`](Self::new), for a regular file whose writers are counted (`Common::begin_write` was called).
     pub fn counted(path: PathRef, ops: Box<dyn FileOps>, open_flags: i32) -> Arc<Self> {
+        path.mount.begin_write();
         Self::make(path, ops, open_flags, Claim::Writer)
     }
 
@@ -330,11 +338,6 @@ impl File {
     /// Whether operations answer EAGAIN instead of waiting.
     pub fn nonblocking(&self) -> bool {
         self.flags() & flags::NONBLOCK != 0
-    }
-
-    /// The path as seen from the root of its own mount namespace; what `/proc/PID/maps` shows.
-    pub fn path(&self) -> Vec<u8> {
-        self.path.full()
     }
 
     fn io<'a>(&'a self, task: Option<&'a Arc<Task>>) -> Io<'a> {

@@ -357,6 +357,9 @@ pub trait Inode: Send + Sync + 'static {
         Err(Errno::EOPNOTSUPP)
     }
 
+    /// Takes the capabilities of a program away whose file is changed. Nothing to do where the host does it.
+    fn drop_capabilities(&self) {}
+
     /// Notes a read (for `atime`, as `relatime` has it).
     fn touch(&self) {}
 }

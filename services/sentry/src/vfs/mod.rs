@@ -29,6 +29,7 @@ pub use file::File;
 
 use crate::errno::Errno;
 use crate::syscalls::Fd;
+use crate::syscalls::args::AT_FDCWD;
 use crate::task::Task;
 
 /// Opens a program for `execve(2)` and `execveat(2)`: a regular file that the caller may execute, on a mount that allows
@@ -37,6 +38,11 @@ pub fn open_exec(task: &Arc<Task>, dirfd: Fd, path: &[u8], at_flags: i32) -> Res
     let caller = Caller::of(task);
     let place = task_files::resolve(task, &caller, dirfd, path, at_flags)?;
     ops::open_program(&caller, place)
+}
+
+/// Opens what a program names as its interpreter, as [`open_exec`] does. An empty name is the working directory: EACCES.
+pub fn open_interpreter(task: &Arc<Task>, path: &[u8]) -> Result<Arc<File>, Errno> {
+    open_exec(task, AT_FDCWD, path, if path.is_empty() { task_files::AT_EMPTY_PATH } else { 0 })
 }
 
 /// Makes a directory the working directory of a task (the first program's `cwd`).

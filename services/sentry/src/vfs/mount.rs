@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crate::errno::Errno;
 use crate::sync::RwLock;
@@ -50,18 +50,43 @@ pub struct Mount {
     /// What was named as the source, for `/proc/mounts`.
     pub source: Vec<u8>,
     flags: AtomicU32,
+    /// Read-only for all mounts of the file system (a remount that is no bind): shared by those that show it.
+    ground: Arc<AtomicBool>,
+    /// Cannot be bound elsewhere (`MS_UNBINDABLE`).
+    unbindable: AtomicBool,
+    /// Files open for writing through it.
+    writers: AtomicU32,
     parent: RwLock<Option<PathRef>>,
 }
 
 impl Mount {
     /// A mount of `root` of `fs`, not yet placed anywhere.
     pub fn new(fs: Arc<dyn FileSystem>, root: Arc<Dentry>, source: &[u8], flags: MountFlags) -> Arc<Self> {
+        let ground = Arc::new(AtomicBool::new(flags.contains(MountFlags::READ_ONLY)));
+        Self::make(fs, root, source, flags, ground)
+    }
+
+    /// Another mount of the same file system, that shows `root` (`MS_BIND`).
+    pub fn bind(&self, root: Arc<Dentry>) -> Arc<Self> {
+        Self::make(self.fs.clone(), root, &self.source, self.flags(), self.ground.clone())
+    }
+
+    fn make(
+        fs: Arc<dyn FileSystem>,
+        root: Arc<Dentry>,
+        source: &[u8],
+        flags: MountFlags,
+        ground: Arc<AtomicBool>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             id: NEXT_MOUNT.fetch_add(1, Ordering::Relaxed),
             fs,
             root,
             source: source.to_vec(),
             flags: AtomicU32::new(flags.bits()),
+            ground,
+            unbindable: AtomicBool::new(false),
+            writers: AtomicU32::new(0),
             parent: RwLock::new(None),
         })
     }
@@ -78,14 +103,66 @@ impl Mount {
         MountFlags::from_bits_truncate(self.flags.load(Ordering::Relaxed))
     }
 
-    /// Changes its flags (`MS_REMOUNT`).
+    /// Changes its flags, without looking at who uses it.
     pub fn set_flags(&self, flags: MountFlags) {
         self.flags.store(flags.bits(), Ordering::Relaxed);
     }
 
+    /// `MS_REMOUNT`: of the whole file system, or of this mount alone. EBUSY if it is to be read-only and is written to.
+    pub fn remount(&self, flags: MountFlags, alone: bool) -> Result<(), Errno> {
+        let read_only = flags.contains(MountFlags::READ_ONLY);
+        if read_only && self.writers.load(Ordering::Acquire) > 0 {
+            return Err(Errno::EBUSY);
+        }
+        self.set_flags(flags);
+        if !alone {
+            self.ground.store(read_only, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Whether the file system is read-only, wherever it is mounted.
+    pub fn all_read_only(&self) -> bool {
+        self.ground.load(Ordering::Relaxed)
+    }
+
+    /// Whether it cannot be bound elsewhere.
+    pub fn is_unbindable(&self) -> bool {
+        self.unbindable.load(Ordering::Relaxed)
+    }
+
+    /// Sets that.
+    pub fn set_unbindable(&self, on: bool) {
+        self.unbindable.store(on, Ordering::Relaxed);
+    }
+
+    /// Counts a file in that is open for writing.
+    pub fn begin_write(&self) {
+        self.writers.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Counts it out.
+    pub fn end_write(&self) {
+        self.writers.fetch_sub(1, Ordering::AcqRel);
+    }
+
     /// EROFS if it is read-only.
     pub fn check_writable(&self) -> Result<(), Errno> {
-        if self.flags().contains(MountFlags::READ_ONLY) { Err(Errno::EROFS) } else { Ok(()) }
+        if self.all_read_only() || self.flags().contains(MountFlags::READ_ONLY) { Err(Errno::EROFS) } else { Ok(()) }
+    }
+
+    /// The path of what it shows, from the root of its file system.
+    pub fn shown(&self) -> Vec<u8> {
+        let mut names = Vec::new();
+        let mut at = self.root.clone();
+        while let Some(up) = at.parent() {
+            names.push(at.name());
+            at = up;
+        }
+        if names.is_empty() {
+            return b"/".to_vec();
+        }
+        names.iter().rev().flat_map(|n| std::iter::once(b'/').chain(n.iter().copied())).collect()
     }
 
     /// Where it is mounted; `None` for the root of a namespace.
@@ -153,6 +230,7 @@ impl PathRef {
         // A name outside of any tree (`pipe:[7]`) stands for itself.
         if let [one] = names.as_slice()
             && self.dentry.parent().is_none()
+            && !Arc::ptr_eq(&self.dentry, &self.mount.root)
         {
             return (one.to_vec(), true);
         }
@@ -229,7 +307,7 @@ impl MountNamespace {
         let table = self.table.read();
         let mut map = HashMap::new();
         for m in &table.order {
-            map.insert(m.id, Mount::new(m.fs.clone(), m.root.clone(), &m.source, m.flags()));
+            map.insert(m.id, m.bind(m.root.clone()));
         }
         let root = self.root.read();
         let new_root = map.get(&root.id).cloned().unwrap_or_else(|| root.clone());
@@ -291,6 +369,10 @@ impl MountNamespace {
                 }
                 gone.push(m.clone());
             }
+        }
+        // Whoever has a file open, works or maps below it holds it, beyond the table's two, the list's and the caller's own.
+        if !lazy && Arc::strong_count(mount) > 4 {
+            return Err(Errno::EBUSY);
         }
         for m in &gone {
             if let Some(p) = m.parent.write().take() {

@@ -187,7 +187,8 @@ pub fn open_at(caller: &Caller<'_>, at: PathRef, open_flags: i32, fresh: bool) -
     if how.write || truncate {
         at.mount.check_writable()?;
     }
-    if kind == FileType::Regular && how.write {
+    let writes = kind == FileType::Regular && (how.write || truncate);
+    if writes {
         inode.common().begin_write()?;
     }
     let opened = if truncate && kind == FileType::Regular && !fresh {
@@ -197,13 +198,12 @@ pub fn open_at(caller: &Caller<'_>, at: PathRef, open_flags: i32, fresh: bool) -
     }
     .and_then(|()| inode.clone().open(caller, how));
     match opened {
-        Ok(ops) if kind == FileType::Regular && how.write => Ok(File::counted(at, ops, open_flags)),
-        Ok(ops) => Ok(File::new(at, ops, open_flags)),
-        Err(e) => {
-            if kind == FileType::Regular && how.write {
+        Ok(ops) if writes && how.write => Ok(File::counted(at, ops, open_flags)),
+        opened => {
+            if writes {
                 inode.common().end_write();
             }
-            Err(e)
+            opened.map(|ops| File::new(at, ops, open_flags))
         }
     }
 }
@@ -271,7 +271,7 @@ pub fn link(caller: &Caller<'_>, target: &PathRef, base: PathRef, path: &[u8]) -
     let parent = walk_parent(caller, base, path)?;
     let inode = target.dentry.inode();
     enter(caller, &parent, false, |dir, name, _| {
-        if !Arc::ptr_eq(&target.mount.fs, &parent.dir.mount.fs) {
+        if !Arc::ptr_eq(&target.mount, &parent.dir.mount) {
             return Err(Errno::EXDEV);
         }
         if inode.kind() == FileType::Directory {
@@ -457,7 +457,8 @@ pub fn chown(caller: &Caller<'_>, at: &PathRef, uid: Option<u32>, gid: Option<u3
         return Err(Errno::EPERM);
     }
     let mut set = SetAttr { uid, gid, ..SetAttr::default() };
-    if attr.kind() != FileType::Directory && (uid.is_some() || gid.is_some()) {
+    if attr.kind() != FileType::Directory {
+        inode.drop_capabilities();
         let m = access::drop_privileges(attr.mode & mode::PERMISSIONS);
         set.mode = (m != attr.mode & mode::PERMISSIONS).then_some(m);
     }
@@ -481,8 +482,9 @@ pub fn truncate(caller: &Caller<'_>, at: &PathRef, size: u64) -> Result<(), Errn
     strip_privileges(caller, inode)
 }
 
-/// Takes setuid and setgid away after a write by someone without CAP_FSETID.
+/// Takes a file's capabilities away after a write; setuid and setgid, too, if the writer is without CAP_FSETID.
 pub fn strip_privileges(caller: &Caller<'_>, inode: &InodeRef) -> Result<(), Errno> {
+    inode.drop_capabilities();
     if caller.creds.capable(cap::FSETID) {
         return Ok(());
     }

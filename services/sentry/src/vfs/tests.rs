@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cofferdam_shm::Window;
 
 use crate::errno::Errno;
-use crate::filesystems::tree::Tree;
+use crate::filesystems::tree::{Tmpfs, Tree};
 use crate::memory::store::Store;
 use crate::task::Creds;
 use crate::task::creds::ALL_CAPABILITIES;
@@ -24,7 +24,7 @@ fn caller(root: Arc<Mount>) -> Caller<'static> {
 }
 
 fn tmpfs() -> Caller<'static> {
-    let (fs, root) = Tree::tmpfs(store(), 1 << 30, 0o755);
+    let (fs, root) = Tree::tmpfs(store(), &Tmpfs::new(1 << 30, 0o755));
     caller(Mount::new(fs, root, b"tmpfs", MountFlags::empty()))
 }
 
@@ -86,7 +86,7 @@ fn files_are_made_written_and_read() {
     f.write(None, &mut Source::kernel(b"!")).unwrap();
     assert_eq!(get(&c, "a").unwrap(), b"hello!");
     unlink(&c, "/a", false).unwrap();
-    assert_eq!(f.path(), b"/a (deleted)");
+    assert_eq!(f.path_ref().full(), b"/a (deleted)");
     assert_eq!(f.inode().attr().unwrap().nlink, 0);
     assert_eq!(find(&c, "/a").err(), Some(Errno::ENOENT));
 }
@@ -126,7 +126,7 @@ fn directories_move_but_not_into_themselves() {
     assert_eq!(rename(&c, "/x", "/a/b/f"), Err(Errno::ENOTDIR));
     let f = open(&c, "/a/b/f", RDONLY).unwrap();
     rename(&c, "/a/b", "/x").unwrap();
-    assert_eq!(f.path(), b"/x/f");
+    assert_eq!(f.path_ref().full(), b"/x/f");
     assert_eq!(get(&c, "/x/f").unwrap(), b"1");
     assert_eq!(names(&c, "/a"), Vec::<String>::new());
     assert_eq!(unlink(&c, "/x", true), Err(Errno::ENOTEMPTY));
@@ -208,7 +208,7 @@ fn mounts_are_crossed_both_ways() {
     let c = tmpfs();
     mkdir(&c, "/m").unwrap();
     put(&c, "/m/hidden", b"");
-    let (fs, root) = Tree::tmpfs(store(), 1 << 20, 0o755);
+    let (fs, root) = Tree::tmpfs(store(), &Tmpfs::new(1 << 20, 0o755));
     let m = Mount::new(fs, root, b"t", MountFlags::READ_ONLY);
     c.fs.namespace().attach(find(&c, "/m").unwrap(), &m).unwrap();
     assert_eq!(names(&c, "/m"), Vec::<String>::new());

@@ -5,6 +5,8 @@
 mod process;
 pub(super) mod system;
 
+pub use system::MEMORY;
+
 use std::sync::Arc;
 
 use crate::errno::Errno;

@@ -6,16 +6,17 @@ use std::sync::atomic::Ordering;
 
 use crate::errno::Errno;
 use crate::filesystems::proc::{entry, number};
-use crate::filesystems::pseudo::{Body, PseudoFs, PseudoNode, Take, fixed};
+use crate::filesystems::pseudo::{Body, Gate, PseudoFs, PseudoNode, Take, fixed};
 use crate::filesystems::sys::processors;
 use crate::kernel::Kernel;
 use crate::memory::store::PAGE;
-use crate::memory::vma::{Backing, Vma};
+use crate::memory::vma::Backing;
 use crate::task::creds::cap;
 use crate::task::group::Life;
 use crate::task::{Group, Task};
 use crate::time::NS;
 use crate::vfs::caller::Caller;
+use crate::vfs::file::flags;
 use crate::vfs::inode::{FileSystem, FileType, InodeRef, Link, split_dev};
 use crate::vfs::mount::{Mount, MountFlags, PathRef};
 
@@ -36,6 +37,22 @@ impl Subject {
             None => self.group.leader().or_else(|| self.group.tasks().into_iter().next()),
         }
         .ok_or(Errno::ESRCH)
+    }
+
+    /// The task's name, also of one that has ended.
+    fn name(&self) -> Vec<u8> {
+        match self.task() {
+            Ok(t) => t.comm.read().clone(),
+            Err(_) => self.group.epitaph.lock().as_ref().map(|e| e.0.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// The task if the caller may look into it; `None` for one that has ended.
+    fn open_to(&self, caller: &Caller<'_>) -> Result<Option<Arc<Task>>, Errno> {
+        match self.check(caller) {
+            Err(Errno::ESRCH) => Ok(None),
+            r => r.map(Some),
+        }
     }
 
     fn id(&self) -> i32 {
@@ -60,21 +77,58 @@ impl Subject {
     fn check(&self, caller: &Caller<'_>) -> Result<Arc<Task>, Errno> {
         let task = self.task()?;
         let (me, it) = (&caller.creds, task.creds());
-        let same = me.fsuid == it.euid && me.fsuid == it.ruid && me.fsuid == it.suid;
+        let user = [it.euid, it.ruid, it.suid].iter().all(|id| *id == me.fsuid);
+        let group = [it.egid, it.rgid, it.sgid].iter().all(|id| *id == me.fsgid);
+        let open = task.group().dumpable.load(Ordering::Relaxed) == 1 && it.permitted & !me.effective == 0;
         let own = caller.task.is_some_and(|t| t.pid() == task.pid());
-        if own || same || me.capable(cap::SYS_PTRACE) { Ok(task) } else { Err(Errno::EACCES) }
+        if own || (user && group && open) || me.capable(cap::SYS_PTRACE) { Ok(task) } else { Err(Errno::EACCES) }
+    }
+}
+
+/// What a process's memory is made of, bytes.
+#[derive(Default)]
+struct Memory {
+    total: u64,
+    /// Touched, as far as that is known: without and with a file or shared memory behind it.
+    anonymous: u64,
+    object: u64,
+    /// Private and writable.
+    data: u64,
+    stack: u64,
+    /// The program's own code, and others'.
+    code: u64,
+    library: u64,
+}
+
+impl Memory {
+    fn of(task: &Task) -> Self {
+        let mm = task.mm();
+        let (from, to) = mm.layout().code;
+        let page = |a: u64| a & !(PAGE - 1);
+        let mut m = Self { code: page(to.saturating_add(PAGE - 1)).saturating_sub(page(from)), ..Self::default() };
+        for a in mm.areas() {
+            m.total += a.len();
+            let touched: u64 = a.mapped_parts(a.start, a.end).iter().map(|(x, y)| y - x).sum();
+            let object = matches!(a.backing, Backing::Object { .. });
+            *(if object { &mut m.object } else { &mut m.anonymous }) += touched;
+            match (a.name == "[stack]", a.prot & 2 != 0 && !a.shared, a.prot & 4 != 0 && object) {
+                (true, ..) => m.stack += a.len(),
+                (_, true, _) => m.data += a.len(),
+                (_, _, true) => m.library += a.len(),
+                _ => {}
+            }
+        }
+        m.library = m.library.saturating_sub(m.code);
+        m
+    }
+
+    fn touched(&self) -> u64 {
+        self.anonymous + self.object
     }
 }
 
 fn text(s: String) -> Result<Vec<u8>, Errno> {
     Ok(s.into_bytes())
-}
-
-fn sizes(task: &Task) -> (u64, u64) {
-    let areas = task.mm().areas();
-    let total: u64 = areas.iter().map(Vma::len).sum();
-    let touched: u64 = areas.iter().flat_map(|a| a.mapped_parts(a.start, a.end)).map(|(a, b)| b - a).sum();
-    (total, touched)
 }
 
 fn stat(s: &Subject, _: &Caller<'_>) -> Result<Vec<u8>, Errno> {
@@ -83,8 +137,13 @@ fn stat(s: &Subject, _: &Caller<'_>) -> Result<Vec<u8>, Errno> {
         tree.node(s.group.pid).map_or((0, 0, 0), |n| (n.parent, n.pgid, n.sid))
     };
     let task = s.task().ok();
-    let comm = task.as_ref().map(|t| t.comm.read().clone()).unwrap_or_default();
-    let (vsize, rss) = task.as_deref().map_or((0, 0), sizes);
+    let comm = s.name();
+    let memory = task.as_deref().map(Memory::of).unwrap_or_default();
+    let (vsize, rss) = (memory.total, memory.touched());
+    let ended = match *s.group.life.lock() {
+        Life::Zombie(status) => status,
+        _ => 0,
+    };
     let layout = task.as_ref().map(|t| t.mm().layout());
     let l = |f: &dyn Fn(&crate::memory::space::Layout) -> u64| layout.as_ref().map_or(0, f);
     let nice = s.group.nice.load(Ordering::Relaxed);
@@ -96,7 +155,7 @@ fn stat(s: &Subject, _: &Caller<'_>) -> Result<Vec<u8>, Errno> {
     let cpu = s.group.final_usage.lock().cpu / (NS / 100);
     let rest = format!(
         ") {} {parent} {pgid} {sid} {tty} {fg} 4194560 0 0 0 0 {cpu} 0 0 0 {} {nice} {} 0 {start} {vsize} {} \
-         18446744073709551615 {} {} {} 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 {} {} {} {} {} {} {} 0\n",
+         18446744073709551615 {} {} {} 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 {} {} {} {} {} {} {} {ended}\n",
         s.state().0,
         20 + nice,
         s.group.tasks().len().max(1),
@@ -117,41 +176,76 @@ fn stat(s: &Subject, _: &Caller<'_>) -> Result<Vec<u8>, Errno> {
 }
 
 fn statm(s: &Subject, _: &Caller<'_>) -> Result<Vec<u8>, Errno> {
-    let (total, rss) = s.task().as_deref().map_or((0, 0), sizes);
-    text(format!("{} {} 0 0 0 {} 0\n", total / PAGE, rss / PAGE, rss / PAGE))
+    let m = s.task().as_deref().map(Memory::of).unwrap_or_default();
+    let [total, touched, object, code, data] =
+        [m.total, m.touched(), m.object, m.code, m.data + m.stack].map(|bytes| bytes / PAGE);
+    text(format!("{total} {touched} {object} {code} 0 {data} 0\n"))
 }
 
 fn status(s: &Subject, _: &Caller<'_>) -> Result<Vec<u8>, Errno> {
-    let task = s.task()?;
-    let c = task.creds();
-    let parent = s.kernel.tree.lock().node(s.group.pid).map_or(0, |n| n.parent);
-    let (total, rss) = sizes(&task);
+    let task = s.task().ok();
+    let c = match &task {
+        Some(t) => t.creds(),
+        None => s.group.epitaph.lock().as_ref().map(|e| e.1.clone()).ok_or(Errno::ESRCH)?,
+    };
+    let (parent, pgid, sid) = {
+        let tree = s.kernel.tree.lock();
+        tree.node(s.group.pid).map_or((0, 0, 0), |n| (n.parent, n.pgid, n.sid))
+    };
     let state = s.state();
-    let groups: String = c.groups.iter().map(|g| format!("{g} ")).collect();
-    let (ignored, caught) = task.actions().lock().sets();
-    let cpus = processors();
+    let groups = c.groups.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
     let mut out = b"Name:\t".to_vec();
-    out.extend_from_slice(&task.comm.read());
+    for b in s.name() {
+        match b {
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b => out.push(b),
+        }
+    }
     let mut t = String::new();
-    writeln!(t, "\nUmask:\t{:04o}\nState:\t{} ({})", task.fs().umask(), state.0, state.1).ok();
+    let umask = task.as_ref().map(|t| format!("Umask:\t{:04o}\n", t.fs().umask())).unwrap_or_default();
+    writeln!(t, "\n{umask}State:\t{} ({})", state.0, state.1).ok();
     writeln!(t, "Tgid:\t{}\nNgid:\t0\nPid:\t{}\nPPid:\t{parent}\nTracerPid:\t0", s.group.pid, s.id()).ok();
     writeln!(t, "Uid:\t{}\t{}\t{}\t{}", c.ruid, c.euid, c.suid, c.fsuid).ok();
     writeln!(t, "Gid:\t{}\t{}\t{}\t{}", c.rgid, c.egid, c.sgid, c.fsgid).ok();
-    writeln!(t, "FDSize:\t{}\nGroups:\t{groups}\nNStgid:\t{}\nNSpid:\t{}", task.files().size(), s.group.pid, s.id())
-        .ok();
-    for (name, v) in [("VmPeak", total), ("VmSize", total), ("VmLck", 0), ("VmPin", 0), ("VmHWM", rss), ("VmRSS", rss)]
-    {
-        writeln!(t, "{name}:\t{:>8} kB", v / 1024).ok();
+    let slots = task.as_ref().map_or(0, |t| t.files().size());
+    writeln!(t, "FDSize:\t{slots}\nGroups:\t{groups} \nNStgid:\t{}\nNSpid:\t{}", s.group.pid, s.id()).ok();
+    writeln!(t, "NSpgid:\t{pgid}\nNSsid:\t{sid}\nKthread:\t0").ok();
+    if let Some(task) = &task {
+        let m = Memory::of(task);
+        let tables = (m.touched() / PAGE * 8).next_multiple_of(PAGE);
+        for (name, v) in [
+            ("VmPeak", m.total),
+            ("VmSize", m.total),
+            ("VmLck", 0),
+            ("VmPin", 0),
+            ("VmHWM", m.touched()),
+            ("VmRSS", m.touched()),
+            ("RssAnon", m.anonymous),
+            ("RssFile", m.object),
+            ("RssShmem", 0),
+            ("VmData", m.data),
+            ("VmStk", m.stack),
+            ("VmExe", m.code),
+            ("VmLib", m.library),
+            ("VmPTE", tables),
+            ("VmSwap", 0),
+            ("HugetlbPages", 0),
+        ] {
+            writeln!(t, "{name}:\t{:>8} kB", v / 1024).ok();
+        }
+        let huge = i32::from(s.group.thp_disabled.load(Ordering::Relaxed) == 0);
+        writeln!(t, "CoreDumping:\t0\nTHP_enabled:\t{huge}\nuntag_mask:\t0xffffffffffffffff").ok();
     }
-    writeln!(t, "RssAnon:\t{:>8} kB\nVmSwap:\t       0 kB\nThreads:\t{}", rss / 1024, s.group.tasks().len()).ok();
-    writeln!(
-        t,
-        "SigQ:\t0/65536\nSigPnd:\t{:016x}\nShdPnd:\t{:016x}",
-        task.pending.lock().set().0,
-        s.group.pending.lock().set().0
-    )
-    .ok();
-    writeln!(t, "SigBlk:\t{:016x}\nSigIgn:\t{:016x}\nSigCgt:\t{:016x}", task.mask().0, ignored.0, caught.0).ok();
+    writeln!(t, "Threads:\t{}", s.group.tasks().len().max(1)).ok();
+    let pending = task.as_ref().map_or(0, |t| t.pending.lock().set().0);
+    writeln!(t, "SigQ:\t0/65536\nSigPnd:\t{pending:016x}\nShdPnd:\t{:016x}", s.group.pending.lock().set().0).ok();
+    let mask = task.as_ref().map_or(0, |t| t.mask().0);
+    let (ignored, caught) = task.as_ref().map_or((0, 0), |t| {
+        let (i, c) = t.actions().lock().sets();
+        (i.0, c.0)
+    });
+    writeln!(t, "SigBlk:\t{mask:016x}\nSigIgn:\t{ignored:016x}\nSigCgt:\t{caught:016x}").ok();
     for (name, v) in [
         ("CapInh", c.inheritable),
         ("CapPrm", c.permitted),
@@ -162,6 +256,9 @@ fn status(s: &Subject, _: &Caller<'_>) -> Result<Vec<u8>, Errno> {
         writeln!(t, "{name}:\t{v:016x}").ok();
     }
     writeln!(t, "NoNewPrivs:\t{}\nSeccomp:\t0\nSeccomp_filters:\t0", i32::from(c.no_new_privileges)).ok();
+    // What the processor does is not looked into.
+    writeln!(t, "Speculation_Store_Bypass:\tunknown\nSpeculationIndirectBranch:\tunknown").ok();
+    let cpus = processors();
     writeln!(t, "Cpus_allowed:\t{:x}\nCpus_allowed_list:\t0-{}", (1u128 << cpus.min(127)) - 1, cpus - 1).ok();
     writeln!(t, "Mems_allowed:\t1\nMems_allowed_list:\t0\nvoluntary_ctxt_switches:\t0\nnonvoluntary_ctxt_switches:\t0")
         .ok();
@@ -185,17 +282,17 @@ fn cmdline(s: &Subject, _: &Caller<'_>) -> Result<Vec<u8>, Errno> {
 }
 
 fn environ(s: &Subject, caller: &Caller<'_>) -> Result<Vec<u8>, Errno> {
-    let task = s.check(caller)?;
+    let Some(task) = s.open_to(caller)? else { return Ok(Vec::new()) };
     let range = task.mm().layout().env;
     Ok(memory(&task, range))
 }
 
 fn auxv(s: &Subject, caller: &Caller<'_>) -> Result<Vec<u8>, Errno> {
-    Ok(s.check(caller)?.mm().layout().auxv)
+    Ok(s.open_to(caller)?.map(|t| t.mm().layout().auxv).unwrap_or_default())
 }
 
 fn comm(s: &Subject, _: &Caller<'_>) -> Result<Vec<u8>, Errno> {
-    let mut c = s.task()?.comm.read().clone();
+    let mut c = s.name();
     c.push(b'\n');
     Ok(c)
 }
@@ -209,9 +306,14 @@ fn smaps(s: &Subject, caller: &Caller<'_>) -> Result<Vec<u8>, Errno> {
 }
 
 fn areas(s: &Subject, caller: &Caller<'_>, long: bool) -> Result<Vec<u8>, Errno> {
-    let task = s.check(caller)?;
+    let Some(task) = s.open_to(caller)? else { return Ok(Vec::new()) };
     let mut out = Vec::new();
+    // What the platform maps into every process; the areas are in order, and it among them.
+    let mut vdso = task.kernel().platform.get().map(|p| p.vdso()).filter(|(at, len)| *at != 0 && *len != 0);
     for a in task.mm().areas() {
+        if let Some((at, len)) = vdso.take_if(|(at, _)| *at < a.start) {
+            out.extend_from_slice(&vdso_line(at, len));
+        }
         let (offset, (dev, ino), path) = match &a.backing {
             Backing::Object { object, offset, .. } => (*offset, object.identity(), object.path()),
             _ => (0, (0, 0), a.name.as_bytes().to_vec()),
@@ -246,20 +348,29 @@ fn areas(s: &Subject, caller: &Caller<'_>, long: bool) -> Result<Vec<u8>, Errno>
                 ("MMUPageSize", 4),
                 ("Rss", rss),
                 ("Pss", rss),
+                ("Pss_Dirty", rss),
                 ("Shared_Clean", 0),
                 ("Shared_Dirty", 0),
                 ("Private_Clean", 0),
                 ("Private_Dirty", rss),
                 ("Referenced", rss),
                 ("Anonymous", rss),
+                ("KSM", 0),
+                ("LazyFree", 0),
+                ("AnonHugePages", 0),
+                ("ShmemPmdMapped", 0),
+                ("FilePmdMapped", 0),
+                ("Shared_Hugetlb", 0),
+                ("Private_Hugetlb", 0),
                 ("Swap", 0),
+                ("SwapPss", 0),
                 ("Locked", 0),
             ] {
                 writeln!(t, "{:<16}{kb:>8} kB", format!("{name}:")).ok();
             }
             writeln!(
                 t,
-                "VmFlags: {}{}",
+                "THPeligible:           0\nVmFlags: {}{}",
                 if a.prot & 1 != 0 { "rd " } else { "" },
                 if a.prot & 2 != 0 { "wr" } else { "" }
             )
@@ -267,7 +378,15 @@ fn areas(s: &Subject, caller: &Caller<'_>, long: bool) -> Result<Vec<u8>, Errno>
             out.extend_from_slice(t.as_bytes());
         }
     }
+    if let Some((at, len)) = vdso {
+        out.extend_from_slice(&vdso_line(at, len));
+    }
     Ok(out)
+}
+
+fn vdso_line(at: u64, len: u64) -> Vec<u8> {
+    let head = format!("{at:x}-{:x} r-xp 00000000 00:00 0 ", at.saturating_add(len));
+    format!("{head:<73}[vdso]\n").into_bytes()
 }
 
 const LIMIT_NAMES: [(&str, &str); 16] = [
@@ -324,7 +443,7 @@ fn wchan(_: &Subject, _: &Caller<'_>) -> Result<Vec<u8>, Errno> {
 }
 
 fn io(s: &Subject, caller: &Caller<'_>) -> Result<Vec<u8>, Errno> {
-    s.check(caller)?;
+    s.open_to(caller)?;
     text(String::from(
         "rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n",
     ))
@@ -351,6 +470,7 @@ fn options(m: &Mount) -> String {
         (MountFlags::NO_DEV, ",nodev"),
         (MountFlags::NO_EXEC, ",noexec"),
         (MountFlags::NO_ATIME, ",noatime"),
+        (MountFlags::NO_DIRATIME, ",nodiratime"),
         (MountFlags::RELATIME, ",relatime"),
     ] {
         if f.contains(flag) {
@@ -392,8 +512,10 @@ fn mountinfo(s: &Subject, _: &Caller<'_>) -> Result<Vec<u8>, Errno> {
         let parent = m.parent().map_or(m.id, |p| p.mount.id);
         let source = escape(&m.source);
         let (opts, kind, more) = (options(&m), m.fs.name(), super_options(&*m.fs));
-        let way = if m.flags().contains(MountFlags::READ_ONLY) { "ro" } else { "rw" };
-        writeln!(t, "{} {parent} {major}:{minor} / {path} {opts} - {kind} {source} {way}{more}", m.id).ok();
+        let way = if m.all_read_only() { "ro" } else { "rw" };
+        let shown = escape(&m.shown());
+        let how = if m.is_unbindable() { " unbindable" } else { "" };
+        writeln!(t, "{} {parent} {major}:{minor} {shown} {path} {opts}{how} - {kind} {source} {way}{more}", m.id).ok();
     }
     text(t)
 }
@@ -410,7 +532,7 @@ const FILES: &[(&str, u32, Maker)] = &[
     ("comm", 0o644, comm),
     ("maps", 0o444, maps),
     ("smaps", 0o444, smaps),
-    ("limits", 0o644, limits),
+    ("limits", 0o444, limits),
     ("oom_score", 0o444, oom_score),
     ("oom_score_adj", 0o644, oom_score_adj),
     ("cgroup", 0o444, cgroup),
@@ -453,7 +575,19 @@ fn taker(s: &Subject, name: &str) -> Option<Take> {
 }
 
 fn node(fs: &Arc<PseudoFs>, s: &Subject, permissions: u32, body: Body) -> InodeRef {
-    let (alive, owner) = (s.clone(), s.clone());
+    named(fs, s, "", permissions, body)
+}
+
+/// As [`node`], for a file of that name: some may be opened only by who may look into the process.
+fn named(fs: &Arc<PseudoFs>, s: &Subject, which: &str, permissions: u32, body: Body) -> Arc<PseudoNode> {
+    let (alive, owner, looked) = (s.clone(), s.clone(), s.clone());
+    let gate: Option<Gate> = match which {
+        "maps" | "smaps" => Some(Box::new(move |caller| looked.open_to(caller).map(|_| ()))),
+        "environ" | "auxv" => Some(Box::new(move |caller| looked.check(caller).map(|_| ()))),
+        // Who has ended sees no mounts.
+        "mounts" | "mountinfo" => Some(Box::new(move |_| looked.task().map(|_| ()).map_err(|_| Errno::EINVAL))),
+        _ => None,
+    };
     PseudoNode::of_task(
         fs,
         permissions,
@@ -463,31 +597,29 @@ fn node(fs: &Arc<PseudoFs>, s: &Subject, permissions: u32, body: Body) -> InodeR
             let there = tree.group(alive.group.pid).is_some_and(|g| Arc::ptr_eq(&g, &alive.group));
             there && alive.tid.is_none_or(|t| tree.task(t).is_some())
         },
-        move || owner.task().map_or((0, 0), |t| (t.creds().euid, t.creds().egid)),
+        // What nobody may look into is root's, but for the directories that all may search.
+        move || match owner.task() {
+            Ok(t) if permissions == 0o555 || t.group().dumpable.load(Ordering::Relaxed) == 1 => {
+                (t.creds().euid, t.creds().egid)
+            }
+            _ => (0, 0),
+        },
+        gate,
     )
 }
 
 fn link(fs: &Arc<PseudoFs>, s: &Subject, which: &'static str) -> InodeRef {
-    let place = move |s: &Subject, caller: &Caller<'_>| -> Result<Option<PathRef>, Errno> {
-        let task = s.check(caller)?;
-        Ok(match which {
-            "cwd" => Some(task.fs().cwd()),
-            "root" => Some(task.fs().root()),
-            _ => None,
-        })
+    let place = move |s: &Subject, caller: &Caller<'_>| -> Result<PathRef, Errno> {
+        let task = s.open_to(caller)?.ok_or(Errno::ENOENT)?;
+        match which {
+            "cwd" => Ok(task.fs().cwd()),
+            "root" => Ok(task.fs().root()),
+            _ => task.group().exe.read().as_ref().map(|f| f.path_ref().clone()).ok_or(Errno::ENOENT),
+        }
     };
     let (a, b) = (s.clone(), s.clone());
-    let text = move |caller: &Caller<'_>| {
-        if let Some(p) = place(&a, caller)? {
-            return Ok(p.display(&caller.fs.root()));
-        }
-        let exe = a.group.exe.read().clone();
-        if exe.is_empty() { Err(Errno::ENOENT) } else { Ok(exe) }
-    };
-    let lead = move |caller: &Caller<'_>| match place(&b, caller)? {
-        Some(p) => Ok(Link::Jump(p)),
-        None => Ok(Link::Text(b.group.exe.read().clone())),
-    };
+    let text = move |caller: &Caller<'_>| Ok(place(&a, caller)?.display(&caller.fs.root()));
+    let lead = move |caller: &Caller<'_>| Ok(Link::Jump(place(&b, caller)?));
     node(fs, s, 0o777, Body::Link(Box::new(text), Some(Box::new(lead))))
 }
 
@@ -506,12 +638,14 @@ fn descriptors(fs: &Arc<PseudoFs>, s: &Subject, info: bool) -> InodeRef {
         let of = b.clone();
         let get = move || of.task()?.files().get_any(fd).map_err(|_| Errno::ENOENT);
         if info {
+            let closing = b.clone();
             let make = move |_: &Caller<'_>| {
                 let f = get()?;
+                let closes = closing.task()?.files().cloexec(fd).unwrap_or(false);
                 let t = format!(
                     "pos:\t{}\nflags:\t0{:o}\nmnt_id:\t{}\nino:\t{}\n{}",
                     f.position(),
-                    f.flags(),
+                    f.flags() | if closes { flags::CLOEXEC } else { 0 },
                     f.mount().id,
                     f.inode().attr()?.ino,
                     f.ops().fdinfo()
@@ -524,7 +658,8 @@ fn descriptors(fs: &Arc<PseudoFs>, s: &Subject, info: bool) -> InodeRef {
         let text = move |caller: &Caller<'_>| Ok(get()?.path_ref().display(&caller.fs.root()));
         let lead = move |_: &Caller<'_>| Ok(Link::Jump(again()?.path_ref().clone()));
         let bits = if file.readable() { 0o500 } else { 0 } | if file.writable() { 0o300 } else { 0 };
-        Ok(Some(node(&f, &b, bits, Body::Link(Box::new(text), Some(Box::new(lead))))))
+        // As Linux shows links of descriptors, whatever they are to.
+        Ok(Some(named(&f, &b, "", bits, Body::Link(Box::new(text), Some(Box::new(lead)))).of_size(64)))
     };
     node(fs, s, 0o500, Body::Dynamic(Vec::new(), Box::new(list), Box::new(find)))
 }
@@ -571,15 +706,15 @@ fn net(fs: &Arc<PseudoFs>, s: &Subject) -> InodeRef {
 
 /// The directory of a process, or of one of its threads; `None` if it is gone.
 pub fn directory(fs: &Arc<PseudoFs>, kernel: &Arc<Kernel>, pid: i32, tid: Option<i32>) -> Option<InodeRef> {
-    let group = {
+    let (group, of) = {
         let tree = kernel.tree.lock();
         match tree.group(pid) {
-            Some(g) => g,
+            Some(g) => (g, tid),
             // A thread's id works too, though it is not listed.
-            None => tree.task(pid)?.group().clone(),
+            None => (tree.task(pid)?.group().clone(), Some(pid)),
         }
     };
-    let s = Subject { kernel: kernel.clone(), group, tid };
+    let s = Subject { kernel: kernel.clone(), group, tid: of };
     let list = move |_: &Caller<'_>| {
         let files = FILES.iter().map(|f| entry(f.0, 1, FileType::Regular));
         let links = LINKS.iter().map(|l| entry(*l, 1, FileType::Link));
@@ -591,7 +726,7 @@ pub fn directory(fs: &Arc<PseudoFs>, kernel: &Arc<Kernel>, pid: i32, tid: Option
         if let Some((name, bits, make)) = FILES.iter().find(|e| e.0.as_bytes() == name) {
             let of = a.clone();
             let text = move |caller: &Caller<'_>| make(&of, caller);
-            return Ok(Some(node(&f, &a, *bits, Body::Text(Box::new(text), taker(&a, name)))));
+            return Ok(Some(named(&f, &a, name, *bits, Body::Text(Box::new(text), taker(&a, name)))));
         }
         if let Some(which) = LINKS.iter().find(|l| l.as_bytes() == name) {
             return Ok(Some(link(&f, &a, which)));

@@ -37,6 +37,12 @@ pub fn meminfo(kernel: &Kernel) -> String {
         ("SwapCached", 0),
         ("Active", used),
         ("Inactive", 0),
+        ("Active(anon)", used),
+        ("Inactive(anon)", 0),
+        ("Active(file)", 0),
+        ("Inactive(file)", 0),
+        ("Unevictable", 0),
+        ("Mlocked", 0),
         ("SwapTotal", 0),
         ("SwapFree", 0),
         ("Dirty", 0),
@@ -44,15 +50,24 @@ pub fn meminfo(kernel: &Kernel) -> String {
         ("AnonPages", used),
         ("Mapped", 0),
         ("Shmem", 0),
+        ("KReclaimable", 0),
         ("Slab", 0),
+        ("SReclaimable", 0),
+        ("SUnreclaim", 0),
+        ("KernelStack", 0),
         ("PageTables", 0),
+        ("NFS_Unstable", 0),
+        ("Bounce", 0),
+        ("WritebackTmp", 0),
         ("CommitLimit", total / 2),
         ("Committed_AS", used),
         ("VmallocTotal", 34_359_738_367),
+        ("VmallocUsed", 0),
+        ("VmallocChunk", 0),
     ] {
         writeln!(s, "{:<16}{kb:>8} kB", format!("{name}:")).ok();
     }
-    s.push_str("HugePages_Total:       0\nHugePages_Free:        0\nHugepagesize:       2048 kB\n");
+    s.push_str("HugePages_Total:       0\nHugePages_Free:        0\nHugePages_Rsvd:        0\nHugePages_Surp:        0\nHugepagesize:       2048 kB\n");
     s
 }
 
@@ -97,14 +112,17 @@ fn cpuinfo() -> Vec<u8> {
     let v = std::arch::x86_64::__cpuid(1).eax;
     let family = ((v >> 8) & 0xf) + ((v >> 20) & 0xff);
     let model = ((v >> 4) & 0xf) | ((v >> 12) & 0xf0);
+    let (level, line) = (leaf.eax, ((std::arch::x86_64::__cpuid(1).ebx >> 8) & 0xff) * 8);
     let mut s = String::new();
     for n in 0..processors() {
         writeln!(
             s,
             "processor\t: {n}\nvendor_id\t: {}\ncpu family\t: {family}\nmodel\t\t: {model}\nmodel name\t: {}\nstepping\t: {}\n\
              cpu MHz\t\t: 2000.000\ncache size\t: 8192 KB\nphysical id\t: 0\nsiblings\t: {c}\ncore id\t\t: {n}\n\
-             cpu cores\t: {c}\nfpu\t\t: yes\nflags\t\t: {}\nbogomips\t: 4000.00\n\
-             address sizes\t: 46 bits physical, 48 bits virtual\n",
+             cpu cores\t: {c}\napicid\t\t: {n}\ninitial apicid\t: {n}\nfpu\t\t: yes\nfpu_exception\t: yes\n\
+             cpuid level\t: {level}\nwp\t\t: yes\nflags\t\t: {}\nbugs\t\t: \nbogomips\t: 4000.00\n\
+             clflush size\t: {line}\ncache_alignment\t: {line}\n\
+             address sizes\t: 46 bits physical, 48 bits virtual\npower management:\n",
             String::from_utf8_lossy(&vendor),
             String::from_utf8_lossy(&brand).trim(),
             v & 0xf,
@@ -206,6 +224,8 @@ fn sys(fs: &PseudoFs, kernel: &Arc<Kernel>) -> InodeRef {
             ("randomize_va_space", set("2")),
             ("core_pattern", set("core")),
             ("core_uses_pid", set("0")),
+            ("tainted", set("0")),
+            ("printk", set("4\t4\t1\t7")),
             ("overflowuid", set("65534")),
             ("overflowgid", set("65534")),
             ("io_uring_disabled", fixed(fs, "2\n")),
