@@ -12,6 +12,7 @@ use std::sync::{Arc, Weak};
 use crate::errno::Errno;
 use crate::filesystems::gofer::GoferInode;
 use crate::filesystems::gofer::stream::{BUFFERS, Buffer, PIECE};
+use crate::memory::store::Store;
 use crate::sync::Mutex;
 
 /// Files that may hold fids at once, until the Gofer says that it is too many.
@@ -165,9 +166,10 @@ impl Held {
         }
     }
 
-    /// A buffer of an earlier stream.
-    pub fn kept_buffer(&self) -> Option<Arc<Buffer>> {
-        self.buffers.lock().pop()
+    /// A buffer: one that is no longer needed elsewhere, or a new one.
+    pub fn buffer(&self, store: &Arc<Store>) -> Result<Arc<Buffer>, Errno> {
+        let kept = self.buffers.lock().pop();
+        kept.map_or_else(|| Buffer::new(store).map(Arc::new), Ok)
     }
 
     /// Asks the Gofer for something that takes a descriptor there; where it has none left, files give theirs back first.

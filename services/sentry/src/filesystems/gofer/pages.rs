@@ -5,8 +5,9 @@
 //! message; `write` alone is, since writes to one file are one after the other (as with Linux's inode lock).
 
 use std::any::Any;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, MutexGuard, PoisonError};
+use std::thread::ThreadId;
 
 use cofferdam_ninep::client::Fid;
 
@@ -39,6 +40,13 @@ struct State {
     ahead: u64,
     reader: Option<Arc<Fid>>,
     writer: Option<Arc<Fid>>,
+    /// Pages that the Gofer is filling: first and after the last.
+    filling: Vec<(u64, u64)>,
+    /// Pages that are being written. Nothing is filled there meanwhile, nor written while something is: the Gofer's copy of
+    /// what was there before would take the place of what is written.
+    writing: Option<((u64, u64), ThreadId)>,
+    /// How often the file was cut or grown.
+    cuts: u64,
 }
 
 /// The pages of one file.
@@ -46,6 +54,8 @@ pub struct Pages {
     state: Mutex<State>,
     /// Held over a whole write.
     write: Mutex<()>,
+    /// Told when pages are no longer being filled or written.
+    settled: Condvar,
     /// Shared by whoever has to do with bytes in the window: while anybody has, pages are not given back. Only ever
     /// tried for exclusively, so that nobody waits for it.
     in_use: RwLock<()>,
@@ -72,15 +82,54 @@ impl State {
     }
 }
 
+/// The pages that bytes `[from, to)` lie in: the first, and after the last.
+fn pages_of(from: u64, to: u64) -> (u64, u64) {
+    (from / PAGE, to.div_ceil(PAGE))
+}
+
+/// While it lives, the Gofer may fill these pages.
+struct Filling<'a>(&'a Pages, (u64, u64));
+
+impl Drop for Filling<'_> {
+    fn drop(&mut self) {
+        let mut s = self.0.state.lock();
+        if let Some(at) = s.filling.iter().position(|f| *f == self.1) {
+            s.filling.swap_remove(at);
+        }
+        self.0.settled.notify_all();
+    }
+}
+
+/// While it lives, nobody else fills or writes the pages that are being written.
+struct Writing<'a>(&'a Pages);
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().writing = None;
+        self.0.settled.notify_all();
+    }
+}
+
 impl Pages {
     /// None yet.
     pub fn new(cache: Arc<Store>, held: Arc<Held>) -> Self {
         let layout = Layout::new(cache, HostWindow::Cache);
         let filled = RangeSet::default();
-        let state = State { layout, filled, last: 0, ahead: FIRST_FILL, reader: None, writer: None };
+        let state = State {
+            layout,
+            filled,
+            last: 0,
+            ahead: FIRST_FILL,
+            reader: None,
+            writer: None,
+            filling: Vec::new(),
+            writing: None,
+            cuts: 0,
+        };
         Self {
             state: Mutex::new(state),
             write: Mutex::new(()),
+            settled: Condvar::new(),
             in_use: RwLock::new(()),
             changes: AtomicU64::new(0),
             held,
@@ -142,16 +191,36 @@ impl Pages {
         Ok(())
     }
 
+    /// Waits until pages are no longer being filled or written.
+    fn wait<'a>(&'a self, s: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        cofferdam_platform::about_to_block();
+        self.settled.wait(s).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has these pages for a write of its own, once nothing is filled there any more. One at a time: `write` is held.
+    fn begin_write(&self, pages: (u64, u64)) -> Writing<'_> {
+        let mut s = self.state.lock();
+        while s.filling.iter().any(|(a, b)| *a < pages.1 && pages.0 < *b) {
+            s = self.wait(s);
+        }
+        s.writing = Some((pages, std::thread::current().id()));
+        Writing(self)
+    }
+
     fn reader(&self, inode: &GoferInode) -> Result<Arc<Fid>, Errno> {
         let _in_use = self.in_use.read();
         let (size, from) = (inode.attr()?.size, inode.from.lock().clone());
-        let place = {
+        let (place, _filling, cuts) = {
             let mut s = self.state.lock();
             if let Some(fid) = s.reader.as_ref().or(s.writer.as_ref()) {
                 return Ok(fid.clone());
             }
             // The window keeps a block for a file only once it is opened.
-            if size > 0 { Some(s.layout.take(0, FIRST_FILL.min(size))?) } else { None }
+            let place = if size > 0 { Some(s.layout.take(0, FIRST_FILL.min(size))?) } else { None };
+            // Nobody writes: there is no fid to write with.
+            let range = pages_of(0, FIRST_FILL.min(size));
+            s.filling.push(range);
+            (place, Filling(self, range), s.cuts)
         };
         let fid = match (place, from) {
             (Some((host, len)), Some((dir, name))) => {
@@ -170,7 +239,9 @@ impl Pages {
                         let whole = filled >= size.min(len);
                         let end = if whole { page_up(size.min(len)).unwrap_or(0) } else { page_down(filled) };
                         let mut s = self.state.lock();
-                        self.filled(&mut s, 0, end / PAGE);
+                        if s.cuts == cuts {
+                            self.filled(&mut s, 0, end / PAGE);
+                        }
                         if s.whole(size) {
                             // Nothing will be read from the host any more.
                             return Ok(Arc::new(got.fid));
@@ -190,11 +261,19 @@ impl Pages {
 
     /// Makes `[at, end)` valid, at least from `at` on for a page; where that ends.
     fn fill(&self, inode: &GoferInode, at: u64, end: u64, size: u64) -> Result<u64, Errno> {
-        let (start, host, len) = {
+        let (start, host, len, _filling, cuts) = {
             let mut s = self.state.lock();
-            if let Some(to) = s.filled.covered_to(at / PAGE) {
-                s.last = end;
-                return Ok((to * PAGE).max(at + 1));
+            loop {
+                if let Some(to) = s.filled.covered_to(at / PAGE) {
+                    s.last = end;
+                    return Ok((to * PAGE).max(at + 1));
+                }
+                // The writer itself may have to: its source is these pages, and they were cut off meanwhile.
+                let other = s.writing.filter(|(_, who)| *who != std::thread::current().id());
+                if !other.is_some_and(|((a, b), _)| (a..b).contains(&(at / PAGE))) {
+                    break;
+                }
+                s = self.wait(s);
             }
             let start = page_down(at);
             if at == s.last || at < FIRST_FILL {
@@ -207,8 +286,12 @@ impl Pages {
             let want = end.max(start + s.ahead).min(start + FILL_MAX).min(stop);
             // Up to what is valid already.
             let want = s.filled.next_in(start / PAGE).map_or(want, |n| want.min(n * PAGE));
+            let written = s.writing.map(|((first, _), _)| first).filter(|first| *first > start / PAGE);
+            let want = written.map_or(want, |first| want.min(first * PAGE));
             let (host, len) = s.layout.take(start, want - start)?;
-            (start, host, len)
+            let range = pages_of(start, start + len);
+            s.filling.push(range);
+            (start, host, len, Filling(self, range), s.cuts)
         };
         let fid = self.reader(inode)?;
         let count = u32::try_from(len).map_err(|_| Errno::EIO)?;
@@ -217,6 +300,13 @@ impl Pages {
         let valid = if start + got >= size.min(start + len) { len } else { page_down(got) };
         let valid = if valid == 0 { PAGE } else { valid };
         let mut s = self.state.lock();
+        if s.cuts != cuts {
+            // Cut meanwhile: what came may be of before. Nothing of the file is there any more, or it is filled once more.
+            drop(s);
+            let size = inode.attr()?.size;
+            let stop = page_up(size).ok_or(Errno::EFBIG)?;
+            return if at < stop { self.fill(inode, at, end.min(stop), size) } else { Ok(start + PAGE) };
+        }
         self.filled(&mut s, start / PAGE, (start + valid) / PAGE);
         if s.whole(size) {
             s.reader = None;
@@ -350,17 +440,22 @@ impl Pages {
                     self.fill(inode, page_down(edge), page_down(edge) + 1, size)?;
                 }
             }
-            let (host, len) = self.state.lock().layout.take(p, stop - p)?;
-            let n = match from.take_window(inode.fs.cache.window(), host, len as usize) {
-                Ok(n) => n,
+            let (host, len, direct) = {
+                let mut s = self.state.lock();
+                let (host, len) = s.layout.take(p, stop - p)?;
+                // Where there is nothing to fill: what is valid, and what the file does not have yet.
+                let (first, last) = pages_of(p, p + len);
+                let last = last.min(size.div_ceil(PAGE)).max(first);
+                (host, len, s.filled.count(first, last) == last - first)
+            };
+            let pages = pages_of(p, p + len);
+            let (n, spilled, _writing) = match self.spill(inode, &fid, p, (host, len, direct), pages, from) {
+                Ok(done) => done,
                 Err(e) => {
                     failed = Some(e);
                     break;
                 }
             };
-            let count = u32::try_from(n).map_err(|_| Errno::EIO)?;
-            let spilled = inode.client().spill(&fid, p, count, host);
-            self.changed();
             match spilled {
                 Ok(done) => {
                     let done = u64::from(done);
@@ -380,6 +475,12 @@ impl Pages {
                 }
                 Err(e) => failed = Some(errno(e)),
             }
+            if failed.is_some() {
+                // What did not get there is not what the file has.
+                let mut s = self.state.lock();
+                let lost = s.filled.remove(pages_of(p, p).0, pages.1);
+                self.held.count(-bytes(lost));
+            }
             if (n as u64) < len {
                 break;
             }
@@ -390,9 +491,44 @@ impl Pages {
         }
     }
 
+    /// Takes up to `len` bytes of a write to `p` and hands them to the Gofer: how many were taken, and its answer. They lie in their
+    /// pages at `host` then, which nobody fills while the third is held. `direct`: nobody wants to anyway; else the container's memory
+    /// is read first, since that may be a mapping of these very pages.
+    #[allow(clippy::type_complexity, reason = "used once")]
+    fn spill(
+        &self,
+        inode: &GoferInode,
+        fid: &Fid,
+        p: u64,
+        (host, len, direct): (u64, u64, bool),
+        pages: (u64, u64),
+        from: &mut Source<'_>,
+    ) -> Result<(usize, Result<u32, cofferdam_ninep::Errno>, Writing<'_>), Errno> {
+        let window = inode.fs.cache.window();
+        let count = |n: usize| u32::try_from(n).map_err(|_| Errno::EIO);
+        if direct {
+            let writing = self.begin_write(pages);
+            let n = from.take_window(window, host, len as usize)?;
+            let spilled = inode.client().spill(fid, p, count(n)?, host);
+            self.changed();
+            return Ok((n, spilled, writing));
+        }
+        let buffer = self.held.buffer(&inode.fs.cache)?;
+        let n = from.take_window(window, buffer.at(), len.min(stream::PIECE) as usize)?;
+        let writing = self.begin_write(pages);
+        let spilled = inode.client().spill(fid, p, count(n)?, buffer.at());
+        self.changed();
+        let mut bytes = vec![0; n];
+        window.read(buffer.at(), &mut bytes).map_err(|_| Errno::EIO)?;
+        window.write(host, &bytes).map_err(|_| Errno::EIO)?;
+        self.held.keep_buffer(buffer);
+        Ok((n, spilled, writing))
+    }
+
     /// The file was cut or grown to `size`.
     pub fn truncated(&self, size: u64) {
         let mut s = self.state.lock();
+        s.cuts += 1;
         let end = page_up(size).unwrap_or(size);
         s.layout.clear(size, end);
         let gone: u64 = u64::MAX / PAGE;

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use cofferdam_ninep::client::{Client, Fid, Refilling};
 
+use crate::errno::Errno;
 use crate::filesystems::gofer::Held;
 use crate::filesystems::gofer::held::Permit;
 use crate::memory::store::Store;
@@ -31,6 +32,18 @@ pub const SMALLEST: u64 = 8 << 20;
 pub struct Buffer {
     store: Arc<Store>,
     at: u64,
+}
+
+impl Buffer {
+    /// A new one.
+    pub fn new(store: &Arc<Store>) -> Result<Self, Errno> {
+        Ok(Self { store: store.clone(), at: store.allocate(PIECE)? })
+    }
+
+    /// Its place in the window.
+    pub fn at(&self) -> u64 {
+        self.at
+    }
 }
 
 impl Drop for Buffer {
@@ -173,10 +186,7 @@ impl Stream {
         if self.pieces.len() + self.spare.len() >= BUFFERS {
             return None;
         }
-        self.held.kept_buffer().or_else(|| {
-            let at = store.allocate(PIECE).ok()?;
-            Some(Arc::new(Buffer { store: store.clone(), at }))
-        })
+        self.held.buffer(store).ok()
     }
 }
 

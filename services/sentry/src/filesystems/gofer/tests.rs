@@ -388,3 +388,44 @@ fn a_server_that_goes_away_in_the_middle_of_a_stream_fails_the_read() {
     }
     assert_eq!(last, Err(Errno::EIO));
 }
+
+#[test]
+fn a_write_is_not_lost_to_what_is_filled_around_it() {
+    let r = rig("write-fill", false);
+    const PAGES: u64 = 64;
+    let path = r.dir.join("f");
+    std::fs::write(&path, vec![0; (PAGES * 4096) as usize]).unwrap();
+    let w = ops::open(&r.caller, r.caller.fs.cwd(), b"/f", RDWR, 0, Resolve::empty()).unwrap();
+    let inode = super::inode_of(w.inode()).unwrap();
+    let end = std::sync::atomic::AtomicBool::new(false);
+    let mut lost = Vec::new();
+    std::thread::scope(|s| {
+        for n in 0..2u64 {
+            let (f, end) = (ops::open(&r.caller, r.caller.fs.cwd(), b"/f", RDONLY, 0, Resolve::empty()).unwrap(), &end);
+            s.spawn(move || {
+                let mut at = n * 7;
+                while !end.load(std::sync::atomic::Ordering::Relaxed) {
+                    let mut v = Vec::new();
+                    f.pread(None, at % PAGES * 4096, &mut Sink::kernel(&mut v, 4096)).unwrap();
+                    at += 13;
+                }
+            });
+        }
+        let host = std::fs::File::open(&path).unwrap();
+        for round in 1..4000u64 {
+            let at = round * 5 % PAGES * 4096;
+            let data = vec![round as u8; 4096];
+            assert_eq!(w.pwrite(None, at, &mut Source::kernel(&data)), Ok(4096));
+            let (mut there, mut seen) = (vec![0; 4096], Vec::new());
+            std::os::unix::fs::FileExt::read_exact_at(&host, &mut there, at).unwrap();
+            w.pread(None, at, &mut Sink::kernel(&mut seen, 4096)).unwrap();
+            if there != data || seen != data {
+                lost.push((round, there == data, seen == data));
+            }
+            // So that there is always something to fill.
+            inode.give_back_pages();
+        }
+        end.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert!(lost.is_empty(), "round, on the host, in the cache: {:?}", lost.get(..lost.len().min(10)));
+}
