@@ -39,6 +39,7 @@ for_each_user! {
     the_host_is_the_lower_layer_and_changes_stay_in_memory,
     a_rootfs_is_the_root_and_stays_as_it_is,
     a_writable_bind_writes_to_the_host_and_a_read_only_one_refuses,
+    what_a_mapping_writes_to_a_bind_reaches_the_host,
     a_file_can_be_bound,
     users_go_by_name_and_by_number,
     a_read_only_root_refuses_writes_but_for_its_mounts,
@@ -151,6 +152,41 @@ fn a_rootfs_is_the_root_and_stays_as_it_is(install: &Install) {
     names.sort();
     assert_eq!(names, ["bin", "etc", "tmp"], "mount points and files are made in memory");
     assert_eq!(out(install, &["--rootfs", rootfs, "id", "-u"]).trim(), uid.to_string());
+    install.nothing_left().unwrap();
+}
+
+/// By msync and munmap, at the end of a process however it ends, and when it runs another program.
+fn what_a_mapping_writes_to_a_bind_reaches_the_host(install: &Install) {
+    let data = own_dir(install, "mapped");
+    let program = data.join("writes");
+    let source =
+        "#include <sys/mman.h>\n#include <fcntl.h>\n#include <string.h>\n#include <signal.h>\n#include <unistd.h>
+        int main(int n, char **a) {
+            int fd = open(\"file\", O_RDWR);
+            char *m = mmap(0, 20000, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+            close(fd);
+            strcpy(m + 10000, a[1]);
+            if (a[1][0] == 'm') return msync(m, 20000, MS_SYNC), kill(getpid(), SIGKILL);
+            if (a[1][0] == 'u') return munmap(m, 20000), kill(getpid(), SIGKILL);
+            if (a[1][0] == 'k') return kill(getpid(), SIGKILL);
+            if (a[1][0] == 's') return *(volatile int *)0;
+            if (a[1][0] == 'x') return execl(\"/bin/sh\", \"sh\", \"-c\", \"cat file\", (char *)0);
+            _exit(0);
+        }";
+    std::fs::write(data.join("writes.c"), source).unwrap();
+    let built = Command::new("gcc").args(["-w", "-o"]).arg(&program).arg(data.join("writes.c")).output().unwrap();
+    assert!(built.status.success(), "{}", said(&built).1);
+    let bind = format!("{}:/tmp/mapped", data.display());
+    for how in ["msync", "unmapped", "end", "killed", "segv", "x-another"] {
+        std::fs::write(data.join("file"), [b'.'; 20_000]).unwrap();
+        std::os::unix::fs::chown(data.join("file"), Some(install.uid()), None).unwrap();
+        let script = format!("cd /tmp/mapped; ./writes {how} > /dev/null; true");
+        out(install, &["--bind", &bind, "sh", "-c", &script]);
+        let there = std::fs::read(data.join("file")).unwrap();
+        assert_eq!(there.len(), 20_000, "{how}");
+        assert_eq!(String::from_utf8_lossy(&there[10_000..10_000 + how.len()]), how);
+        assert!(there[..10_000].iter().all(|b| *b == b'.'), "{how}");
+    }
     install.nothing_left().unwrap();
 }
 

@@ -131,6 +131,7 @@ fn commit(task: &Arc<Task>, program: loader::Program) -> Result<(), Errno> {
     }
     // What the old memory shows is held until its host process has ended.
     let old_mm = task.mm();
+    old_mm.write_back();
     let start = install(task, program);
     task.set_host(None);
     if let Some(host) = old_host {

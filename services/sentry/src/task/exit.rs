@@ -99,6 +99,8 @@ fn end_task(task: &Arc<Task>, status: i32, whole: bool) {
         vfork.release();
     }
     if left == 0 {
+        // Before anybody learns of the end.
+        task.mm().write_back();
         let name = task.comm.read().clone();
         *group.epitaph.lock() = Some((name, task.creds()));
         end_process(&kernel, &group, status);

@@ -428,6 +428,26 @@ impl AddressSpace {
         found
     }
 
+    /// Writes what shared mappings may have changed back to their files: the address space is about to go.
+    pub fn write_back(&self) {
+        let shared: Vec<(Object, u64, u64)> = {
+            let inner = self.inner.lock();
+            let written = inner.areas.values().filter(|v| v.shared && v.prot & WRITE != 0);
+            written
+                .filter_map(|v| match &v.backing {
+                    Backing::Object { object, offset, .. } => Some((object.clone(), *offset, v.len())),
+                    Backing::Anonymous => None,
+                })
+                .collect()
+        };
+        for (object, offset, len) in shared {
+            if let Err(e) = object.sync(offset, len) {
+                let path = String::from_utf8_lossy(&object.path()).into_owned();
+                tracing::warn!(path, error = %e, "what a mapping wrote did not reach the file");
+            }
+        }
+    }
+
     /// What shared memory lies at an address: identity of the object and offset in it (futexes).
     pub fn shared_at(&self, address: u64) -> Option<((u64, u64), u64)> {
         let inner = self.inner.lock();
