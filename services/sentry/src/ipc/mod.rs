@@ -3,6 +3,7 @@
 pub mod epoll;
 pub mod eventfd;
 pub mod futex;
+pub mod inotify;
 pub mod pidfd;
 pub mod pipe;
 pub mod signalfd;

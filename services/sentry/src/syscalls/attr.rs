@@ -13,6 +13,7 @@ use crate::vfs::inode::FileType;
 use crate::vfs::mount::PathRef;
 use crate::vfs::ops::{self, NewTime, UTIME_NOW, UTIME_OMIT};
 use crate::vfs::task_files::{AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW};
+use crate::vfs::watch::{self, event};
 use crate::vfs::{Caller, File};
 
 /// This family's part of the table.
@@ -176,6 +177,7 @@ fn ftruncate(task: &Arc<Task>, fd: Fd, to: i64) -> SysResult {
     }
     check_file_size(task, to.saturating_sub(1))?;
     file.ops().truncate(&file, to)?;
+    watch::file(&file.path_ref().dentry, event::MODIFY);
     ops::strip_privileges(&Caller::of(task), file.inode())?;
     shrink::truncated(task, file.inode())?;
     done()
@@ -195,6 +197,7 @@ fn fallocate(task: &Arc<Task>, fd: Fd, mode: i32, offset: i64, len: i64) -> SysR
     }
     check_file_size(task, size(end)? - 1)?;
     file.ops().allocate(&file, mode, size(offset)?, size(len)?)?;
+    watch::file(&file.path_ref().dentry, event::MODIFY);
     done()
 }
 

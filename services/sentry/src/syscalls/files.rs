@@ -1,8 +1,8 @@
 //! The families of calls about files.
 
 use super::{
-    Entry, attr, dir, epoll, event, fd, ioctl, lock, mount, open, pipe, poll, read_write, socket, sockopt, stat, sync,
-    xattr,
+    Entry, attr, dir, epoll, event, fd, inotify, ioctl, lock, mount, open, pipe, poll, read_write, socket, sockopt,
+    stat, sync, xattr,
 };
 
 /// Their tables.
@@ -19,6 +19,7 @@ pub fn families() -> Vec<(&'static str, &'static [Entry])> {
         ("waiting for files", poll::TABLE),
         ("epoll and eventfd", epoll::TABLE),
         ("timerfd and signalfd", event::TABLE),
+        ("file change events", inotify::TABLE),
         ("sockets", socket::TABLE),
         ("socket options", sockopt::TABLE),
         ("device requests", ioctl::TABLE),

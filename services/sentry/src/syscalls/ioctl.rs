@@ -28,7 +28,7 @@ fn ioctl(task: &Arc<Task>, fd: Fd, request: u32, argument: u64) -> SysResult {
             let old = file.flags();
             file.set_flags(if on { old | bit } else { old & !bit });
         }
-        crate::ipc::FIONREAD if file.inode().kind() == FileType::Regular => {
+        crate::ipc::FIONREAD if file.inode().kind() == FileType::Regular && file.ops().seekable() => {
             let end = file.ops().seek(&file, 0, Whence::End)?;
             let left = i32::try_from(end.saturating_sub(file.position())).map_err(|_| Errno::EOVERFLOW)?;
             UserPtr::<i32>::new(argument).write(task, &left)?;

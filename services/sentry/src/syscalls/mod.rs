@@ -21,6 +21,7 @@ pub mod fd;
 pub mod files;
 pub mod futex;
 pub mod identity;
+pub mod inotify;
 pub mod ioctl;
 pub mod lock;
 pub mod memory;

@@ -11,6 +11,7 @@ use crate::task::creds::cap;
 use crate::vfs::inode::FileType;
 use crate::vfs::mount::PathRef;
 use crate::vfs::task_files::AT_SYMLINK_NOFOLLOW;
+use crate::vfs::watch::{self, event};
 use crate::vfs::{Caller, access};
 
 /// This family's part of the table.
@@ -80,6 +81,7 @@ fn set(task: &Arc<Task>, at: &PathRef, name: UserStr, from: UserPtr<u8>, size: u
     }
     check(&Caller::of(task), at, &name, true)?;
     at.dentry.inode().set_xattr(&name, &data, how)?;
+    watch::file(&at.dentry, event::ATTRIB);
     done()
 }
 
@@ -115,6 +117,7 @@ fn remove(task: &Arc<Task>, at: &PathRef, name: UserStr) -> SysResult {
     let name = name_of(task, name)?;
     check(&Caller::of(task), at, &name, true)?;
     at.dentry.inode().remove_xattr(&name)?;
+    watch::file(&at.dentry, event::ATTRIB);
     done()
 }
 

@@ -12,6 +12,7 @@ use crate::errno::Errno;
 use crate::sync::{Mutex, RwLock};
 use crate::vfs::caller::Caller;
 use crate::vfs::inode::InodeRef;
+use crate::vfs::watch;
 
 /// Dentries kept alive by the cache alone.
 const CACHED: usize = 65_536;
@@ -124,6 +125,9 @@ pub struct Dentry {
 impl Drop for Dentry {
     fn drop(&mut self) {
         self.children.write().forget_missing();
+        if *self.deleted.get_mut() {
+            watch::gone(&self.inode);
+        }
         let place = self.place.read();
         if let Some(parent) = &place.0 {
             let mut children = parent.children.write();

@@ -18,6 +18,7 @@ use crate::uio::{Sink, Source};
 use crate::vfs::caller::Caller;
 use crate::vfs::inode::{DirEntry, FileType, InodeRef, OpenHow};
 use crate::vfs::mount::{Mount, MountFlags, PathRef};
+use crate::vfs::watch::{self, event};
 use crate::wait::{PollMask, WaitQueue};
 
 /// Flags of `open(2)` on x86-64.
@@ -225,6 +226,10 @@ impl FileOps for PathOnly {
 
 impl Drop for File {
     fn drop(&mut self) {
+        if !self.path_only {
+            let what = if self.write { event::CLOSE_WRITE } else { event::CLOSE_NOWRITE };
+            watch::file(&self.path.dentry, what);
+        }
         match self.claim {
             Claim::None => {}
             Claim::Writer => {
@@ -344,6 +349,14 @@ impl File {
         Io { file: self, task }
     }
 
+    /// Tells watches of what was read or written, if anything.
+    fn used<T: PartialOrd + From<u8>>(&self, done: Result<T, Errno>, what: u32) -> Result<T, Errno> {
+        if done.as_ref().is_ok_and(|n| *n > T::from(0)) {
+            watch::file(&self.path.dentry, what);
+        }
+        done
+    }
+
     fn check_read(&self) -> Result<(), Errno> {
         if !self.read {
             return Err(Errno::EBADF);
@@ -358,10 +371,10 @@ impl File {
     pub fn read(&self, task: Option<&Arc<Task>>, to: &mut Sink<'_>) -> Result<usize, Errno> {
         self.check_read()?;
         if !self.ops.seekable() {
-            return self.ops.read(&self.io(task), 0, to);
+            return self.used(self.ops.read(&self.io(task), 0, to), event::ACCESS);
         }
         let mut position = self.position.lock();
-        let n = self.ops.read(&self.io(task), *position, to)?;
+        let n = self.used(self.ops.read(&self.io(task), *position, to), event::ACCESS)?;
         *position = position.saturating_add(n as u64);
         Ok(n)
     }
@@ -377,7 +390,7 @@ impl File {
             return Err(if self.path_only { Errno::EBADF } else { Errno::ESPIPE });
         }
         self.check_read()?;
-        self.ops.read(&self.io(task), at, to)
+        self.used(self.ops.read(&self.io(task), at, to), event::ACCESS)
     }
 
     /// Writes at the file's position (or its end) and moves it.
@@ -392,12 +405,12 @@ impl File {
         }
         let append = append || self.flags() & flags::APPEND != 0;
         if !self.ops.seekable() {
-            return self.ops.write(&self.io(task), 0, append, from).map(|(n, _)| n);
+            return self.used(self.ops.write(&self.io(task), 0, append, from).map(|(n, _)| n), event::MODIFY);
         }
         let mut position = self.position.lock();
         let (n, after) = self.ops.write(&self.io(task), *position, append, from)?;
         *position = after;
-        Ok(n)
+        self.used(Ok(n), event::MODIFY)
     }
 
     /// Writes at a position; ESPIPE for streams. As on Linux, `O_APPEND` wins over the position.
@@ -420,7 +433,7 @@ impl File {
             return Err(Errno::EBADF);
         }
         let append = append || self.flags() & flags::APPEND != 0;
-        self.ops.write(&self.io(task), at, append, from).map(|(n, _)| n)
+        self.used(self.ops.write(&self.io(task), at, append, from).map(|(n, _)| n), event::MODIFY)
     }
 
     /// `lseek(2)`.
@@ -491,6 +504,7 @@ impl File {
             }
             *position += 1;
         }
+        watch::file(&self.path.dentry, event::ACCESS);
         Ok(())
     }
 

@@ -16,6 +16,7 @@ use crate::vfs::caller::Caller;
 use crate::vfs::file::FileOps;
 use crate::vfs::lock::Locks;
 use crate::vfs::mount::PathRef;
+use crate::vfs::watch::Watches;
 
 /// A shared inode.
 pub type InodeRef = Arc<dyn Inode>;
@@ -188,6 +189,8 @@ pub const RENAME_WHITEOUT: u32 = 4;
 pub struct Common {
     /// Advisory locks.
     pub locks: OnceLock<Box<Locks>>,
+    /// Who watches it.
+    pub watches: OnceLock<Box<Watches>>,
     /// The pipe behind a FIFO, while somebody has it open.
     pub fifo: Mutex<Option<Weak<dyn Any + Send + Sync>>>,
     /// The socket bound to a socket file.
@@ -204,6 +207,11 @@ impl Common {
     /// The advisory locks, made on first use.
     pub fn locks(&self) -> &Locks {
         self.locks.get_or_init(Box::default)
+    }
+
+    /// Who watches it, made on first use.
+    pub fn watches(&self) -> &Watches {
+        self.watches.get_or_init(Box::default)
     }
 
     /// Counts a writer in; ETXTBSY while a program runs from the file.

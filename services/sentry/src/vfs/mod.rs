@@ -18,6 +18,7 @@ pub mod mount;
 pub mod ops;
 pub mod task_files;
 pub mod walk;
+pub mod watch;
 
 #[cfg(test)]
 pub(crate) mod tests;

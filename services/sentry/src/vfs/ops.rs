@@ -16,6 +16,7 @@ use crate::vfs::inode::{
 };
 use crate::vfs::mount::{MountFlags, PathRef};
 use crate::vfs::walk::{Last, Parent, Resolve, Walk, walk_parent};
+use crate::vfs::watch::{self, event};
 
 /// `UTIME_NOW` of `utimensat(2)`.
 pub const UTIME_NOW: i64 = 0x3fff_ffff;
@@ -72,7 +73,9 @@ fn enter(
     }
     let attr = check_enter(caller, &parent.dir)?;
     let inode = make(dir.inode(), name, &attr)?;
-    Ok(dir.insert(name, inode))
+    let made = dir.insert(name, inode);
+    watch::name(dir.inode(), name, made.inode(), event::CREATE);
+    Ok(made)
 }
 
 /// Opens a path, `openat2(2)`.
@@ -145,6 +148,15 @@ fn open_unnamed(caller: &Caller<'_>, dir: PathRef, open_flags: i32, bits: u32) -
 
 /// Opens an object. `fresh`: it was just made by this call, so its permissions do not matter.
 pub fn open_at(caller: &Caller<'_>, at: PathRef, open_flags: i32, fresh: bool) -> Result<Arc<File>, Errno> {
+    let file = open_object(caller, at, open_flags, fresh)?;
+    watch::file(&file.path_ref().dentry, event::OPEN);
+    if open_flags & flags::TRUNC != 0 && !fresh && file.inode().kind() == FileType::Regular {
+        watch::file(&file.path_ref().dentry, event::MODIFY);
+    }
+    Ok(file)
+}
+
+fn open_object(caller: &Caller<'_>, at: PathRef, open_flags: i32, fresh: bool) -> Result<Arc<File>, Errno> {
     let inode = at.dentry.inode().clone();
     let how = access_mode(open_flags);
     let kind = inode.kind();
@@ -220,6 +232,7 @@ pub fn open_program(caller: &Caller<'_>, at: PathRef) -> Result<Arc<File>, Errno
     access::check(&caller.creds, &**inode, EXEC)?;
     let ops = inode.clone().open(caller, access_mode(flags::RDONLY))?;
     inode.common().deny_write()?;
+    watch::file(&at.dentry, event::OPEN);
     Ok(File::program(at, ops))
 }
 
@@ -284,6 +297,7 @@ pub fn link(caller: &Caller<'_>, target: &PathRef, base: PathRef, path: &[u8]) -
             return Err(Errno::ENOENT);
         }
         dir.link(name, inode)?;
+        watch::inode(inode, event::ATTRIB);
         first.store(false, Ordering::Relaxed);
         Ok(inode.clone())
     })
@@ -333,6 +347,13 @@ pub fn unlink(caller: &Caller<'_>, base: PathRef, path: &[u8], directory: bool) 
     }
     dir.inode().unlink(name, directory)?;
     dir.remove(name);
+    let inode = at.dentry.inode().clone();
+    if !directory {
+        watch::inode(&inode, event::ATTRIB);
+    }
+    // If it was the last to use it, the file is gone now, and that is told first.
+    drop(at);
+    watch::name(dir.inode(), name, &inode, event::DELETE);
     Ok(())
 }
 
@@ -422,6 +443,16 @@ pub fn rename(
     }
     a.inode().rename(old_name, b.inode(), new_name, how)?;
     a.moved(old_name, b, new_name, exchange);
+    watch::moved(a.inode(), old_name, b.inode(), new_name, at.dentry.inode());
+    if let Some(t) = &target {
+        if exchange {
+            watch::moved(b.inode(), new_name, a.inode(), old_name, t.inode());
+            watch::inode(t.inode(), event::MOVE_SELF);
+        } else {
+            watch::inode(t.inode(), event::ATTRIB);
+        }
+    }
+    watch::inode(at.dentry.inode(), event::MOVE_SELF);
     Ok(())
 }
 
@@ -440,7 +471,9 @@ pub fn chmod(caller: &Caller<'_>, at: &PathRef, bits: u32) -> Result<(), Errno> 
     if !caller.creds.in_group(attr.gid) && !caller.creds.capable(cap::FSETID) {
         m &= !mode::SETGID;
     }
-    inode.set_attr(&SetAttr { mode: Some(m), ..SetAttr::default() })
+    inode.set_attr(&SetAttr { mode: Some(m), ..SetAttr::default() })?;
+    watch::file(&at.dentry, event::ATTRIB);
+    Ok(())
 }
 
 /// `chown(2)`; `None` leaves the user or group as it is.
@@ -462,7 +495,9 @@ pub fn chown(caller: &Caller<'_>, at: &PathRef, uid: Option<u32>, gid: Option<u3
         let m = access::drop_privileges(attr.mode & mode::PERMISSIONS);
         set.mode = (m != attr.mode & mode::PERMISSIONS).then_some(m);
     }
-    inode.set_attr(&set)
+    inode.set_attr(&set)?;
+    watch::file(&at.dentry, event::ATTRIB);
+    Ok(())
 }
 
 /// `truncate(2)`.
@@ -479,6 +514,7 @@ pub fn truncate(caller: &Caller<'_>, at: &PathRef, size: u64) -> Result<(), Errn
     let done = inode.set_attr(&SetAttr { size: Some(size), mtime: Some(file_time()), ..SetAttr::default() });
     inode.common().end_write();
     done?;
+    watch::file(&at.dentry, event::MODIFY);
     strip_privileges(caller, inode)
 }
 
@@ -513,5 +549,12 @@ pub fn set_times(caller: &Caller<'_>, at: &PathRef, atime: NewTime, mtime: NewTi
     }
     let now = file_time();
     let time = |t: NewTime| t.map(|t| t.unwrap_or(now));
-    inode.set_attr(&SetAttr { atime: time(atime), mtime: time(mtime), ..SetAttr::default() })
+    inode.set_attr(&SetAttr { atime: time(atime), mtime: time(mtime), ..SetAttr::default() })?;
+    let what = match (atime, mtime) {
+        (Some(_), Some(_)) => event::ATTRIB,
+        (Some(_), None) => event::ACCESS,
+        _ => event::MODIFY,
+    };
+    watch::file(&at.dentry, what);
+    Ok(())
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::errno::Errno;
 use crate::filesystems::pseudo::{Body, PseudoFs, PseudoNode, directory, fixed, text};
 use crate::filesystems::sys::processors;
+use crate::ipc::inotify;
 use crate::ipc::sysv::{self, sem};
 use crate::kernel::Kernel;
 use crate::memory::store::PAGE;
@@ -256,12 +257,12 @@ fn sys(fs: &PseudoFs, kernel: &Arc<Kernel>) -> InodeRef {
         ],
     );
     let epoll = directory(fs, vec![("max_user_watches", set("1000000"))]);
-    let inotify = directory(
+    let inotify_dir = directory(
         fs,
         vec![
-            ("max_user_watches", set("65536")),
-            ("max_user_instances", set("128")),
-            ("max_queued_events", set("16384")),
+            ("max_user_watches", fixed(fs, format!("{}\n", inotify::WATCHES_MOST))),
+            ("max_user_instances", fixed(fs, format!("{}\n", inotify::INSTANCES_MOST))),
+            ("max_queued_events", fixed(fs, format!("{}\n", inotify::EVENTS_MOST))),
         ],
     );
     let mqueue = directory(fs, vec![("msg_max", set("10")), ("msgsize_max", set("8192")), ("queues_max", set("256"))]);
@@ -277,7 +278,7 @@ fn sys(fs: &PseudoFs, kernel: &Arc<Kernel>) -> InodeRef {
             ("protected_symlinks", set("0")),
             ("suid_dumpable", set("0")),
             ("epoll", epoll),
-            ("inotify", inotify),
+            ("inotify", inotify_dir),
             ("mqueue", mqueue),
         ],
     );
