@@ -93,7 +93,12 @@ fn look(install: &Install, platform: &str) {
     rustix::io::fcntl_setfd(&secret, rustix::io::FdFlags::empty()).unwrap();
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     until("running", || String::from_utf8_lossy(&install.run(&["list"]).unwrap().stdout).contains("running"));
-    until("its processes", || install.stubs().len() >= 5);
+    // Those that the shell's programs replaced are on their way out.
+    until("its processes", || {
+        let before = install.stubs();
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        before.len() >= 5 && install.stubs() == before
+    });
     let mut checks = Checks(0);
     let one = |name: &str| match install.pids(name).as_slice() {
         [pid] => *pid,
