@@ -85,7 +85,7 @@ fn look(install: &Install, platform: &str) {
     let rootfs = install.rootfs(&format!("r-{platform}")).unwrap();
     let secret = std::fs::File::open("/etc/passwd").unwrap();
     let bind = format!("{}:/data", data.display());
-    let script = "(sleep 1000 &) ; while :; do sleep 1; done";
+    let script = "(sleep 1000 &) ; sleep 1000; exit";
     let arguments =
         ["--platform", platform, "do", "--rootfs", rootfs.to_str().unwrap(), "--bind", &bind, "sh", "-c", script];
     let mut command = install.command(&arguments);
