@@ -6,8 +6,8 @@
 //! tasks; once that thread holds no lock any more it calls [`run_woken`], which tries the calls again and answers those
 //! that are done. So a write to a pipe answers its reader without waking another thread of the Sentry in between.
 //!
-//! Unless the waking task runs on: then those it woke are left for later ([`after_call`]), that is until it blocks, or a little
-//! while has passed. As on Linux, where a wake-up takes that long too, a task that wakes others keeps its lead: what it does next
+//! Unless the waking task runs on, beside others or waking one after the other: then those it woke are left for later
+//! ([`after_call`]), that is until it blocks, or a little while has passed. As on Linux, where a wake-up takes that long too, a task that wakes others keeps its lead: what it does next
 //! (give back the lock that they all want) is done when they come.
 //!
 //! Owned here: the queues and the list of the woken. Never here: what a condition means.
@@ -17,6 +17,8 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use cofferdam_platform::After;
 
 use crate::errno::Errno;
 use crate::sync;
@@ -196,8 +198,8 @@ impl Wait {
 
 thread_local! {
     static WOKEN: RefCell<VecDeque<Arc<Task>>> = const { RefCell::new(VecDeque::new()) };
-    /// The task that this thread serves, or served last.
-    static WAKER: Cell<i32> = const { Cell::new(0) };
+    /// The task that this thread serves, or served last, and whether it has woken others since it last blocked.
+    static WAKER: Cell<(i32, bool)> = const { Cell::new((0, false)) };
 }
 
 /// Puts a woken task on this thread's list. Called by the task's own [`Wake`] implementation.
@@ -245,15 +247,23 @@ fn later() -> MutexGuard<'static, Later> {
     LATER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Notes that this thread now serves the task `tid`.
-pub fn serving(tid: i32) {
-    WAKER.set(tid);
+/// Notes that this thread now serves the task `tid`. `woke`: it has woken others since it last blocked.
+pub fn serving(tid: i32, woke: bool) {
+    WAKER.set((tid, woke));
 }
 
-/// As [`run_woken`], after an event of the task that is served. `runs_on`: its call is done, and it runs by now.
-pub fn after_call(runs_on: bool) {
-    let waker = WAKER.get();
-    if runs_on {
+/// Whether this thread has woken tasks that are still to be seen to.
+pub fn has_woken() -> bool {
+    WOKEN.with_borrow(|w| !w.is_empty())
+}
+
+/// As [`run_woken`], after an event of the task that is served.
+pub fn after_call(after: After) {
+    let (waker, woke) = WAKER.get();
+    // Who is alone, wakes one and blocks next keeps no lead: the first comes at once.
+    if let After::Runs { others } = after
+        && (woke || others)
+    {
         let awake = WOKEN.with_borrow_mut(|woken| {
             if woken.is_empty() {
                 return true;

@@ -307,12 +307,24 @@ pub trait Platform: Send + Sync {
     fn name(&self) -> &'static str;
 }
 
+/// What became of the thread that an event was of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// Its call is done, and it runs by now; whether others of the container run as well.
+    Runs {
+        /// Others run.
+        others: bool,
+    },
+    /// Anything else.
+    Other,
+}
+
 /// What the kernel gives a platform at the start.
 pub struct Setup {
     /// The host windows, in the order in which [`Pages::Window`] counts them.
     pub windows: Vec<std::os::fd::OwnedFd>,
     /// The starter's own filter, compiled (`struct sock_filter` each), empty for none.
     pub starter_filter: Vec<u64>,
-    /// Called on the serving thread after each event, with no lock held. True: the thread that made it runs on by now.
-    pub after: fn(bool),
+    /// Called on the serving thread after each event, with no lock held.
+    pub after: fn(After),
 }

@@ -206,7 +206,7 @@ impl GuestThread for Guest {
     }
 }
 
-fn nothing(_: bool) {}
+fn nothing(_: cofferdam_platform::After) {}
 
 /// Runs the code in a sandbox process that is process 1 of a pid namespace, as a Sentry is: its stubs die with it.
 /// The events up to `until`, and what the code left at offset 0x5001 of window 1.

@@ -17,12 +17,14 @@ use crate::vfs::inode::InodeRef;
 use crate::vfs::watch::{self, Watch, Watcher, event};
 use crate::wait::{PollMask, WaitQueue};
 
-/// Most instances, watches of all, and events that wait in one (`/proc/sys/fs/inotify`).
-pub const INSTANCES_MOST: usize = 128;
-/// See [`INSTANCES_MOST`].
-pub const WATCHES_MOST: usize = 65536;
-/// See [`INSTANCES_MOST`].
-pub const EVENTS_MOST: usize = 16384;
+/// Most instances (`/proc/sys/fs/inotify/max_user_instances`).
+pub static INSTANCES_MOST: AtomicUsize = AtomicUsize::new(128);
+/// Most watches of all (`max_user_watches`).
+pub static WATCHES_MOST: AtomicUsize = AtomicUsize::new(65536);
+/// Most events that wait in one instance (`max_queued_events`).
+pub static EVENTS_MOST: AtomicUsize = AtomicUsize::new(16384);
+/// What none of these can be set beyond: what they count is memory of the Sentry.
+pub const LIMIT: usize = 1 << 20;
 
 /// `IN_Q_OVERFLOW`.
 const OVERFLOW: u32 = 0x4000;
@@ -35,6 +37,10 @@ const ONESHOT: u32 = 0x8000_0000;
 /// Bytes of a `struct inotify_event` without its name, and what names are padded to.
 const HEADER: usize = 16;
 
+/// Events that wait in all instances at most: memory of the Sentry, which Linux does not bound beyond each instance's.
+const WAITING_MOST: usize = 1 << 18;
+
+static WAITING: AtomicUsize = AtomicUsize::new(0);
 static INSTANCES: AtomicUsize = AtomicUsize::new(0);
 static WATCHES: AtomicUsize = AtomicUsize::new(0);
 
@@ -83,7 +89,7 @@ struct Handle(Arc<Inotify>);
 
 /// A new instance; EMFILE if there are too many.
 pub fn inotify(options: i32) -> Result<Arc<File>, Errno> {
-    let more = |n: usize| (n < INSTANCES_MOST).then_some(n + 1);
+    let more = |n: usize| (n < INSTANCES_MOST.load(Ordering::Relaxed)).then_some(n + 1);
     INSTANCES.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).map_err(|_| Errno::EMFILE)?;
     let instance = Arc::new_cyclic(|me| Inotify { me: me.clone(), inner: Mutex::default(), queue: WaitQueue::new() });
     let inode = AnonInode::make(Family::Inode.dev(), 0o600, 0, 0, None);
@@ -105,7 +111,8 @@ impl Inotify {
             if inner.events.back().is_some_and(same) {
                 return;
             }
-            if inner.events.len() >= EVENTS_MOST {
+            let full = inner.events.len() >= EVENTS_MOST.load(Ordering::Relaxed);
+            if full || WAITING.load(Ordering::Relaxed) >= WAITING_MOST {
                 if inner.events.back().is_some_and(|e| e.mask == OVERFLOW) {
                     return;
                 }
@@ -113,6 +120,7 @@ impl Inotify {
             } else {
                 inner.events.push_back(event);
             }
+            WAITING.fetch_add(1, Ordering::Relaxed);
         }
         self.queue.wake(PollMask::IN | PollMask::RDNORM);
     }
@@ -129,7 +137,7 @@ impl Inotify {
             watch.mask.store(old | kept, Ordering::Relaxed);
             return Ok(watch.wd);
         }
-        let more = |n: usize| (n < WATCHES_MOST).then_some(n + 1);
+        let more = |n: usize| (n < WATCHES_MOST.load(Ordering::Relaxed)).then_some(n + 1);
         WATCHES.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).map_err(|_| Errno::ENOSPC)?;
         inner.last = inner.last.checked_add(1).unwrap_or(1);
         while inner.watches.contains_key(&inner.last) {
@@ -170,7 +178,11 @@ impl Watcher for Inotify {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        let watches = std::mem::take(&mut self.0.inner.lock().watches);
+        let (watches, events) = {
+            let mut inner = self.0.inner.lock();
+            (std::mem::take(&mut inner.watches), std::mem::take(&mut inner.events))
+        };
+        WAITING.fetch_sub(events.len(), Ordering::Relaxed);
         WATCHES.fetch_sub(watches.len(), Ordering::Relaxed);
         for (watch, inode) in watches.into_values() {
             watch::remove(&inode, &watch);
@@ -199,6 +211,7 @@ impl FileOps for Handle {
                 }
                 bytes.extend(event.bytes());
                 inner.events.pop_front();
+                WAITING.fetch_sub(1, Ordering::Relaxed);
             }
             if bytes.is_empty() {
                 return Err(if inner.events.is_empty() { Errno::EAGAIN } else { Errno::EINVAL });

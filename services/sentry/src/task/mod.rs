@@ -150,6 +150,8 @@ pub struct Task {
     pub(crate) state: Mutex<State>,
     pub(crate) block: block::Slot,
     queued: AtomicBool,
+    /// It has woken other tasks since it last blocked: see `wait::after_call`.
+    pub(crate) woke: AtomicBool,
     /// A file that its address space maps has shrunk (`shrink`).
     pub(crate) stale: AtomicBool,
 }
@@ -189,6 +191,7 @@ impl Task {
             state: Mutex::new(State { begin: Some(p.begin), ..State::default() }),
             block: block::Slot::default(),
             queued: AtomicBool::new(false),
+            woke: AtomicBool::new(false),
             stale: AtomicBool::new(false),
         })
     }

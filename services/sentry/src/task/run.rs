@@ -35,12 +35,16 @@ impl GuestThread for Task {
     }
 
     fn call(self: Arc<Self>, call: Call) -> Answer {
-        crate::wait::serving(self.tid());
+        crate::wait::serving(self.tid(), self.woke.load(Ordering::Relaxed));
         // A call from shared memory says nothing about where the thread is.
         if !call.posted {
             self.mm().settle(self.tid());
         }
-        match syscalls::dispatch(&self, call.number, &call.args) {
+        let done = syscalls::dispatch(&self, call.number, &call.args);
+        if crate::wait::has_woken() {
+            self.woke.store(true, Ordering::Relaxed);
+        }
+        match done {
             Ok(Outcome::Value(v)) => match self.leave_call(call.number, Ok(v)) {
                 Answer::Return(v) if self.worth_patching(&call) => {
                     self.state.lock().deferred = Some((call.number, Special::Patch(call.ip)));
@@ -51,7 +55,10 @@ impl GuestThread for Task {
             Err(e) => self.leave_call(call.number, Err(e)),
             Ok(Outcome::Block(wait)) => match self.block_in(wait, call.number) {
                 Some(result) => self.leave_call(call.number, result),
-                None => Answer::Park,
+                None => {
+                    self.woke.store(false, Ordering::Relaxed);
+                    Answer::Park
+                }
             },
             Ok(Outcome::Special(Special::Exit)) => Answer::Exit,
             Ok(Outcome::Special(Special::PassThrough)) => {
@@ -70,7 +77,7 @@ impl GuestThread for Task {
     }
 
     fn trap(self: Arc<Self>, trap: Trap, frame: &mut dyn Frame) -> Answer {
-        crate::wait::serving(self.tid());
+        crate::wait::serving(self.tid(), false);
         if self.exited.load(Ordering::SeqCst) {
             // Ended before its host process was there: that is not asked to end.
             if trap == Trap::Start

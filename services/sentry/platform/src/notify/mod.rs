@@ -24,7 +24,7 @@ use crate::layout::*;
 use crate::slots::{MmSlots, Slots, address};
 use crate::starter::{StartError, last};
 use crate::{
-    Answer, Call, Frame, GUEST_BOTTOM, GUEST_TOP, GuestThread, HostThread, MemoryError, Order, Pages, Platform,
+    After, Answer, Call, Frame, GUEST_BOTTOM, GUEST_TOP, GuestThread, HostThread, MemoryError, Order, Pages, Platform,
     Registers, Setup, Trap, host,
 };
 
@@ -88,7 +88,7 @@ struct Shared {
     pool: Mutex<Pool>,
     crew: Arc<Crew>,
     watch: Watch,
-    after: fn(bool),
+    after: fn(After),
     pipe: Mutex<Option<OwnedFd>>,
 }
 
@@ -375,9 +375,9 @@ impl Shared {
                 }
             }
         }
-        let runs_on = self.serve(&n);
+        let after = self.serve(&n);
         self.serve_wanted();
-        (self.after)(runs_on);
+        (self.after)(after);
     }
 
     /// Answers the notification of a thread that is known.
@@ -433,20 +433,19 @@ impl Shared {
         Some(t)
     }
 
-    /// True if its thread runs on by now, its call done.
-    fn serve(self: &Arc<Self>, n: &Notification) -> bool {
+    fn serve(self: &Arc<Self>, n: &Notification) -> After {
         let Some(thread) = self.thread(n) else {
             // A thread nobody ordered cannot exist, unless a stub made it from an order and disowned it: it ends here. One
             // that is being killed may still knock, and minds it not.
             tracing::warn!(tid = n.pid, "an unknown thread made a call: ended");
             host::kill(n.pid as i32);
             self.respond(n.id, EPERM, 0);
-            return false;
+            return After::Other;
         };
         self.crew.stops();
         if n.nr as u64 == REPORT {
             thread.reported(n);
-            return false;
+            return After::Other;
         }
         let guest = {
             let mut state = lock(&thread.state);
@@ -454,7 +453,7 @@ impl Shared {
                 // It died meanwhile, and was counted out.
                 drop(state);
                 self.send(n.id, EPERM, 0);
-                return false;
+                return After::Other;
             }
             let said = [n.nr as u64, n.args[0], n.args[1], n.args[2], n.args[3], n.args[4], n.args[5]];
             if let Some(next) = state.orders.front() {
@@ -478,20 +477,20 @@ impl Shared {
                     tracing::warn!(tid = n.pid, nr = n.nr, "a stub made a call that is not its order: refused");
                     self.send(n.id, EPERM, 0);
                 }
-                return false;
+                return After::Other;
             }
             if !state.started {
                 // Known, but it has not reported: the kernel has no host thread for it yet.
                 drop(state);
                 tracing::warn!(tid = n.pid, nr = n.nr, "a call from a thread that has not reported: refused");
                 self.send(n.id, EPERM, 0);
-                return false;
+                return After::Other;
             }
             if filter::TRAPPED.contains(&(n.nr as u32)) && n.arch == 0xc000_003e {
                 // From the stub's own text, but nobody ordered it.
                 drop(state);
                 self.send(n.id, EPERM, 0);
-                return false;
+                return After::Other;
             }
             if state.stop.is_short() {
                 // Its slot asks for one call, and it makes another: one at a time, or the kernel would take one's end for the
@@ -499,7 +498,7 @@ impl Shared {
                 drop(state);
                 tracing::warn!(tid = n.pid, nr = n.nr, "a call from a thread that is in a call: refused");
                 self.send(n.id, EPERM, 0);
-                return false;
+                return After::Other;
             }
             state.stop = Stop::Call(n.id, n.nr);
             lock(&thread.guest).clone()
@@ -507,13 +506,18 @@ impl Shared {
         self.pace(&thread, n.ip);
         let Some(guest) = guest else {
             self.send(n.id, EPERM, 0);
-            return false;
+            return After::Other;
         };
         let number = if n.arch == 0xc000_003e { n.nr as u32 } else { u32::MAX };
         let answer = guest.call(Call { number, args: n.args, ip: n.ip, posted: false });
-        let runs_on = matches!(answer, Answer::Return(_));
+        let returns = matches!(answer, Answer::Return(_));
         thread.finish(answer);
-        runs_on
+        self.after(returns)
+    }
+
+    /// What became of a thread whose call was just answered; `returns`: with a result.
+    fn after(&self, returns: bool) -> After {
+        if returns { After::Runs { others: self.crew.running() > 1 } } else { After::Other }
     }
 
     /// Learns of stub processes that ended.
@@ -563,7 +567,7 @@ impl Shared {
                 }
             }
             self.bury(process, pid);
-            (self.after)(false);
+            (self.after)(After::Other);
         }
     }
 }

@@ -235,14 +235,14 @@ impl Shared {
             ip: self.slots.word(thread.slot + SHORT_SITE).wrapping_add(2),
             posted: true,
         });
-        let runs_on = matches!(answer, Answer::Return(_));
+        let returns = matches!(answer, Answer::Return(_));
         if matches!(answer, Answer::Park) {
             // Answered by now, or it takes long: then the stub need not look any more.
             self.slots.window.replace(thread.slot + SHORT_STATE, SHORT_TAKEN, SHORT_SLEEP);
         } else {
             thread.finish(answer);
         }
-        (self.after)(runs_on);
+        (self.after)(self.after(returns));
         true
     }
 }

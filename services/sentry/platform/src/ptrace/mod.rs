@@ -35,7 +35,7 @@ pub struct Ptrace {
     shared: Arc<Shared>,
     vdso: (u64, u64),
     template: i32,
-    after: fn(bool),
+    after: fn(crate::After),
     /// SIGCHLD arrives here; it is blocked in every thread.
     children: OwnedFd,
     pipe: OwnedFd,

@@ -121,12 +121,12 @@ impl<'a> Tracer<'a> {
             while let Some((tid, status)) = self.pending.pop_front().or_else(|| wait_any(libc::WNOHANG)) {
                 idle = false;
                 self.stopped(tid, status);
-                (self.platform.after)(false);
+                (self.platform.after)(crate::After::Other);
             }
             while let Some(message) = self.next_message() {
                 idle = false;
                 self.obey(message);
-                (self.platform.after)(false);
+                (self.platform.after)(crate::After::Other);
             }
             if idle {
                 self.sleep();

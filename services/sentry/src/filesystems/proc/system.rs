@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::errno::Errno;
 use crate::filesystems::pseudo::{Body, PseudoFs, PseudoNode, directory, fixed, text};
@@ -198,6 +199,21 @@ fn uuid() -> Result<Vec<u8>, Errno> {
     Ok(format!("{}-{}-{}-{}-{}\n", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)).into_bytes())
 }
 
+/// A limit of inotify: a number that may be set.
+fn limit(fs: &PseudoFs, of: &'static AtomicUsize) -> InodeRef {
+    let take = |_: &Caller<'_>, new: &[u8]| {
+        let text = std::str::from_utf8(new).map_err(|_| Errno::EINVAL)?;
+        let number: usize = text.trim().parse().map_err(|_| Errno::EINVAL)?;
+        if number > inotify::LIMIT {
+            return Err(Errno::EINVAL);
+        }
+        of.store(number, Ordering::Relaxed);
+        Ok(())
+    };
+    let show = |_: &Caller<'_>| Ok(format!("{}\n", of.load(Ordering::Relaxed)).into_bytes());
+    PseudoNode::new(fs, 0o644, Body::Text(Box::new(show), Some(Box::new(take))))
+}
+
 fn sys(fs: &PseudoFs, kernel: &Arc<Kernel>) -> InodeRef {
     let set = |v: &str| setting(fs, v);
     let boot_id = uuid().unwrap_or_default();
@@ -260,9 +276,9 @@ fn sys(fs: &PseudoFs, kernel: &Arc<Kernel>) -> InodeRef {
     let inotify_dir = directory(
         fs,
         vec![
-            ("max_user_watches", fixed(fs, format!("{}\n", inotify::WATCHES_MOST))),
-            ("max_user_instances", fixed(fs, format!("{}\n", inotify::INSTANCES_MOST))),
-            ("max_queued_events", fixed(fs, format!("{}\n", inotify::EVENTS_MOST))),
+            ("max_user_watches", limit(fs, &inotify::WATCHES_MOST)),
+            ("max_user_instances", limit(fs, &inotify::INSTANCES_MOST)),
+            ("max_queued_events", limit(fs, &inotify::EVENTS_MOST)),
         ],
     );
     let mqueue = directory(fs, vec![("msg_max", set("10")), ("msgsize_max", set("8192")), ("queues_max", set("256"))]);
