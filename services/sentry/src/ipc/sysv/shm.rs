@@ -190,17 +190,14 @@ pub fn set(kernel: &Kernel, creds: &crate::task::Creds, id: i32, raw: &Raw) -> R
 
 /// `IPC_RMID`: the memory goes with its last mapping.
 pub fn remove(kernel: &Kernel, creds: &crate::task::Creds, id: i32) -> Result<(), Errno> {
-    let held;
     let mut ids = kernel.sysv.shm.lock();
     let slot = ids.get(id)?;
     slot.perm.check_owner(creds)?;
     // No longer found by its key.
     slot.perm.key = super::PRIVATE;
-    held = slot.item.segment();
-    if let Some(segment) = &held {
-        slot.item.hold = Hold::Removed(Arc::downgrade(segment));
+    if let Some(segment) = slot.item.segment() {
+        slot.item.hold = Hold::Removed(Arc::downgrade(&segment));
     }
-    drop(held);
     prune(&mut ids);
     Ok(())
 }
