@@ -162,10 +162,10 @@ pub(crate) fn start(setup: &Setup, mode: u64, stub_filter: &[u64]) -> Result<Sta
     loop {
         let listener = slots.word(BOOT_LISTENER) as i64;
         if listener < 0 {
-            // Nothing of it may be left for another platform to find.
+            // Nothing of it may be left for another platform to find: nor the template, which is ours once its parent is gone.
             crate::host::kill(pid);
-            // SAFETY: waitpid writes nothing; the starter was just killed.
-            unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+            // SAFETY: waitpid writes nothing. The starter was just killed, and the template ends by itself.
+            while unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) } > 0 {}
             return Err(StartError::Unsupported(format!(
                 "seccomp user notification: {}",
                 std::io::Error::from_raw_os_error((-listener) as i32)

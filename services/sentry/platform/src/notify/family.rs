@@ -258,8 +258,8 @@ impl Thread {
         fine
     }
 
-    /// Orders were carried out, with this result; what the kernel is told, `None` if nothing yet. With `state` locked.
-    pub(super) fn orders_done(&self, shared: &Shared, state: &mut State, id: u64, result: i64) -> Done {
+    /// Orders were carried out, with this result; what follows. With `state` locked.
+    pub(super) fn orders_done(&self, shared: &Shared, state: &mut State, result: i64) -> Done {
         if let Some((child, claimed)) = state.claimed.take() {
             // It has left its group: whatever is in there is a child that there is none of, it said.
             if result != 0 || host::signal_group(self.process.id(), true) || !shared.disown(&child) {
@@ -290,15 +290,13 @@ impl Thread {
                 Done::Turn(result)
             }
             (true, false) => {
-                let call = [SETPGID, 0, shared.template as u64, 0, 0, 0, 0];
-                let words = [SETPGID, 0, shared.template as u64, 0, 0, 0, 0, 0];
-                if self.process.template || shared.slots.put_order(self.slot, 0, &words).is_err() {
+                let leave = [SETPGID, 0, shared.template as u64, 0, 0, 0, 0];
+                if self.process.template || !self.order_one(shared, state, leave) {
                     return if shared.disown(&child) { Done::Turn(result) } else { Done::Lied };
                 }
                 state.claimed = Some((child, result));
-                state.orders = std::collections::VecDeque::from([call]);
                 state.stop = super::Stop::Running;
-                Done::Asked(id)
+                Done::Asked
             }
         }
     }
@@ -321,8 +319,8 @@ pub(super) enum Done {
     Result(i64),
     /// The same, and the process may make its next clone.
     Turn(i64),
-    /// It is asked something first: the notification to answer.
-    Asked(u64),
+    /// It is asked something first, by an order.
+    Asked,
     /// It lied.
     Lied,
 }

@@ -64,6 +64,12 @@ struct Process {
     kept: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
 }
 
+impl Process {
+    fn new(id: i32) -> Arc<Self> {
+        Arc::new(Self { id: AtomicI32::new(id), doomed: AtomicBool::new(false), kept: Mutex::default() })
+    }
+}
+
 struct Thread {
     shared: Arc<Shared>,
     tid: i32,

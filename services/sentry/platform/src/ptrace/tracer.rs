@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::io::Error;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use libc::user_regs_struct as Regs;
@@ -13,7 +13,7 @@ use libc::user_regs_struct as Regs;
 use super::tracee::{self, RegsFrame, SYSEMU, request};
 use super::{Message, Process, Ptrace, Thread, Threads, lock};
 use crate::layout::{STUB_BASE, STUB_SPAN};
-use crate::notify::{filter::TRAPPED, raw};
+use crate::notify::{filter::TRAPPED, orders::raw};
 use crate::{Answer, Call, GuestThread, Order, Registers, Trap};
 
 const EPERM: i64 = -1;
@@ -90,10 +90,6 @@ impl<'a> Tracer<'a> {
         // It is about to sleep in a call, or sleeps in it: run it to the call's entry, which tells where one is.
         let regs = loop {
             let Some((pid, status)) = wait_any(0) else { return Err(Error::last_os_error()) };
-            if pid != tid && !libc::WIFSTOPPED(status) {
-                // What another platform that could not be started left behind.
-                continue;
-            }
             if pid != tid || !libc::WIFSTOPPED(status) {
                 return Err(Error::other(format!("process {pid} reported {status:#x}")));
             }
@@ -107,8 +103,7 @@ impl<'a> Tracer<'a> {
         if !(STUB_BASE..STUB_BASE + STUB_SPAN).contains(&syscall_at) {
             return Err(Error::other(format!("the template is at {syscall_at:#x}")));
         }
-        let process =
-            Arc::new(Process { id: AtomicI32::new(tid), doomed: AtomicBool::new(false), kept: Mutex::default() });
+        let process = Process::new(tid);
         let thread = Arc::new(Thread { shared: platform.shared.clone(), tid, process, guest: Mutex::new(None) });
         let template = Live { thread, stop: Stop::Trap, regs, start: None, leaving: false, fault: (0, 0, 0) };
         Ok(Self { platform, threads: Threads::new(), pending: VecDeque::new(), syscall_at, template })
@@ -381,11 +376,7 @@ impl<'a> Tracer<'a> {
         if result < 0 || tid == 0 {
             return Ok(if result < 0 { result } else { EAGAIN });
         }
-        let process = if thread {
-            live.thread.process.clone()
-        } else {
-            Arc::new(Process { id: AtomicI32::new(tid), doomed: AtomicBool::new(false), kept: Mutex::default() })
-        };
+        let process = if thread { live.thread.process.clone() } else { Process::new(tid) };
         let shared = live.thread.shared.clone();
         let child = Arc::new(Thread { shared, tid, process, guest: Mutex::new(Some(guest)) });
         let live = Live {
