@@ -27,6 +27,8 @@ pub struct OpenFilled {
 pub struct Refilling {
     rpc: Arc<Rpc>,
     tag: u16,
+    /// The request's number on the wire.
+    code: u8,
     count: u32,
     /// None once the answer was asked for.
     keep: Option<Keep>,
@@ -36,7 +38,7 @@ impl Refilling {
     /// Waits for the answer: the count, short only at the end of the file or after an error further on.
     pub fn finish(mut self) -> Result<u32, Errno> {
         let _keep = self.keep.take();
-        self.rpc.fetch_posted(self.tag, REFILL, |r| match r {
+        self.rpc.fetch_posted(self.tag, self.code, |r| match r {
             Reply::Refill { count } if count <= self.count => Some(count),
             _ => None,
         })
@@ -51,8 +53,6 @@ impl Drop for Refilling {
     }
 }
 
-/// Its number on the wire.
-const REFILL: u8 = 218;
 const S_IFMT: u32 = 0o170_000;
 const S_IFREG: u32 = 0o100_000;
 
@@ -106,8 +106,9 @@ impl Client {
         if !self.extended() || self.rpc.window.is_none() {
             return Err(Errno::OPNOTSUPP);
         }
-        let tag = self.rpc.post(&Request::Refill { fid: fid.number(), offset, count, window })?;
-        Ok(Refilling { rpc: self.rpc.clone(), tag, count, keep: Some(keep) })
+        let request = Request::Refill { fid: fid.number(), offset, count, window };
+        let tag = self.rpc.post(&request)?;
+        Ok(Refilling { rpc: self.rpc.clone(), tag, code: request.code(), count, keep: Some(keep) })
     }
 
     /// Writes the window's bytes at `window` to the open file at `offset`; gives the count, short after an error.

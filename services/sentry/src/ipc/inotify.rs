@@ -33,7 +33,7 @@ pub const MASK_CREATE: u32 = 0x1000_0000;
 /// `IN_MASK_ADD`.
 pub const MASK_ADD: u32 = 0x2000_0000;
 /// `IN_ONESHOT`.
-const ONESHOT: u32 = 0x8000_0000;
+pub const ONESHOT: u32 = 0x8000_0000;
 /// Bytes of a `struct inotify_event` without its name, and what names are padded to.
 const HEADER: usize = 16;
 

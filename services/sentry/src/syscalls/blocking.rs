@@ -43,12 +43,10 @@ pub fn until_done(
         Err(Errno::EAGAIN) => match (cause, progress.load(Ordering::Relaxed)) {
             (Cause::Woken, _) => None,
             (_, done) if done > 0 => Some(Ok(done as i64)),
-            (cause, _) => match cause {
-                // A socket with a timeout does not start over (signal(7)).
-                Cause::Interrupted if timed => Some(Err(Errno::EINTR)),
-                Cause::Interrupted => Some(Err(Errno::ERESTARTSYS)),
-                Cause::Woken | Cause::TimedOut => Some(Err(Errno::EAGAIN)),
-            },
+            // A socket with a timeout does not start over (signal(7)).
+            (Cause::Interrupted, _) if timed => Some(Err(Errno::EINTR)),
+            (Cause::Interrupted, _) => Some(Err(Errno::ERESTARTSYS)),
+            (Cause::TimedOut, _) => Some(Err(Errno::EAGAIN)),
         },
         r => Some(r),
     };

@@ -6,7 +6,7 @@ use super::args::AT_FDCWD;
 use super::{Entry, Fd, SysResult, UserStr, done, value};
 use crate::entry;
 use crate::errno::Errno;
-use crate::ipc::inotify::{self, MASK_ADD, MASK_CREATE};
+use crate::ipc::inotify::{self, MASK_ADD, MASK_CREATE, ONESHOT};
 use crate::task::Task;
 use crate::vfs::Caller;
 use crate::vfs::access::{self, READ};
@@ -25,7 +25,6 @@ pub const TABLE: &[Entry] = &[
 
 const ONLYDIR: u32 = 0x100_0000;
 const DONT_FOLLOW: u32 = 0x200_0000;
-const ONESHOT: u32 = 0x8000_0000;
 /// What a watch may be asked for: events, IN_UNMOUNT, IN_Q_OVERFLOW, IN_IGNORED, and flags.
 const KNOWN: u32 =
     event::ALL | 0xe000 | ONLYDIR | DONT_FOLLOW | event::EXCL_UNLINK | MASK_CREATE | MASK_ADD | event::ISDIR | ONESHOT;

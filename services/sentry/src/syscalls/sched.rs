@@ -59,10 +59,7 @@ fn sched_setaffinity(task: &Arc<Task>, pid: i32, len: usize, from: UserPtr<u8>) 
     let mut mask = vec![0; len.min(128)];
     task.read_exact(from.address(), &mut mask)?;
     let of = any(task, pid)?;
-    let (s, t) = (task.creds(), of.creds());
-    if s.euid != t.euid && s.euid != t.ruid && !s.capable(cap::SYS_NICE) {
-        return Err(Errno::EPERM);
-    }
+    may_change(task, &of)?;
     if !(0..cpus()).any(|i| has(&mask, i)) {
         return Err(Errno::EINVAL);
     }
@@ -260,9 +257,8 @@ fn setpriority(task: &Arc<Task>, which: i32, who: i32, nice: i32) -> SysResult {
     let nice = nice.clamp(-20, 19);
     let me = task.creds();
     for g in named(task, which, who)? {
-        let it = g.leader().map_or_else(|| me.clone(), |t| t.creds());
-        if me.euid != it.euid && me.euid != it.ruid && !me.capable(cap::SYS_NICE) {
-            return Err(Errno::EPERM);
+        if let Some(leader) = g.leader() {
+            may_change(task, &leader)?;
         }
         if nice < g.nice.load(Ordering::Relaxed) && !me.capable(cap::SYS_NICE) {
             return Err(Errno::EACCES);

@@ -509,6 +509,15 @@ fn put_control(task: &Arc<Task>, socket: &Socket, got: &Received, room: usize, h
     c
 }
 
+/// There is no urgent data to receive (`MSG_OOB`).
+fn no_out_of_band(socket: &Socket, how: i32) -> Result<(), Errno> {
+    match socket.kind {
+        _ if how & 1 == 0 => Ok(()),
+        Kind::Stream => Err(Errno::EINVAL),
+        _ => Err(Errno::EOPNOTSUPP),
+    }
+}
+
 /// Receives. A stream goes on until there is as much as it was told to wait for (`MSG_WAITALL`, `SO_RCVLOWAT`).
 fn receive(
     task: &Arc<Task>,
@@ -517,9 +526,7 @@ fn receive(
     how: i32,
     mut finish: impl FnMut(&Arc<Task>, &Socket, &Received) -> Result<(), Errno> + Send + 'static,
 ) -> SysResult {
-    if how & 1 != 0 {
-        return Err(if socket.kind == Kind::Stream { Errno::EINVAL } else { Errno::EOPNOTSUPP });
-    }
+    no_out_of_band(&socket, how)?;
     let nonblocking = file.nonblocking() || how & MSG_DONTWAIT != 0;
     let queue = socket.queue().clone();
     let deadline = deadline(&socket, false);
@@ -612,9 +619,7 @@ fn recvmmsg(
         false => Some(Deadline::after(timeout.read(task)?.to_ns()?)),
     };
     let (file, socket) = find(task, fd)?;
-    if how & 1 != 0 {
-        return Err(if socket.kind == Kind::Stream { Errno::EINVAL } else { Errno::EOPNOTSUPP });
-    }
+    no_out_of_band(&socket, how)?;
     let one = how & MSG_WAITFORONE != 0;
     let how = how & !MSG_WAITFORONE;
     let nonblocking = file.nonblocking() || how & MSG_DONTWAIT != 0;

@@ -68,6 +68,8 @@ const MAX_PACING_RATE: i32 = 47;
 const INCOMING_CPU: i32 = 49;
 const PEERGROUPS: i32 = 59;
 const ZEROCOPY: i32 = 60;
+/// Options that are only on or off, and kept so.
+const SWITCHES: [i32; 9] = [DEBUG, REUSEADDR, DONTROUTE, BROADCAST, KEEPALIVE, OOBINLINE, NO_CHECK, PASSSEC, RXQ_OVFL];
 
 /// Timeouts are kept in steps of so many nanoseconds, rounded up, as a kernel's clock ticks.
 const STEP: i64 = 1_000_000;
@@ -102,7 +104,7 @@ fn setsockopt(task: &Arc<Task>, fd: Fd, level: i32, option: i32, at: u64, len: i
         DEBUG if int != 0 && !creds.capable(cap::NET_ADMIN) => return Err(Errno::EACCES),
         REUSEPORT if int != 0 => return Err(Errno::EOPNOTSUPP),
         REUSEPORT => {}
-        DEBUG | REUSEADDR | DONTROUTE | BROADCAST | KEEPALIVE | OOBINLINE | NO_CHECK | PASSSEC | RXQ_OVFL => {
+        _ if SWITCHES.contains(&option) => {
             socket.options(|o| {
                 let bit = 1u64 << option;
                 o.switches = if int != 0 { o.switches | bit } else { o.switches & !bit };
@@ -172,9 +174,7 @@ fn getsockopt(task: &Arc<Task>, fd: Fd, level: i32, option: i32, at: u64, len: U
         ACCEPTCONN => int(i32::from(socket.listens())),
         PROTOCOL => int(0),
         DOMAIN => int(AF_UNIX),
-        DEBUG | REUSEADDR | DONTROUTE | BROADCAST | KEEPALIVE | OOBINLINE | NO_CHECK | PASSSEC | RXQ_OVFL => {
-            int(i32::from(socket.options(|o| o.switches) & (1 << option) != 0))
-        }
+        _ if SWITCHES.contains(&option) => int(i32::from(socket.options(|o| o.switches) & (1 << option) != 0)),
         PRIORITY => int(socket.options(|o| o.priority)),
         MARK => int(socket.options(|o| o.mark)),
         LINGER => socket.options(|o| o.linger).as_bytes().to_vec(),

@@ -350,8 +350,8 @@ impl File {
     }
 
     /// Tells watches of what was read or written, if anything.
-    fn used<T: PartialOrd + From<u8>>(&self, done: Result<T, Errno>, what: u32) -> Result<T, Errno> {
-        if done.as_ref().is_ok_and(|n| *n > T::from(0)) {
+    fn used(&self, done: Result<usize, Errno>, what: u32) -> Result<usize, Errno> {
+        if done.is_ok_and(|n| n > 0) {
             watch::file(&self.path.dentry, what);
         }
         done
