@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PACKAGES := gcc libc6-dev procps python3-minimal
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: build run test deny bench need cargo
+.PHONY: build run test deny bench need cargo fuzz-syscalls
 
 cargo:
 	@command -v cargo >/dev/null || { echo "missing: cargo 1.95 or newer (https://rustup.rs)"; exit 1; }
@@ -12,8 +12,9 @@ need: cargo
 	@command -v gcc >/dev/null && command -v ps >/dev/null && command -v python3 >/dev/null || \
 	  { echo "missing packages: apt-get install -y $(PACKAGES)"; exit 1; }
 
+# Relocations are packed (glibc 2.36 reads them): up to 0.4 MiB less for a service to have in memory when it starts.
 build: need
-	cargo build --workspace --exclude cofferdam-integration --release
+	RUSTFLAGS="$${RUSTFLAGS-} -C link-arg=-Wl,-z,pack-relative-relocs" cargo build --workspace --exclude cofferdam-integration --release
 
 run: build
 	$(TARGET)/release/cofferdam do -- sh -c 'uname -a; dmesg | head; ps ax; python3 -c "print(sum(range(100)))"'
@@ -22,10 +23,17 @@ run: build
 test: cargo
 	tests/run
 
+# Ten minutes of system calls at random inside a sandbox, five on each platform; a minute of it is a part of `make test`.
+fuzz-syscalls: need
+	cargo build --workspace --bins
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-600} FUZZ_SEED=$${FUZZ_SEED:-$$RANDOM} cargo test -p cofferdam-integration --test fuzz_calls -- --nocapture
+
 # Licences, versions, sources and known faults of the crates that we use; a part of `make test`.
 deny: cargo
 	PARTS=deny tests/run
 
+# crun refuses hosts with cgroups of both versions: in a mount namespace of the benchmark's own there are those of version 1, for all.
 bench: build
-	command -v runsc >/dev/null && command -v runc >/dev/null || apt-get install -y --no-install-recommends runc runsc
-	unshare -m $(TARGET)/release/cofferdam-bench
+	for p in runc runsc crun podman containerd busybox; do command -v $$p >/dev/null || missing=1; done; [ -z "$$missing" ] || \
+	  apt-get install -y --no-install-recommends runc runsc crun podman containerd busybox-static
+	unshare -m sh -c 'umount /sys/fs/cgroup/unified 2>/dev/null; exec "$$@"' sh $(TARGET)/release/cofferdam-bench $(PARTS)

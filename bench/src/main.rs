@@ -1,8 +1,10 @@
 //! Side-by-side benchmarks: the same workload natively, in Cofferdam and in the installed peers, in one run.
 //!
 //! Prints ratios to native, never a verdict. Peers that are not installed are named as missing. Usage: `make bench`;
-//! with words, only the parts so named: `cofferdam-bench starts micro files small big programs rest`.
+//! with words, only the parts so named: `cofferdam-bench starts micro files small big programs rest oci`. What is asked of OCI runtimes
+//! (`oci`) is a table of its own, with ratios to runc.
 
+mod oci;
 mod rest;
 mod runtimes;
 
@@ -13,14 +15,14 @@ use std::time::Instant;
 
 use runtimes::Runtime;
 
-/// Starts that are measured, a command.
-const STARTS: usize = 15;
+/// Starts and the like are measured this many times; the median counts.
+const TIMES: usize = 15;
 /// Small files: folders, and files in each.
 const TREE: (usize, usize) = (100, 100);
 /// Bytes of the big file.
 const BIG: u64 = 1 << 30;
 
-const PARTS: [&str; 7] = ["starts", "micro", "files", "small", "big", "programs", "rest"];
+const PARTS: [&str; 8] = ["starts", "micro", "files", "small", "big", "programs", "rest", "oci"];
 
 /// What is measured with: files of the benchmark's own on the host's disk, removed at the end.
 struct Scratch {
@@ -38,9 +40,15 @@ impl Drop for Scratch {
     }
 }
 
-fn must(command: &mut Command) -> std::io::Result<()> {
-    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status()?;
+/// Runs it to its end; an error if it fails.
+fn succeeds(command: &mut Command) -> std::io::Result<()> {
+    let status = command.status()?;
     if status.success() { Ok(()) } else { Err(std::io::Error::other(format!("{command:?}: {status}"))) }
+}
+
+/// The same of a program of the host's own, in silence. Never a runtime: see [`Runtime`].
+fn must(command: &mut Command) -> std::io::Result<()> {
+    succeeds(command.stdin(Stdio::null()).stdout(Stdio::null()))
 }
 
 impl Scratch {
@@ -90,44 +98,49 @@ struct Results {
 }
 
 impl Results {
-    fn put(&mut self, row: &str, runtime: &Runtime, value: f64) {
+    fn put(&mut self, row: &str, column: &'static str, value: f64) {
         if !self.rows.iter().any(|r| r == row) {
             self.rows.push(row.to_owned());
         }
-        self.values.insert((row.to_owned(), runtime.name), value);
+        self.values.insert((row.to_owned(), column), value);
     }
 
-    /// Runs a workload that prints "name nanoseconds" a line.
+    /// Runs a workload with a runtime.
     fn workload(&mut self, runtime: &Runtime, suffix: &str, words: &[&str]) {
-        let output = runtime.command(words).and_then(|mut c| c.output());
-        let output = match output {
+        match runtime.command(words) {
+            Ok(mut command) => self.lines(runtime.name, suffix, &mut command),
+            Err(e) => eprintln!("bench: {}: {e}", runtime.name),
+        }
+    }
+
+    /// Runs what prints "name nanoseconds" a line: a row each.
+    fn lines(&mut self, column: &'static str, suffix: &str, command: &mut Command) {
+        let output = match command.output() {
             Ok(output) => output,
-            Err(e) => return eprintln!("bench: {}: {e}", runtime.name),
+            Err(e) => return eprintln!("bench: {column}: {e}"),
         };
         if !output.status.success() {
-            let says = String::from_utf8_lossy(&output.stderr);
-            eprintln!("bench: {}: {words:?}: {} {says}", runtime.name, output.status);
+            eprintln!("bench: {column}: {command:?}: {}", output.status);
         }
+        eprint!("{}", String::from_utf8_lossy(&output.stderr));
         for line in String::from_utf8_lossy(&output.stdout).lines() {
             let Some((name, ns)) = line.rsplit_once(' ') else { continue };
             let Ok(ns) = ns.parse::<f64>() else { continue };
-            self.put(&format!("{name}{suffix}"), runtime, ns);
+            self.put(&format!("{name}{suffix}"), column, ns);
         }
     }
 
-    fn print(&self, runtimes: &[Runtime]) {
-        print!("| workload | native |");
-        for r in runtimes.iter().skip(1) {
-            print!(" {} |", r.name);
-        }
-        println!("\n|---|---|{}", "---|".repeat(runtimes.len().saturating_sub(1)));
+    /// A table with a row for each workload. The first column has what was measured, the others that and the ratio to it.
+    fn print(&self, columns: &[&'static str]) {
+        let Some((base, others)) = columns.split_first() else { return };
+        println!("| workload | {base} | {} |\n|---|---|{}", others.join(" | "), "---|".repeat(others.len()));
         for row in &self.rows {
             let value = |name| self.values.get(&(row.clone(), name)).copied();
             let human = if row.starts_with("PSS") { mib } else { time };
-            let native = value("native");
-            print!("| {row} | {} |", native.map_or("-".into(), human));
-            for r in runtimes.iter().skip(1) {
-                match (value(r.name), native) {
+            let first = value(base);
+            print!("| {row} | {} |", first.map_or("-".into(), human));
+            for other in others {
+                match (value(other), first) {
                     (Some(v), Some(n)) if n > 0.0 => print!(" {:.1}x ({}) |", v / n, human(v)),
                     (Some(v), _) => print!(" {} |", human(v)),
                     (None, _) => print!(" failed |"),
@@ -138,20 +151,20 @@ impl Results {
     }
 }
 
-/// Median nanoseconds from start to exit of `words`.
-fn start_to_exit(runtime: &Runtime, words: &[&str]) -> Option<f64> {
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
+/// Nanoseconds that it takes, the median of several times.
+fn timed(mut what: impl FnMut() -> std::io::Result<()>) -> std::io::Result<f64> {
     let mut times = Vec::new();
-    for _ in 0..STARTS {
-        let mut command = runtime.silent(words).ok()?;
+    for _ in 0..TIMES {
         let begun = Instant::now();
-        let ok = command.status();
-        if !ok.is_ok_and(|s| s.success()) {
-            return None;
-        }
+        what()?;
         times.push(begun.elapsed().as_secs_f64() * 1e9);
     }
-    times.sort_by(f64::total_cmp);
-    times.get(times.len() / 2).copied()
+    median(times).ok_or_else(|| std::io::Error::other("nothing measured"))
 }
 
 fn drop_host_cache() {
@@ -169,8 +182,10 @@ fn measure(results: &mut Results, runtime: &Runtime, parts: &[&str], scratch: &S
         match *part {
             "starts" => {
                 for words in [&["true"][..], &["/usr/bin/python3", "-c", "pass"]] {
-                    if let Some(ns) = start_to_exit(runtime, words) {
-                        results.put(&format!("start to exit of {}", words.join(" ")), runtime, ns);
+                    let row = format!("start to exit of {}", words.join(" "));
+                    match timed(|| succeeds(&mut runtime.silent(words)?)) {
+                        Ok(ns) => results.put(&row, runtime.name, ns),
+                        Err(e) => eprintln!("bench: {}: {row}: {e}", runtime.name),
                     }
                 }
             }
@@ -188,10 +203,12 @@ fn measure(results: &mut Results, runtime: &Runtime, parts: &[&str], scratch: &S
             "programs" => {
                 results.workload(runtime, "", &[&python(&["programs"])[..], &[&scratch.path("tree")]].concat())
             }
-            _ => match rest::at_rest(runtime) {
-                Ok(bytes) => results.put("PSS of all processes at rest", runtime, bytes),
+            "rest" => match rest::at_rest(runtime) {
+                Ok(bytes) => results.put("PSS of all processes at rest", runtime.name, bytes),
                 Err(e) => eprintln!("bench: {}: {e}", runtime.name),
             },
+            // Of other columns: see `main`.
+            _ => {}
         }
     }
 }
@@ -217,12 +234,23 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let runtimes = runtimes::all(&bin, &scratch.folder);
-    let mut results = Results::default();
-    for runtime in &runtimes {
-        measure(&mut results, runtime, &parts, &scratch);
+    let (oci, others): (Vec<&str>, Vec<&str>) = parts.iter().partition(|p| **p == "oci");
+    if !others.is_empty() {
+        let runtimes = runtimes::all(&bin, &scratch.folder);
+        let mut results = Results::default();
+        for runtime in &runtimes {
+            measure(&mut results, runtime, &others, &scratch);
+        }
+        results.print(&runtimes.iter().map(|r| r.name).collect::<Vec<_>>());
     }
-    results.print(&runtimes);
+    if !oci.is_empty() {
+        let runtimes = oci::runtimes(&bin);
+        let mut results = Results::default();
+        for (name, program) in &runtimes {
+            oci::measure(&mut results, name, program, &scratch.folder);
+        }
+        results.print(&runtimes.iter().map(|r| r.0).collect::<Vec<_>>());
+    }
     ExitCode::SUCCESS
 }
 

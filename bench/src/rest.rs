@@ -21,7 +21,7 @@ fn parents() -> HashMap<u32, u32> {
 }
 
 /// Our descendants. `main` is a subreaper: daemons stay among them.
-fn descendants() -> Vec<u32> {
+pub fn descendants() -> Vec<u32> {
     let parents = parents();
     let ours = |mut pid: u32| {
         while let Some(parent) = parents.get(&pid) {
@@ -35,22 +35,27 @@ fn descendants() -> Vec<u32> {
     parents.keys().copied().filter(|pid| ours(*pid)).collect()
 }
 
-fn end(pid: u32, signal: rustix::process::Signal) {
+/// Sends a signal to a process, if there is one.
+pub fn end(pid: u32, signal: rustix::process::Signal) {
     if let Some(pid) = rustix::process::Pid::from_raw(pid.cast_signed()) {
         let _ = rustix::process::kill_process(pid, signal);
     }
+}
+
+/// Bytes of PSS of all our descendants.
+pub fn pss() -> f64 {
+    let kib = |pid: u32| {
+        let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+        rollup.lines().find_map(|l| l.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok())
+    };
+    descendants().into_iter().filter_map(kib).sum::<f64>() * 1024.0
 }
 
 /// Bytes of PSS of all processes that `sleep` in this runtime takes. The command itself counts as well.
 pub fn at_rest(runtime: &Runtime) -> std::io::Result<f64> {
     let mut child = runtime.silent(&["sleep", "60"])?.spawn()?;
     std::thread::sleep(Duration::from_secs(3));
-    let mut bytes = 0.0;
-    for pid in descendants() {
-        let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-        let kib = rollup.lines().find_map(|l| l.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.trim().parse().ok());
-        bytes += kib.unwrap_or(0.0) * 1024.0;
-    }
+    let bytes = pss();
     end(child.id(), rustix::process::Signal::TERM);
     std::thread::sleep(Duration::from_millis(1500));
     for pid in descendants() {

@@ -22,9 +22,13 @@ enum How {
     Bundle { program: &'static str, folder: PathBuf },
 }
 
-/// Whether a peer's program is there.
-fn installed(program: &str) -> bool {
-    Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+/// Whether a runtime's program is there; says so if it is not.
+pub fn installed(name: &str, program: &Path) -> bool {
+    let there = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+    if !there {
+        println!("{name} is not installed (apt-get install {name}): no column in this run");
+    }
+    there
 }
 
 /// Native, Cofferdam from `bin`, and the peers that are installed; `scratch` is a folder for bundles, with a null device.
@@ -39,10 +43,8 @@ pub fn all(bin: &Path, scratch: &Path) -> Vec<Runtime> {
         ("runsc (ptrace)", How::Prefix(words("runsc --network=none --ignore-cgroups --platform=ptrace do"))),
     ] {
         let program = name.split(' ').next().unwrap_or(name);
-        if installed(program) {
+        if installed(program, program.as_ref()) {
             all.push(runtime(name, how));
-        } else {
-            println!("{program} is not installed (apt-get install {program}): no column in this run");
         }
     }
     all
@@ -59,7 +61,8 @@ impl Runtime {
                 command
             }
             How::Bundle { program, folder } => {
-                bundle(program, folder, words)?;
+                // Over what `main` has bound to its `rootfs`.
+                bundle(program, folder, words, |spec| spec["root"]["readonly"] = false.into())?;
                 let mut command = Command::new(program);
                 command.args(["run", "--bundle"]).arg(folder).arg(format!("bench-{}", std::process::id()));
                 command
@@ -81,8 +84,13 @@ impl Runtime {
     }
 }
 
-/// A bundle over the host's root, which `main` has bound to its `rootfs`, with a private /proc and the host's /dev.
-fn bundle(program: &str, folder: &Path, words: &[&str]) -> std::io::Result<()> {
+/// Makes a bundle of what `program` says is a document, for these words, with a change of one's own.
+pub fn bundle(
+    program: &str,
+    folder: &Path,
+    words: &[&str],
+    change: impl FnOnce(&mut serde_json::Value),
+) -> std::io::Result<()> {
     let config = folder.join("config.json");
     let _ = std::fs::remove_file(&config);
     let made = Command::new(program).args(["spec", "--bundle"]).arg(folder).status()?;
@@ -92,6 +100,6 @@ fn bundle(program: &str, folder: &Path, words: &[&str]) -> std::io::Result<()> {
     let mut spec: serde_json::Value = serde_json::from_slice(&std::fs::read(&config)?)?;
     spec["process"]["terminal"] = false.into();
     spec["process"]["args"] = words.to_vec().into();
-    spec["root"]["readonly"] = false.into();
+    change(&mut spec);
     std::fs::write(&config, spec.to_string())
 }

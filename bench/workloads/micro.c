@@ -5,7 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -65,6 +70,35 @@ int main(void) {
 	MEASURE("pipe ping-pong, round trip", 2000, if (write(to[1], b, 1) != 1 || read(from[0], b, 1) != 1) abort());
 	close(to[1]);
 	waitpid(echo, 0, 0);
+	int pair[2];
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair)) abort();
+	echo = fork();
+	if (!echo) {
+		close(pair[0]);
+		while (read(pair[1], b, 1) == 1)
+			if (write(pair[1], b, 1) != 1) break;
+		_exit(0);
+	}
+	close(pair[1]);
+	MEASURE("Unix socket ping-pong, round trip", 2000, if (write(pair[0], b, 1) != 1 || read(pair[0], b, 1) != 1) abort());
+	close(pair[0]);
+	waitpid(echo, 0, 0);
+	struct rlimit files = {4096, 4096};
+	setrlimit(RLIMIT_NOFILE, &files);
+	static int events[1000];
+	int poll = epoll_create1(0);
+	for (int i = 0; i < 1000; i++) {
+		struct epoll_event e = {EPOLLIN, {.u32 = i}};
+		events[i] = eventfd(0, EFD_NONBLOCK);
+		if (events[i] < 0 || epoll_ctl(poll, EPOLL_CTL_ADD, events[i], &e)) abort();
+	}
+	MEASURE("epoll with 1,000 descriptors: write, wait, read", 2000, {
+		struct epoll_event e;
+		uint64_t one = 1;
+		if (write(events[i * 7 % 1000], &one, 8) != 8 || epoll_wait(poll, &e, 1, -1) != 1) abort();
+		if (read(events[e.data.u32], &one, 8) != 8) abort();
+	});
+	for (int i = 0; i < 1000; i++) close(events[i]);
 	MEASURE("thread create+join", 200, {
 		pthread_t t;
 		pthread_create(&t, 0, nothing, 0);
@@ -95,5 +129,10 @@ int main(void) {
 		munmap(m, big);
 	});
 	MEASURE("sh loop of 100 true", 1, if (system("i=0; while [ $i -lt 100 ]; do /bin/true; i=$((i+1)); done")) abort());
+	/* The headers are read, cc1, as and ld run. */
+	MEASURE("gcc of a small program", 1, {
+		const char *build = "printf '#include <stdio.h>\\nint main(void) { return !stdout; }\\n' | gcc -O1 -x c - -o /dev/null";
+		if (system(build)) abort();
+	});
 	return 0;
 }

@@ -5,9 +5,15 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::events::Events;
+use crate::update::Update;
+
+/// What `--version` says after the name, in runc's form: engines look for `version` and `spec:`.
+const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.2.1");
+
 /// Runs programs in a sandbox: an OCI container runtime whose kernel is a program of its own.
 #[derive(Debug, Parser)]
-#[command(name = "cofferdam", version, subcommand_required = true, arg_required_else_help = true)]
+#[command(name = "cofferdam", version = VERSION, subcommand_required = true, arg_required_else_help = true)]
 pub struct Arguments {
     /// What every command takes.
     #[command(flatten)]
@@ -46,6 +52,15 @@ pub enum Switch {
     Off,
 }
 
+/// Who changes files of the host that a container sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FileAccess {
+    /// The container alone: what was once fetched is kept.
+    Exclusive,
+    /// The host, too: each use asks anew.
+    Shared,
+}
+
 /// What every command takes.
 #[derive(Debug, Clone, Args)]
 pub struct Globals {
@@ -70,9 +85,24 @@ pub struct Globals {
     /// Whether call sites of programs may be patched, so that frequent calls come to the Sentry by a shorter way
     #[arg(long, global = true, value_name = "SWITCH", default_value = "on", overrides_with = "patch")]
     pub patch: Switch,
-    /// Accepted for compatibility: resources are not put into systemd slices yet
+    /// Whether the root's files are the container's alone and kept in memory once read (exclusive), or change on the host
+    /// while it runs and are asked for each time (shared)
+    #[arg(long, global = true, value_name = "ACCESS", default_value = "exclusive", overrides_with = "file_access")]
+    pub file_access: FileAccess,
+    /// The same for bind mounts
+    #[arg(long, global = true, value_name = "ACCESS", default_value = "shared", overrides_with = "file_access_mounts")]
+    pub file_access_mounts: FileAccess,
+    /// Whether what a container of a bundle changes in its root stays in memory and is gone with it (on), or is written to the
+    /// bundle's rootfs, where its engine looks for it (off). The annotation dev.cofferdam.overlay says it for one container
+    #[arg(long, global = true, value_name = "SWITCH", default_value = "off", overrides_with = "overlay")]
+    pub overlay: Switch,
+    /// Have systemd make the cgroups: linux.cgroupsPath is slice:prefix:name then, and the container a unit prefix-name.scope
     #[arg(long, global = true, overrides_with = "systemd_cgroup")]
     pub systemd_cgroup: bool,
+    /// Accepted as runc has it, before the command: cgroups that may not be made are an error for root and a warning for others, whatever
+    /// is said here
+    #[arg(long, value_name = "MODE", default_value = "auto", value_parser = ["true", "false", "auto"])]
+    pub rootless: String,
 }
 
 /// The commands.
@@ -85,6 +115,9 @@ pub enum Command {
         /// The bundle to write it to
         #[arg(short, long, value_name = "DIR", default_value = ".")]
         bundle: PathBuf,
+        /// For a caller without privilege: in a user namespace, where root is the caller
+        #[arg(long, default_value_t = false)]
+        rootless: bool,
     },
     /// Make a container from a bundle
     Create(Create),
@@ -104,6 +137,34 @@ pub enum Command {
         /// Keep the container when it has ended
         #[arg(long)]
         keep: bool,
+    },
+    /// Run a further process in a container
+    Exec(Exec),
+    /// Print the processes of a container, by their ids on the host
+    Ps {
+        /// The container
+        id: String,
+        /// table or json
+        #[arg(short, long, default_value = "table", value_parser = ["table", "json"])]
+        format: String,
+        /// Options of ps(1) for the table [default: -ef]
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
+        options: Vec<OsString>,
+    },
+    /// Let none of a container's processes run until it is resumed
+    Pause {
+        /// The container
+        id: String,
+    },
+    /// Let a paused container's processes run on
+    Resume {
+        /// The container
+        id: String,
+    },
+    /// Wait for a container's end and print how it ended
+    Wait {
+        /// The container
+        id: String,
     },
     /// Print the state of a container
     State {
@@ -138,12 +199,39 @@ pub enum Command {
         #[arg(short, long)]
         quiet: bool,
     },
-    /// Stand in for a container's init (started by create)
+    /// Change the limits of a container
+    Update(Box<Update>),
+    /// Print what a container uses, and when the host kills in it for want of memory
+    Events(Events),
+    /// Print what this runtime can do, as the OCI runtime specification has it
+    Features,
+    /// Look into a running container
+    Debug {
+        /// The container
+        id: String,
+        /// Print the system calls that it made in vain: missing ones, and those refused on purpose
+        #[arg(long, required = true)]
+        unimplemented: bool,
+    },
+    /// Stand in for a process of a container (started by create and exec)
     #[command(hide = true)]
     StandIn {
         /// The container
         id: String,
+        /// Which process: 0 for its init
+        process: u32,
     },
+}
+
+impl Command {
+    /// How many descriptors from 3 on are for what is to be run.
+    pub fn preserved(&self) -> u32 {
+        match self {
+            Command::Create(create) | Command::Run { create, .. } => create.preserve_fds,
+            Command::Exec(exec) => exec.preserve_fds,
+            _ => 0,
+        }
+    }
 }
 
 /// `do`.
@@ -189,13 +277,84 @@ pub struct Create {
     /// Socket that takes the terminal's descriptor
     #[arg(long, value_name = "SOCKET")]
     pub console_socket: Option<PathBuf>,
-    /// Write to the rootfs itself instead of memory
-    #[arg(long)]
-    pub no_overlay: bool,
+    /// Pass N more descriptors, from 3
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub preserve_fds: u32,
+    /// Accepted for compatibility
+    #[arg(long, hide = true)]
+    pub no_subreaper: bool,
     /// Accepted for compatibility
     #[arg(long, hide = true)]
     pub no_pivot: bool,
     /// Accepted for compatibility
     #[arg(long, hide = true)]
     pub no_new_keyring: bool,
+}
+
+/// `exec`.
+#[derive(Debug, Args)]
+pub struct Exec {
+    /// The container
+    pub id: String,
+    /// Socket that takes the terminal's descriptor
+    #[arg(long, value_name = "SOCKET")]
+    pub console_socket: Option<PathBuf>,
+    /// Directory to run in
+    #[arg(long, value_name = "DIR")]
+    pub cwd: Option<PathBuf>,
+    /// Set an environment variable
+    #[arg(long, short, value_name = "K=V")]
+    pub env: Vec<String>,
+    /// Give it a terminal
+    #[arg(long, short)]
+    pub tty: bool,
+    /// User and group to run as, as numbers
+    #[arg(long, short, value_name = "U[:G]")]
+    pub user: Option<String>,
+    /// Supplementary groups
+    #[arg(long, short = 'g', value_name = "GID")]
+    pub additional_gids: Vec<u32>,
+    /// Take the process from an OCI process document
+    #[arg(long, short, value_name = "FILE")]
+    pub process: Option<PathBuf>,
+    /// Do not wait for its end
+    #[arg(long, short)]
+    pub detach: bool,
+    /// Write the pid of the process to FILE
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// Accepted for compatibility: there is no SELinux in a sandbox
+    #[arg(long, hide = true)]
+    pub process_label: Option<String>,
+    /// Accepted for compatibility: there is no AppArmor in a sandbox
+    #[arg(long, hide = true)]
+    pub apparmor: Option<String>,
+    /// It can gain no privileges
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub no_new_privs: Option<bool>,
+    /// Add a capability
+    #[arg(long, short, value_name = "CAP")]
+    pub cap: Vec<String>,
+    /// Pass N more descriptors, from 3
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub preserve_fds: u32,
+    /// End by the signal that ended it, where that is how it ended (for hooks)
+    #[arg(long, hide = true)]
+    pub end_as_it: bool,
+    /// Make it in a paused container, where it runs once that is resumed
+    #[arg(long)]
+    pub ignore_paused: bool,
+    /// The command and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::VERSION;
+
+    #[test]
+    fn the_version_names_the_specification_that_features_does() {
+        assert!(VERSION.ends_with(cofferdam_control::oci::VERSIONS.1));
+    }
 }

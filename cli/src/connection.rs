@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use cofferdam_confine::cgroup;
 use cofferdam_control::client::{Request, Response};
 use cofferdam_control::{Channel, ControlError};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -26,11 +27,19 @@ pub struct Connection {
     owed: Cell<usize>,
 }
 
+/// Whether this is the host's root. Root of a user namespace is a user with a place of his own, as with runc, unless USER says root.
+fn is_root() -> bool {
+    let everybody = || cofferdam_confine::ids::Ids::own("uid_map").map_or(true, |ids| ids.are_all());
+    let named = || std::env::var_os("USER").is_some_and(|user| user == "root");
+    let nowhere = || std::env::var_os("XDG_RUNTIME_DIR").is_none_or(|dir| dir.is_empty());
+    rustix::process::geteuid().is_root() && (everybody() || named() || nowhere())
+}
+
 /// The root directory: as asked, or the default of this user.
 pub fn root(globals: &Globals) -> Result<PathBuf, Failure> {
     let root = match &globals.root {
         Some(root) => root.clone(),
-        None if rustix::process::geteuid().is_root() => PathBuf::from("/run/cofferdam"),
+        None if is_root() => PathBuf::from("/run/cofferdam"),
         None => match std::env::var_os("XDG_RUNTIME_DIR") {
             Some(dir) if !dir.is_empty() => PathBuf::from(dir).join("cofferdam"),
             _ => PathBuf::from(format!("/tmp/cofferdam-{}", rustix::process::geteuid().as_raw())),
@@ -135,6 +144,18 @@ impl Connection {
         }
     }
 
+    /// Waits for the end of a container.
+    pub fn await_end(&self, id: &str) -> Result<Response, Failure> {
+        self.send(&Request::Wait { id: id.into() }, &[])?;
+        loop {
+            match self.next().map_err(lost)? {
+                Response::Failed { kind, message } => return Err(Failure::Refused { kind, message }),
+                ended @ Response::Exited { .. } => return Ok(ended),
+                _ => {}
+            }
+        }
+    }
+
     /// Asks and waits for the answer; a refusal is a failure.
     pub fn ask(&self, request: &Request) -> Result<Response, Failure> {
         self.ask_traced(request, &[], &mut Vec::new())
@@ -161,7 +182,10 @@ pub fn sweep(root: &Path, id: &str) {
         return;
     }
     let folder = root.join(id);
-    for file in ["state.json", "state.json.new"] {
+    if cgroup::remove_recorded(&folder) {
+        let _ = stop_unit(&folder);
+    }
+    for file in ["state.json", "state.json.new", cgroup::RECORD] {
         let _ = std::fs::remove_file(folder.join(file));
     }
     let _ = std::fs::remove_dir(folder);
@@ -176,6 +200,22 @@ pub fn sweep(root: &Path, id: &str) {
             return;
         }
         std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Stops the unit of systemd that is noted in the folder of a container whose supervisor is gone.
+pub fn stop_unit(folder: &Path) -> Result<(), Failure> {
+    let Some((unit, user)) = cgroup::recorded_unit(folder) else { return Ok(()) };
+    let program = beside("cofferdam-supervisor")?;
+    let mut command = Command::new(&program);
+    command.arg("--stop-unit").arg(&unit).current_dir("/").stdin(Stdio::null());
+    if user {
+        command.arg("--user");
+    }
+    let output = command.output().map_err(Failure::host(program.display().to_string()))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(Failure::Supervisor(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
     }
 }
 

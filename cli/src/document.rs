@@ -1,34 +1,44 @@
 //! OCI documents that this program writes: the one behind `do`, and the template of `spec`.
 
+use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use cofferdam_confine::caps;
 use cofferdam_control::client::Verbatim;
 use serde_json::{Value, json};
 
 use crate::arguments::Do;
 use crate::failure::Failure;
 
+/// The largest document in bytes.
+const MAX: u64 = 1 << 20;
+
+/// All of a document of at most 1 MiB, which is called `name` where it is complained of.
+pub fn read(source: impl Read, name: &str) -> Result<Vec<u8>, Failure> {
+    let mut text = Vec::new();
+    source.take(MAX + 1).read_to_end(&mut text).map_err(Failure::host(name))?;
+    if text.len() as u64 > MAX { Err(Failure::Usage(format!("{name}: more than 1 MiB"))) } else { Ok(text) }
+}
+
+/// The JSON object in a file.
+pub fn read_object(path: &Path) -> Result<Value, Failure> {
+    let name = path.display().to_string();
+    let text = read(std::fs::File::open(path).map_err(Failure::host(name.clone()))?, &name)?;
+    let value: Value = serde_json::from_slice(&text).map_err(|e| Failure::Usage(format!("{name}: {e}")))?;
+    if value.is_object() { Ok(value) } else { Err(Failure::Usage(format!("{name}: no object"))) }
+}
+
 /// What `spec` and Docker give a container by default.
 const FEW: [&str; 3] = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
-/// What `do` gives root inside: what Docker gives, and what the Sentry confines by itself.
-const DEFAULT: [&str; 15] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FSETID",
-    "CAP_FOWNER",
-    "CAP_MKNOD",
-    "CAP_NET_RAW",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETFCAP",
-    "CAP_SETPCAP",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_SYS_CHROOT",
-    "CAP_KILL",
-    "CAP_AUDIT_WRITE",
-    "CAP_SYS_PTRACE",
-];
+/// What `do` gives root inside: all that the caller's programs may ever hold. They count inside only, so none is worth withholding.
+fn all() -> Result<Vec<String>, Failure> {
+    let bounding = caps::read(None, caps::CapSet::Bounding);
+    let bounding = bounding.map_err(|e| Failure::host("the capabilities of this process")(std::io::Error::other(e)))?;
+    let mut names: Vec<String> = bounding.iter().map(ToString::to_string).collect();
+    names.sort();
+    Ok(names)
+}
 
 fn system_mounts() -> Vec<Value> {
     vec![
@@ -43,6 +53,8 @@ fn system_mounts() -> Vec<Value> {
                "options": ["nosuid", "noexec", "nodev"]}),
         json!({"destination": "/sys", "type": "sysfs", "source": "sysfs",
                "options": ["nosuid", "noexec", "nodev", "ro"]}),
+        json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+               "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]}),
     ]
 }
 
@@ -64,11 +76,33 @@ pub fn template() -> Value {
         "hostname": "cofferdam",
         "mounts": system_mounts(),
         "linux": {
+            "resources": {"devices": [{"allow": false, "access": "rwm"}]},
             "namespaces": [{"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}],
             "maskedPaths": ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"],
             "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
         }
     })
+}
+
+/// The template of `spec --rootless`: root inside is the caller, in a user namespace with no other ids. As runc's.
+pub fn rootless_template() -> Value {
+    let mut document = template();
+    let one = |id: u32| json!([{"containerID": 0, "hostID": id, "size": 1}]);
+    let linux = &mut document["linux"];
+    linux["resources"] = json!({});
+    linux["uidMappings"] = one(rustix::process::geteuid().as_raw());
+    linux["gidMappings"] = one(rustix::process::getegid().as_raw());
+    if let Some(namespaces) = linux["namespaces"].as_array_mut() {
+        namespaces.retain(|n| n["type"] != "network");
+        namespaces.push(json!({"type": "user"}));
+    }
+    for mount in document["mounts"].as_array_mut().into_iter().flatten() {
+        // Groups that are not mapped.
+        if let Some(options) = mount["options"].as_array_mut() {
+            options.retain(|o| !o.as_str().is_some_and(|o| o.starts_with("gid=")));
+        }
+    }
+    document
 }
 
 /// The signals that the command line was started with ignored (`nohup`, a shell's background): its command begins so, too, as it
@@ -116,7 +150,10 @@ pub fn of_do(asked: &Do, terminal: bool) -> Result<(Value, Verbatim), Failure> {
     let args: Vec<Vec<u8>> = asked.command.iter().map(|a| a.as_bytes().to_vec()).collect();
     let lossy =
         |words: &[Vec<u8>]| -> Vec<String> { words.iter().map(|w| String::from_utf8_lossy(w).into_owned()).collect() };
-    let caps: &[&str] = if uid == 0 { &DEFAULT } else { &[] };
+    let bounding = all()?;
+    let caps: &[String] = if uid == 0 { &bounding } else { &[] };
+    let namespaces: Vec<Value> =
+        ["pid", "network", "ipc", "uts", "mount", "cgroup"].iter().map(|kind| json!({"type": kind})).collect();
     let document = json!({
         "ociVersion": "1.0.2",
         "process": {
@@ -125,11 +162,12 @@ pub fn of_do(asked: &Do, terminal: bool) -> Result<(Value, Verbatim), Failure> {
             "args": lossy(&args),
             "env": lossy(&env),
             "cwd": cwd.to_string_lossy(),
-            "capabilities": {"bounding": DEFAULT, "effective": caps, "permitted": caps},
+            "capabilities": {"bounding": bounding, "effective": caps, "permitted": caps},
         },
         "root": {"path": text(&rootfs)?, "readonly": asked.readonly},
         "hostname": "cofferdam",
-        "mounts": mounts
+        "mounts": mounts,
+        "linux": {"namespaces": namespaces}
     });
     Ok((document, Verbatim { args, env, cwd: cwd.into_os_string().into_vec(), ignored: ignored() }))
 }
@@ -198,7 +236,6 @@ fn user(asked: &Do, rootfs: &Path) -> Result<(u32, u32, Vec<u32>), Failure> {
 
 /// The line of a colon-separated table with `name` in a column, of a file of at most a mebibyte.
 fn lookup(table: &Path, column: usize, name: &str) -> Option<String> {
-    use std::io::Read;
     let mut content = Vec::new();
     std::fs::File::open(table).ok()?.take(1 << 20).read_to_end(&mut content).ok()?;
     let line = content.split(|b| *b == b'\n').find(|l| l.split(|b| *b == b':').nth(column) == Some(name.as_bytes()))?;

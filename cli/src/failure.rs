@@ -39,6 +39,9 @@ pub enum Failure {
     /// A failure of `do` or `run` before the program ran: told apart from the program's own status where it matters.
     #[error("{0}")]
     NotRun(#[source] Box<Failure>),
+    /// A failure of `exec` before the process ran.
+    #[error("exec failed: {0}")]
+    Exec(#[source] Box<Failure>),
 }
 
 impl Failure {
@@ -51,7 +54,7 @@ impl Failure {
     pub fn kind(&self) -> Option<FailureKind> {
         match self {
             Failure::Refused { kind, .. } => Some(*kind),
-            Failure::NotRun(inner) => inner.kind(),
+            Failure::NotRun(inner) | Failure::Exec(inner) => inner.kind(),
             _ => None,
         }
     }
@@ -60,7 +63,7 @@ impl Failure {
     pub fn supervisor_lost(&self) -> bool {
         match self {
             Failure::Supervisor(_) => true,
-            Failure::NotRun(inner) => inner.supervisor_lost(),
+            Failure::NotRun(inner) | Failure::Exec(inner) => inner.supervisor_lost(),
             _ => false,
         }
     }
@@ -68,6 +71,7 @@ impl Failure {
     /// 127 and 126 where a program could not be run, as a shell says it; 1 for everything else, as runc.
     pub fn exit_code(&self) -> u8 {
         match (self, self.kind()) {
+            (Failure::Exec(_), _) => 255,
             (Failure::NotRun(_), Some(FailureKind::NotFound)) => 127,
             (Failure::NotRun(_), Some(FailureKind::Permission)) => 126,
             _ => 1,
@@ -102,7 +106,7 @@ impl Report {
     }
 
     /// The log file for the services, with how to write it. Without --log, --debug sends theirs to our stderr.
-    pub fn for_services<'a>(&'a self, stderr: BorrowedFd<'a>) -> Option<(BorrowedFd<'a>, LogFormat, LogLevel)> {
+    pub fn for_services<'a>(&'a self, stderr: Option<BorrowedFd<'a>>) -> Option<(BorrowedFd<'a>, LogFormat, LogLevel)> {
         let format = match self.format {
             Format::Text => LogFormat::Text,
             Format::Json => LogFormat::Json,
@@ -110,7 +114,7 @@ impl Report {
         let level = if self.debug { LogLevel::Debug } else { LogLevel::Warn };
         match &self.log {
             Some(file) => Some((file.as_fd(), format, level)),
-            None if self.debug => Some((stderr, format, level)),
+            None if self.debug => stderr.map(|fd| (fd, format, level)),
             None => None,
         }
     }

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use crate::connection::Connection;
 use crate::failure::Failure;
-use crate::terminal::{self, Raw};
+use crate::terminal::{self, Own, Raw};
 
 /// How a container ended, as the supervisor told it.
 #[derive(Debug)]
@@ -28,8 +28,19 @@ pub enum Terminal<'a> {
     None,
     /// The user's, in raw mode.
     Raw(&'a Raw),
-    /// The container's: only its size matters.
+    /// The container's, or not ours to read: only its size matters.
     Watched,
+}
+
+impl<'a> Terminal<'a> {
+    /// That of a command in the foreground.
+    pub fn of(own: &'a Own) -> Self {
+        match own.parts() {
+            (Some(raw), _) => Self::Raw(raw),
+            (None, true) => Self::Watched,
+            (None, false) => Self::None,
+        }
+    }
 }
 
 /// A container that is stayed with.
@@ -38,6 +49,8 @@ pub struct Stay<'a> {
     pub connection: &'a Connection,
     /// Its id.
     pub id: &'a str,
+    /// Which of its processes: 0 for its init.
+    pub process: u32,
     /// What of stdin's terminal is ours.
     pub terminal: Terminal<'a>,
     /// Whether this process stands for the container's first one as a job of a shell: it stops when that stops, and gives
@@ -62,7 +75,9 @@ impl Stay<'_> {
             }
             while let Some(response) = self.connection.try_next()? {
                 match response {
-                    Response::Exited { id, status, reason } if id == self.id => return Ok(Ended { status, reason }),
+                    Response::Exited { id, process, status, reason } if id == self.id && process == self.process => {
+                        return Ok(Ended { status, reason });
+                    }
                     Response::Stopped { id, signal } if id == self.id && self.job => {
                         stops = stops.wrapping_add(1);
                         // Without a terminal no shell waits for a stop, and it may be continued from within.
@@ -98,7 +113,7 @@ impl Stay<'_> {
     }
 
     fn kill(&self, signal: i32, all: bool) -> Result<(), Failure> {
-        self.connection.tell(&Request::Kill { id: self.id.into(), signal, all })
+        self.connection.tell(&Request::Kill { id: self.id.into(), process: self.process, signal, all })
     }
 
     /// Tells what the terminal is like now, and that it is the container's.
@@ -136,8 +151,11 @@ impl Stay<'_> {
     }
 
     fn resize(&self) -> Result<(), Failure> {
-        match terminal::size(std::io::stdin().as_fd()) {
-            Some((rows, cols)) => self.connection.tell(&Request::Resize { id: self.id.into(), rows, cols }),
+        match terminal::host_size() {
+            Some((rows, cols)) => {
+                let (id, process) = (self.id.into(), self.process);
+                self.connection.tell(&Request::Resize { id, process, rows, cols })
+            }
             None => Ok(()),
         }
     }

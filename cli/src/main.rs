@@ -8,14 +8,21 @@ mod arguments;
 mod commands;
 mod connection;
 mod document;
+mod events;
+mod exec;
 mod failure;
+mod features;
 mod foreground;
+mod hooks;
+mod namespaces;
 mod standin;
 mod terminal;
+mod update;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::{ContextKind, ErrorKind};
 
 use crate::arguments::Arguments;
 use crate::failure::Report;
@@ -24,9 +31,22 @@ fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(e) => {
+            // In runc's words.
+            if let (ErrorKind::InvalidSubcommand, Some(word)) = (e.kind(), e.get(ContextKind::InvalidSubcommand)) {
+                failure::say(&format!("No help topic for '{word}'"));
+                return ExitCode::FAILURE;
+            }
             let _ = e.print();
             // As runc: 1 for wrong usage, 0 for help and version.
             return ExitCode::from(u8::from(e.use_stderr()));
+        }
+    };
+    let count = arguments.command.preserved();
+    let more = match cofferdam_confine::take_inherited(count) {
+        Ok(more) => more,
+        Err(e) => {
+            failure::say(&format!("--preserve-fds {count}: {e}"));
+            return ExitCode::FAILURE;
         }
     };
     let report = match Report::open(&arguments.globals) {
@@ -36,7 +56,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match commands::run(arguments, &report) {
+    match commands::run(arguments, &more, &report) {
         Ok(code) => code,
         Err(e) => {
             report.failure(&e);

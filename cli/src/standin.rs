@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
+use cofferdam_confine::cgroup;
 use cofferdam_confine::signals::{self, Signals};
 use cofferdam_control::client::{Request, Response};
 use cofferdam_control::sentry::ExitStatus;
@@ -16,11 +17,11 @@ use cofferdam_control::sentry::ExitStatus;
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::foreground::{Stay, Terminal};
-use crate::terminal;
+use crate::{namespaces, terminal};
 
-/// Starts the stand-in of `id` and waits until the supervisor knows it. Returns its pid. It gets the container's terminal,
-/// if there is one, as its own: whoever changes the size of that at the master's end signals it.
-pub fn start(root: &Path, id: &str, terminal: Option<BorrowedFd<'_>>) -> Result<u32, Failure> {
+/// Starts the stand-in of a process of `id` and waits until the supervisor knows it. Returns its pid. It gets the process's
+/// terminal, if there is one, as its own: whoever changes the size of that at the master's end signals it.
+pub fn start(root: &Path, id: &str, process: u32, terminal: Option<BorrowedFd<'_>>) -> Result<u32, Failure> {
     let stdin = match terminal {
         Some(slave) => slave.try_clone_to_owned().map_err(Failure::host("the terminal"))?.into(),
         None => Stdio::null(),
@@ -29,7 +30,7 @@ pub fn start(root: &Path, id: &str, terminal: Option<BorrowedFd<'_>>) -> Result<
     let child = Command::new("/proc/self/exe")
         .arg("--root")
         .arg(root)
-        .args(["stand-in", id])
+        .args(["stand-in", "--", id, &process.to_string()])
         .current_dir("/")
         .env_clear()
         .stdin(stdin)
@@ -46,7 +47,9 @@ pub fn start(root: &Path, id: &str, terminal: Option<BorrowedFd<'_>>) -> Result<
 }
 
 /// Is it.
-pub fn run(root: &Path, id: &str) -> Result<ExitCode, Failure> {
+pub fn run(root: &Path, id: &str, process: u32) -> Result<ExitCode, Failure> {
+    cofferdam_confine::close_inherited()
+        .map_err(|e| Failure::Host { what: "inherited descriptors".into(), source: std::io::Error::other(e) })?;
     let _ = rustix::process::setsid();
     let mut signals = Signals::take(&signals::forwardable())
         .map_err(|e| Failure::Host { what: "signals".into(), source: std::io::Error::other(e) })?;
@@ -54,26 +57,33 @@ pub fn run(root: &Path, id: &str) -> Result<ExitCode, Failure> {
     let stdin = std::io::stdin();
     // Fails for /dev/null, which is no terminal.
     let terminal = rustix::process::ioctl_tiocsctty(&stdin).is_ok();
+    // By itself: it has its caller's rights, which are more than the supervisor's.
+    if let Err(source) = cgroup::join_recorded(&root.join(id)) {
+        println!("its cgroup: {source}");
+        return Err(Failure::Host { what: "the container's cgroup".into(), source });
+    }
+    let null = std::fs::File::options().write(true).open("/dev/null").map_err(Failure::host("/dev/null"))?;
     let asked = Connection::existing(root).and_then(|c| match c {
-        Some(c) => match c.ask(&Request::StandIn { id: id.into() })? {
+        Some(c) => match c.ask(&Request::StandIn { id: id.into(), process })? {
             Response::Done => Ok(c),
             _ => Err(Failure::Supervisor("answered something else".into())),
         },
         None => Err(Failure::Supervisor("is gone".into())),
     });
+    // Engines know what is a container's by its first process.
+    let asked = if process == 0 { asked.and_then(|c| namespaces::enter(root, id).map(|()| c)) } else { asked };
     match &asked {
         Ok(_) => println!("ready"),
         Err(e) => println!("{e}"),
     }
     let connection = asked?;
-    let null = std::fs::File::options().write(true).open("/dev/null").map_err(Failure::host("/dev/null"))?;
     rustix::stdio::dup2_stdout(&null).map_err(|e| Failure::Host { what: "stdout".into(), source: e.into() })?;
     // What it was set to before it was ours.
     if terminal && let Some((rows, cols)) = terminal::size(stdin.as_fd()).filter(|s| *s != (0, 0)) {
-        let _ = connection.ask(&Request::Resize { id: id.into(), rows, cols });
+        let _ = connection.ask(&Request::Resize { id: id.into(), process, rows, cols });
     }
     let watched = if terminal { Terminal::Watched } else { Terminal::None };
-    let stay = Stay { connection: &connection, id, terminal: watched, job: false };
+    let stay = Stay { connection: &connection, id, process, terminal: watched, job: false };
     let status = match stay.wait(&mut signals, &mut Vec::new()) {
         Ok(ended) => ended.status,
         // No supervisor, no container: as if killed.

@@ -19,6 +19,28 @@ pub fn inherited_channel() -> Result<OwnedFd, ConfineError> {
     Ok(fd)
 }
 
+/// Closes every descriptor but 0, 1 and 2: for a program that stays longer than who started it, which may have left it anything that
+/// somebody waits to see closed. Call it first thing, before anything was opened.
+pub fn close_inherited() -> Result<(), ConfineError> {
+    sweep(&[])
+}
+
+/// Takes the descriptors from 3 on that whoever started this program left open for its own use, as many as it says (`--preserve-fds`).
+/// None of them is inherited any further. Call it once, first thing, before anything was opened; EBADF for one that is not open.
+pub fn take_inherited(count: u32) -> std::io::Result<Vec<OwnedFd>> {
+    let last = i32::try_from(count).ok().and_then(|n| n.checked_add(3)).ok_or(std::io::ErrorKind::InvalidInput)?;
+    let mut taken = Vec::new();
+    for fd in 3..last {
+        // SAFETY: asking for a descriptor's flags touches no memory, whatever the number.
+        if unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        // SAFETY: it is open (fcntl answered) and by contract nothing else in the process owns it.
+        taken.push(unsafe { OwnedFd::from_raw_fd(fd) });
+    }
+    Ok(taken)
+}
+
 /// Closes every descriptor but 0, 1, 2 and those of `keep`.
 pub(crate) fn sweep(keep: &[RawFd]) -> Result<(), ConfineError> {
     let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).filter(|fd| *fd > 2).collect();

@@ -11,19 +11,23 @@
 //! descriptors, drops capabilities, raises Landlock and last the filter. No byte of a container is in reach before.
 #![allow(unsafe_code)]
 
+pub mod cgroup;
 mod descriptors;
 mod error;
 mod identity;
+pub mod ids;
 mod landlocked;
+mod mounts;
 pub mod policy;
 mod root;
 pub mod signals;
 pub mod spawn;
 mod walls;
 
-pub use descriptors::inherited_channel;
+pub use descriptors::{close_inherited, inherited_channel, take_inherited};
 pub use error::ConfineError;
 pub use landlocked::Landlock;
+pub use mounts::{mount_read_only, root_here};
 pub use policy::{POLICIES, Policy};
 pub use walls::{Raised, Walls, exit_now, narrow_this_thread, raise_filter};
 

@@ -1,9 +1,10 @@
 //! An empty root: the process sees a read-only tmpfs with nothing in it.
 
 use rustix::fs::CWD;
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags};
 
 use crate::error::{ConfineError, host};
+use crate::mounts::root_here;
 
 /// Replaces the root of this process's mount namespace (its own, by contract) with an empty, read-only tmpfs of two
 /// inodes, and lets go of every other mount in it. Descriptors opened before stay usable.
@@ -20,10 +21,7 @@ pub(crate) fn empty() -> Result<(), ConfineError> {
     rustix::mount::mount("cofferdam-empty", over, "tmpfs", flags, Some(c"size=4k,nr_inodes=2,mode=0555"))
         .map_err(host("mounting the empty root"))?;
     rustix::process::chdir(over).map_err(host("chdir to the empty root"))?;
-    // The old root ends up on top of the new one, from where it is taken away (pivot_root(2), NOTES).
-    rustix::process::pivot_root(".", ".").map_err(host("pivot_root to the empty root"))?;
-    rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(host("detaching the old root"))?;
-    rustix::process::chdir("/").map_err(host("chdir to the new root"))?;
+    root_here()?;
     rustix::mount::mount_remount("/", flags | MountFlags::RDONLY, c"size=4k,nr_inodes=2,mode=0555")
         .map_err(host("remounting the empty root read-only"))
 }

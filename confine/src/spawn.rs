@@ -7,6 +7,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::error::{ConfineError, host, last};
+use crate::ids::Ids;
 
 /// In a service's environment: it was born in namespaces of its own and empties its root.
 const MARK: &CStr = c"COFFERDAM_NAMESPACES=1";
@@ -87,9 +88,12 @@ impl Spawn<'_> {
         let uid = rustix::process::geteuid().as_raw();
         let gid = rustix::process::getegid().as_raw();
         let (uids, gids) = match self.identity {
-            Identity::Id(id) if uid == 0 => (format!("0 {id} 1"), format!("0 {id} 1")),
+            Identity::Id(id) if uid == 0 => {
+                let spare = |file| Ok::<_, ConfineError>(format!("0 {} 1", Ids::own(file)?.spare(id)));
+                (spare("uid_map")?, spare("gid_map")?)
+            }
             // As many as this namespace has, each to itself.
-            Identity::All if uid == 0 => (identity_map("uid_map")?, identity_map("gid_map")?),
+            Identity::All if uid == 0 => (Ids::own("uid_map")?.to_themselves(), Ids::own("gid_map")?.to_themselves()),
             Identity::All => {
                 write(pid, "setgroups", "deny")?;
                 (format!("{uid} {uid} 1"), format!("{gid} {gid} 1"))
@@ -180,18 +184,6 @@ impl Spawn<'_> {
         }
         Err(last("execveat"))
     }
-}
-
-/// `inside outside count` lines that map every id of this user namespace to itself.
-fn identity_map(file: &'static str) -> Result<String, ConfineError> {
-    let text = std::fs::read_to_string(format!("/proc/self/{file}"))
-        .map_err(|source| ConfineError::Host { what: "reading our own id map", source })?;
-    let lines = text.lines().filter_map(|line| {
-        let mut words = line.split_whitespace();
-        let (inside, _, count) = (words.next()?, words.next()?, words.next()?);
-        Some(format!("{inside} {inside} {count}\n"))
-    });
-    Ok(lines.collect())
 }
 
 fn write(pid: i32, file: &'static str, text: &str) -> Result<(), ConfineError> {

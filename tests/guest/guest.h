@@ -1,6 +1,7 @@
 /* What the guest programs share: a line for each call with its result or the name of its error. Lines hold nothing
  * that differs from run to run. Linux is the oracle: see tests/integration/tests/guest.rs. */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -44,3 +45,26 @@ static void show(int line, const char *what, long result, int error) {
 
 /* Nothing inherited but the standard descriptors (unless KEEP_FILES says so): the numbers of others are shown. */
 __attribute__((constructor)) static void lines_at_once(void) { if (!getenv("KEEP_FILES")) close_range(3, ~0U, 0); setvbuf(stdout, NULL, _IOLBF, 0); alarm(60); umask(022); }
+
+/* Returns once the thread `tid` is gone (after five seconds in any case): one that was joined is not quite yet. */
+__attribute__((unused)) static void thread_gone(pid_t tid) { for (int tries = 0; tries < 5000 && !syscall(SYS_tgkill, getpid(), tid, 0); tries++) usleep(1000); }
+
+/* Returns once all other threads of the process wait for something (after five seconds in any case): for what shall happen while they do. */
+__attribute__((unused)) static void others_wait(void) {
+    for (int tries = 0, calm = 0; tries < 5000 && calm < 3; tries++) {
+        DIR *d = opendir("/proc/self/task");
+        int busy = 0;
+        for (struct dirent *e; d && (e = readdir(d));) {
+            char path[300], text[400] = "";
+            if (e->d_name[0] == '.' || atoi(e->d_name) == gettid()) continue;
+            snprintf(path, sizeof path, "/proc/self/task/%s/stat", e->d_name);
+            int f = open(path, O_RDONLY);
+            if (f >= 0) { text[read(f, text, sizeof text - 1) > 0 ? sizeof text - 1 : 0] = 0; close(f); }
+            char *state = strrchr(text, ')');
+            busy |= state && state[2] != 'S';
+        }
+        if (d) closedir(d);
+        calm = busy ? 0 : calm + 1;
+        usleep(2000);
+    }
+}

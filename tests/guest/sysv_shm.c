@@ -18,6 +18,28 @@ static void maps(const char *what) {
     fclose(f); printf("%s: %d mappings\n", what, n);
 }
 
+static void force(char c) {
+    int fd = open("/proc/sys/kernel/shm_rmid_forced", O_RDWR); T(write(fd, &c, 1)); char r[8] = {0}; T(pread(fd, r, 8, 0)); V(r[0]); close(fd);
+}
+
+/* In a namespace of its own, as it is set there: segments go with their last mapping, or with who made them. */
+static void forced(void) {
+    T(unshare(CLONE_NEWIPC)); force('0'); force('2');
+    int early = shmget(1, 4096, IPC_CREAT | 0600), mapped = shmget(2, 4096, IPC_CREAT | 0600), st; char *a = shmat(mapped, 0, 0);
+    fflush(stdout);
+    if (!fork()) { shmget(3, 4096, IPC_CREAT | 0600); shmget(4, 4096, IPC_CREAT | 0600); _exit(0); }
+    wait(&st); int orphan = shmget(3, 0, 0); V(orphan >= 0); char *b = shmat(orphan, 0, 0); V(shmget(4, 0, 0) >= 0);
+    force('1');
+    tell(early, "mine"); V(shmget(2, 0, 0) == mapped); V(shmget(3, 0, 0) == orphan); T(shmget(4, 0, 0));
+    shmdt(a); tell(mapped, "no mapping"); T(shmget(2, 0, 0)); shmdt(b); tell(orphan, "no mapping of another's");
+    a = shmat(early, 0, 0); a[0] = 'e'; tell(early, "first mapping"); b = shmat(early, 0, 0); shmdt(a); V(b[0]); shmdt(b); tell(early, "last mapping");
+    int p[2]; pipe(p); fflush(stdout);
+    if (!fork()) { int id = shmget(5, 4096, IPC_CREAT | 0600); write(p[1], &id, sizeof id); tell(id, "child's"); fflush(stdout); _exit(0); }
+    int id; read(p[0], &id, sizeof id); wait(&st); tell(id, "its maker ended"); T(shmget(5, 0, 0));
+    id = shmget(6, 4096, IPC_CREAT | 0600); a = shmat(id, 0, 0); force('0'); shmdt(a); tell(id, "forced no more"); T(shmctl(id, IPC_RMID, 0));
+    fflush(stdout); _exit(0);
+}
+
 int main(void) {
     int key = 0x5a5a1234, st;
     shmctl(shmget(key, 0, 0), IPC_RMID, 0);
@@ -76,6 +98,7 @@ int main(void) {
     wait(&st);
     if (!fork()) { setgid(1001); setuid(1000); T(shmctl(id, IPC_STAT, &d)); V((d.shm_perm.mode & 0777)); T(shmctl(id, IPC_RMID, 0)); fflush(stdout); _exit(0); }
     wait(&st); tell(id, "at last");
+    fflush(stdout); if (!fork()) forced(); wait(&st); V(st);
     FILE *f = fopen("/proc/sysvipc/shm", "r"); char l[400]; fgets(l, sizeof l, f); printf("%s", l); fclose(f);
     return 0;
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::sentry::{ExitStatus, FailureKind, PlatformChoice};
+use crate::sentry::{ExitStatus, FailureKind, FileAccess, InVain, PlatformChoice};
 use crate::{LogFormat, LogLevel};
 
 /// Who keeps a sandbox alive.
@@ -15,7 +15,8 @@ pub enum Owner {
 }
 
 /// A request to make a container in a sandbox of its own. Descriptors with it, in this order: the stdio (one terminal
-/// if `tty`, else three), then the log file if `log` is set.
+/// if `tty`, else three), as many more as `more_files` says, the sender's root directory, then the log file if `log` is set. Paths are looked up from that root: the
+/// sender may be in a mount namespace of its own, as buildah's runtime is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Create {
     /// The container's id.
@@ -26,6 +27,10 @@ pub struct Create {
     pub config: Option<Vec<u8>>,
     /// Whether the root gets an in-memory upper layer.
     pub overlay: bool,
+    /// Who else changes the root's files.
+    pub root_access: FileAccess,
+    /// Who else changes the files of bind mounts. The document may say otherwise for one of them.
+    pub mounts_access: FileAccess,
     /// The platform to use.
     pub platform: PlatformChoice,
     /// Whether call sites of the container's programs may be patched.
@@ -34,8 +39,12 @@ pub struct Create {
     pub plain: bool,
     /// Who keeps it alive.
     pub owner: Owner,
+    /// Whether systemd makes its cgroups, and linux.cgroupsPath is `slice:prefix:name`.
+    pub systemd_cgroup: bool,
     /// Whether the stdio is one terminal.
     pub tty: bool,
+    /// How many descriptors its first process has besides, from 3 on.
+    pub more_files: u32,
     /// Rows and columns of that terminal.
     pub console_size: Option<(u16, u16)>,
     /// Where and how the services' log lines go, if anywhere.
@@ -59,20 +68,48 @@ pub struct Verbatim {
     pub ignored: u64,
 }
 
+/// A request to make a further process in a container that runs. Descriptors with it: its stdio (one terminal if `tty`, else
+/// three), and as many more as `more_files` says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exec {
+    /// The container's id.
+    pub id: String,
+    /// The process as OCI's `process` describes it, in JSON.
+    pub process: Vec<u8>,
+    /// What JSON cannot say of it.
+    pub verbatim: Option<Verbatim>,
+    /// Whether the stdio is one terminal.
+    pub tty: bool,
+    /// How many descriptors it has besides, from 3 on.
+    pub more_files: u32,
+    /// Rows and columns of that terminal.
+    pub console_size: Option<(u16, u16)>,
+    /// Who keeps it alive: a connection, or nobody.
+    pub owner: Owner,
+    /// Whether it may be made in a frozen container, where it runs once that is thawed.
+    pub in_frozen: bool,
+}
+
 /// Everything the command line asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// Make a container. Answered by `Created`.
     Create(Box<Create>),
-    /// Let it run. Answered by `Done`, or for a traced start by `Trace` first.
+    /// Make a further process in it, which does not run yet. Answered by `Executed`.
+    Exec(Box<Exec>),
+    /// Let a process of it run. Answered by `Done`, or for a traced start by `Trace` first.
     Start {
         /// The container.
         id: String,
+        /// Which process: 0 for its init.
+        process: u32,
     },
     /// Signal it. Answered by `Done`.
     Kill {
         /// The container.
         id: String,
+        /// Which process.
+        process: u32,
         /// Signal number.
         signal: i32,
         /// Every process, not only init.
@@ -92,21 +129,42 @@ pub enum Request {
     },
     /// Every container's state. Answered by `List`.
     List,
+    /// Let none of its processes run, or all run on. Answered by `Done`.
+    Freeze {
+        /// The container.
+        id: String,
+        /// Whether they shall be frozen.
+        frozen: bool,
+    },
+    /// Its processes. Answered by `Processes`.
+    Processes {
+        /// The container.
+        id: String,
+    },
+    /// Which system calls it made in vain. Answered by `InVain`.
+    InVain {
+        /// The container.
+        id: String,
+    },
     /// Wait for its end. Answered by `Exited`, when it comes; other requests may go on meanwhile.
     Wait {
         /// The container.
         id: String,
     },
-    /// The sender (its pid comes from the socket) stands in for the container's init. Answered by `Done`, and by
-    /// `Exited` at its end. If the sender goes away first the container is killed.
+    /// The sender (its pid comes from the socket) stands in for a process of the container. Answered by `Done`, and by
+    /// `Exited` at its end. If the sender goes away first the process is killed.
     StandIn {
         /// The container.
         id: String,
+        /// Which process.
+        process: u32,
     },
-    /// Its terminal has a new size. Answered by `Done`.
+    /// A process's terminal has a new size. Answered by `Done`.
     Resize {
         /// The container.
         id: String,
+        /// Which process.
+        process: u32,
         /// Rows.
         rows: u16,
         /// Columns.
@@ -118,6 +176,18 @@ pub enum Request {
         id: String,
         /// How many of its stops have been heard of: not if there was another one meanwhile.
         stops: u32,
+    },
+    /// Change its limits. Answered by `Done`.
+    Update {
+        /// The container.
+        id: String,
+        /// A `linux.resources` in JSON, of what is to change.
+        resources: Vec<u8>,
+    },
+    /// What it uses. Answered by `Stats`.
+    Stats {
+        /// The container.
+        id: String,
     },
     /// Tell every container's end from now on, as `Exited`.
     Events,
@@ -132,6 +202,8 @@ pub enum Status {
     Created,
     /// Running.
     Running,
+    /// Frozen.
+    Paused,
     /// Ended.
     Stopped,
 }
@@ -143,6 +215,7 @@ impl Status {
             Status::Creating => "creating",
             Status::Created => "created",
             Status::Running => "running",
+            Status::Paused => "paused",
             Status::Stopped => "stopped",
         }
     }
@@ -174,6 +247,8 @@ pub enum Response {
         platform: String,
         /// Why that one.
         why: String,
+        /// What of the document is not honoured, and the like, where there is no log that was told.
+        warnings: Vec<String>,
     },
     /// It is done.
     Done,
@@ -188,11 +263,29 @@ pub enum Response {
     State(State),
     /// All states.
     List(Vec<State>),
-    /// A container has ended.
+    /// System calls that were made in vain.
+    InVain(Vec<InVain>),
+    /// A process was made.
+    Executed {
+        /// Its number.
+        process: u32,
+    },
+    /// Host pids of the processes of a container.
+    Processes(Vec<i32>),
+    /// What a container uses.
+    Stats {
+        /// In JSON, of runc's shape.
+        stats: Vec<u8>,
+        /// Processes that the host killed as memory was short, so far.
+        oom_kills: u64,
+    },
+    /// A process of a container has ended.
     Exited {
         /// The container.
         id: String,
-        /// How its init ended.
+        /// Which process: 0 for its init.
+        process: u32,
+        /// How it ended.
         status: ExitStatus,
         /// Set when it was not the program's doing: which service failed, and how.
         reason: Option<String>,

@@ -38,11 +38,17 @@ pub struct GoferOrders {
     pub log: LogSettings,
 }
 
+/// The name of the standard streams of a container's process: 0 is its init. Ids of containers have no slash.
+pub fn stdio_name(id: &str, process: u32) -> String {
+    if process == 0 { id.to_owned() } else { format!("{id}/{process}") }
+}
+
 /// Every later message to the Gofer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToGofer {
-    /// Serve these descriptors as `stdio/CONTAINER/N`: with `tty` one terminal, else three descriptors for 0, 1, 2.
-    /// Answered by [`FromGofer::Done`].
+    /// Serve these descriptors as `stdio/CONTAINER/N`: with `tty` one terminal, else three descriptors for 0, 1, 2;
+    /// what comes after those is for 3 and on. Answered by
+    /// [`FromGofer::Done`].
     AddStdio {
         /// The container whose stdio it is.
         container: String,

@@ -5,9 +5,11 @@
 //! length that a peer states, and never do more on a descriptor than `sendmsg` and `recvmsg` (services use it inside
 //! their filters). Callers: supervisor, Sentry, Gofer and the `cofferdam` command.
 
+pub mod calls;
 mod channel;
 pub mod client;
 pub mod gofer;
+pub mod oci;
 pub mod sentry;
 mod settings;
 #[cfg(feature = "testing")]

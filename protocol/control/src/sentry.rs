@@ -15,7 +15,7 @@ pub enum PlatformChoice {
     Ptrace,
 }
 
-/// The first message a Sentry receives. Descriptors with it: the files socket, the stdio socket, the cache memfd.
+/// The first message a Sentry receives. Descriptor with it: the cache memfd.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SentryOrders {
     /// The sandbox's id, for the log.
@@ -32,31 +32,51 @@ pub struct SentryOrders {
     pub trace_startup: bool,
     /// The sandbox's host name.
     pub hostname: String,
+    /// What the document asks for as its process's `oom_score_adj`: as far as it is more than the Sentry's own, the host takes it.
+    pub oom_score_adj: Option<i32>,
+    /// Whether the host limits memory: then it shall kill a process of the container before the Sentry.
+    pub memory_limited: bool,
 }
 
 /// Every later message to the Sentry. Each is answered by one message: `Created`, `Started`, `Done` or `Failed`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToSentry {
-    /// Make a container, with its init loaded and stopped before its first instruction.
+    /// Make a container, with its init loaded and stopped before its first instruction. Descriptors with it: the files socket and the
+    /// stdio socket of its Gofer. The first one is what the sandbox is for, and begins in the sandbox's namespaces: all end with it.
     Create(Box<Container>),
-    /// Let it run.
+    /// Make a further process in a container that runs, loaded and stopped before its first instruction. Answered by `Created`.
+    Exec {
+        /// The container.
+        id: String,
+        /// Names it from then on; never 0, and never used twice.
+        process: u32,
+        /// The process; its standard streams are `stdio/ID/PROCESS/...`.
+        spec: Box<Process>,
+    },
+    /// Let a process run.
     Start {
         /// The container.
         id: String,
+        /// Which of its processes: 0 for its init, else one of `Exec`.
+        process: u32,
     },
-    /// Signal its init, or everything in it.
+    /// Signal a process, or everything in the container.
     Kill {
         /// The container.
         id: String,
+        /// Which of its processes.
+        process: u32,
         /// The signal's number, 1 to 64.
         signal: i32,
-        /// Every process of the container, not only init.
+        /// Every process of the container.
         all: bool,
     },
-    /// Its terminal has a new size.
+    /// A process's terminal has a new size.
     Resize {
         /// The container.
         id: String,
+        /// Which of its processes.
+        process: u32,
         /// Rows of characters.
         rows: u16,
         /// Columns of characters.
@@ -69,6 +89,35 @@ pub enum ToSentry {
         /// How many of its stops have been heard of: not if there was another one meanwhile.
         stops: u32,
     },
+    /// Let none of its processes run until told otherwise, whatever signals come; or let them run on.
+    Freeze {
+        /// The container.
+        id: String,
+        /// Whether they shall be frozen.
+        frozen: bool,
+    },
+    /// Tell its processes. Answered by `Processes`.
+    Processes {
+        /// The container.
+        id: String,
+    },
+    /// Tell which system calls it made in vain. Answered by `InVain`.
+    InVain {
+        /// The container.
+        id: String,
+    },
+    /// Its limits are these from now on. Answered by `Done`.
+    Limits {
+        /// The container.
+        id: String,
+        /// The limits.
+        limits: Limits,
+    },
+    /// Tell what it uses. Answered by `Usage`.
+    Usage {
+        /// The container.
+        id: String,
+    },
     /// Forget a container that has ended.
     Delete {
         /// The container.
@@ -78,11 +127,9 @@ pub enum ToSentry {
     Stop,
 }
 
-/// A container as the Sentry needs to know it; made by the supervisor from an OCI config.json.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Container {
-    /// Its id.
-    pub id: String,
+/// A process of a container as the Sentry needs to know it: its first one, or one of `exec`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
     /// The command line; the first word is looked up in PATH.
     pub args: Vec<Vec<u8>>,
     /// The environment, `K=V` each.
@@ -97,10 +144,46 @@ pub struct Container {
     pub groups: Vec<u32>,
     /// File mode creation mask, or the default 022.
     pub umask: Option<u32>,
-    /// Whether stdio is a terminal (`stdio/ID/tty`), else `stdio/ID/0..2`.
+    /// Whether stdio is a terminal (`stdio/NAME/tty`), else `stdio/NAME/0..2`.
     pub terminal: bool,
+    /// Descriptors from 3 on that it has besides (`stdio/NAME/3...`).
+    pub more_files: u32,
     /// Rows and columns of the terminal at the start.
     pub console_size: Option<(u16, u16)>,
+    /// RLIMIT_ number, soft and hard limit.
+    pub rlimits: Vec<(u32, u64, u64)>,
+    /// Capability sets.
+    pub capabilities: CapabilitySets,
+    /// PR_SET_NO_NEW_PRIVS.
+    pub no_new_privileges: bool,
+    /// Its oom_score_adj.
+    pub oom_score_adj: Option<i32>,
+    /// Signals that it begins with ignored: bit 0 is signal 1.
+    pub ignored: u64,
+    /// How it is scheduled, if not as usual.
+    pub scheduler: Option<Scheduler>,
+    /// `ioprio_set(2)`: class and level as that takes them.
+    pub io_priority: Option<i32>,
+}
+
+/// `sched_setattr(2)`, as far as a sandbox can follow it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scheduler {
+    /// `SCHED_*`.
+    pub policy: i32,
+    /// The nice value.
+    pub nice: i32,
+    /// `SCHED_FLAG_RESET_ON_FORK`.
+    pub reset_on_fork: bool,
+}
+
+/// A container as the Sentry needs to know it; made by the supervisor from an OCI config.json.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// Its id.
+    pub id: String,
+    /// Its first process.
+    pub process: Process,
     /// UTS host name, if not the sandbox's.
     pub hostname: Option<String>,
     /// UTS domain name.
@@ -109,19 +192,82 @@ pub struct Container {
     pub root: Root,
     /// Mounts, in order.
     pub mounts: Vec<Mount>,
-    /// RLIMIT_ number, soft and hard limit.
-    pub rlimits: Vec<(u32, u64, u64)>,
-    /// Capability sets.
-    pub capabilities: CapabilitySets,
-    /// PR_SET_NO_NEW_PRIVS.
-    pub no_new_privileges: bool,
-    /// oom_score_adj of init.
-    pub oom_score_adj: Option<i32>,
-    /// Signals that process 1 begins with ignored: bit 0 is signal 1.
-    pub ignored: u64,
+    /// Its limits.
+    pub limits: Limits,
+    /// Whether the usual devices and links are made in /dev: not if that is a directory of the host.
+    pub dev: bool,
+    /// Devices besides those.
+    pub devices: Vec<Device>,
+    /// Paths that are covered: files by /dev/null, directories by an empty one. What is not there is passed over.
+    pub masked: Vec<Vec<u8>>,
+    /// Paths that become read-only. What is not there is passed over.
+    pub read_only_paths: Vec<Vec<u8>>,
+    /// Settings: paths below /proc/sys, and what is written there.
+    pub sysctl: Vec<(Vec<u8>, Vec<u8>)>,
+    /// `MS_SHARED` and its like of the root, with `MS_REC`; 0 for none.
+    pub propagation: u64,
+    /// The user namespace that it begins in, if not the sandbox's.
+    pub user_namespace: Option<IdMaps>,
+    /// `personality(2)`.
+    pub personality: Option<i32>,
+    /// The filter of its calls.
+    pub seccomp: Option<Seccomp>,
     /// Whether process 1 takes signals as any process does, and not as an init: a command that a person runs ends by what
     /// ends it natively.
     pub plain: bool,
+    /// Of a further container: where it begins.
+    pub namespaces: Shared,
+}
+
+/// The namespaces of a further container of a sandbox, `CLONE_NEW*`. Kinds that are not named are the sandbox's own; mounts are
+/// always the container's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shared {
+    /// Kinds that it has for itself.
+    pub own: u64,
+    /// Kinds that it shares with a container that there is.
+    pub with: Vec<(u64, String)>,
+}
+
+/// What a container may use, as it is to see it. The host keeps to it, but for the number of tasks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Bytes of memory.
+    pub memory: Option<u64>,
+    /// Bytes of swap.
+    pub swap: Option<u64>,
+    /// Microseconds of processor time in a period.
+    pub cpu_quota: Option<u64>,
+    /// The period in microseconds, if not 100,000.
+    pub cpu_period: Option<u64>,
+    /// Weight of cgroup v2, if not 100.
+    pub cpu_weight: Option<u64>,
+    /// Number of tasks: kept to in the Sentry, as the host counts threads of the services and stubs, too.
+    pub pids: Option<u64>,
+}
+
+/// What a container uses, as the Sentry counts it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Number of tasks.
+    pub tasks: u64,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// Nanoseconds of processor time in programs.
+    pub user: u64,
+    /// And in calls.
+    pub system: u64,
+    /// Processes that the host killed as memory was short.
+    pub killed: u64,
+}
+
+/// Who else may change the files of an export while a sandbox has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FileAccess {
+    /// Nobody: what was once fetched stays valid.
+    Exclusive,
+    /// The host: each use asks anew.
+    Shared,
 }
 
 /// The root of a container.
@@ -129,6 +275,8 @@ pub struct Container {
 pub struct Root {
     /// The export it is.
     pub export: String,
+    /// Who else changes it.
+    pub access: FileAccess,
     /// Whether `/` is mounted read-only.
     pub read_only: bool,
     /// Whether changes stay in memory in the Sentry (the export is then read-only).
@@ -142,47 +290,79 @@ pub struct Mount {
     pub destination: Vec<u8>,
     /// What is mounted.
     pub source: MountSource,
+    /// What it is said to be from, for `/proc/mounts`.
+    pub named: Vec<u8>,
     /// How.
     pub options: MountOptions,
 }
 
-/// Flags of a mount.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// How something is mounted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountOptions {
-    /// MS_RDONLY.
-    pub read_only: bool,
-    /// MS_NOSUID.
-    pub nosuid: bool,
-    /// MS_NODEV.
-    pub nodev: bool,
-    /// MS_NOEXEC.
-    pub noexec: bool,
+    /// `MS_*` of `mount(2)` (see [`crate::oci::ms`]).
+    pub flags: u64,
+    /// How it takes part in what is mounted elsewhere, in order: `MS_SHARED` and its like, with `MS_REC`.
+    pub propagation: Vec<u64>,
+    /// `MOUNT_ATTR_*` that are set, and that are taken away before, of the mount and of all below it.
+    pub recursive: Option<(u64, u64)>,
+    /// Begins with what was at its place.
+    pub copy_up: bool,
 }
 
 /// What a mount shows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MountSource {
     /// A Gofer export (a bind mount of the host).
-    Export(String),
-    /// Memory.
-    Tmpfs {
-        /// Limit in bytes.
-        size: Option<u64>,
-        /// Mode of its root.
-        mode: Option<u32>,
+    Export {
+        /// Its name.
+        name: String,
+        /// Who else changes it.
+        access: FileAccess,
     },
-    /// procfs.
-    Proc,
-    /// sysfs.
-    Sysfs,
-    /// /dev with the standard nodes.
-    Devtmpfs,
-    /// Pseudo terminals.
-    Devpts,
-    /// POSIX message queues.
-    Mqueue,
-    /// The cgroup tree.
-    Cgroup,
+    /// A file system of the Sentry's own.
+    System {
+        /// Its type.
+        kind: String,
+        /// Its options as `mount(2)` takes them, with commas between.
+        data: String,
+    },
+    /// Nothing new: what is mounted there already is changed (`MS_REMOUNT`).
+    Again,
+}
+
+/// A device node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Absolute path in the container.
+    pub path: Vec<u8>,
+    /// Type and permissions.
+    pub mode: u32,
+    /// Numbers.
+    pub major: u32,
+    /// Numbers.
+    pub minor: u32,
+    /// Owner, as the container knows it.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// Maps of a user namespace: the first id inside, the first outside, how many.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdMaps {
+    /// Of users.
+    pub uids: Vec<(u32, u32, u32)>,
+    /// Of groups.
+    pub gids: Vec<(u32, u32, u32)>,
+}
+
+/// A filter of calls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seccomp {
+    /// `struct sock_filter`: code, jump if true, jump if false, constant. The Sentry checks it as it does a container's.
+    pub program: Vec<(u16, u8, u8, u32)>,
+    /// `SECCOMP_FILTER_FLAG_LOG`.
+    pub log: bool,
 }
 
 /// Capability sets as bitmaps, bit N for capability N.
@@ -230,6 +410,17 @@ pub enum FailureKind {
     Internal,
 }
 
+/// A system call that was made in vain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InVain {
+    /// Its number; `u32::MAX` stands for all that can be none.
+    pub number: u32,
+    /// How often.
+    pub count: u64,
+    /// Refused on purpose, not missing.
+    pub refused: bool,
+}
+
 /// Everything a Sentry says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromSentry {
@@ -242,22 +433,26 @@ pub enum FromSentry {
         /// Its pid in its own namespace.
         pid: i32,
     },
-    /// A container is loaded.
+    /// A container, or a further process of it, is loaded.
     Created {
         /// The container.
         id: String,
-        /// Its init's pid inside.
+        /// The process's pid inside.
         pid: i32,
+        /// The host process that all of a further container's are copied from, in the Sentry's PID namespace: they will be where it is put.
+        home: Option<i32>,
     },
     /// A container runs.
     Started {
         /// The container.
         id: String,
     },
-    /// A container's init has ended (unasked).
+    /// A process of a container has ended: its init, or one of `Exec` (unasked).
     Exited {
         /// The container.
         id: String,
+        /// Which.
+        process: u32,
         /// How.
         status: ExitStatus,
     },
@@ -279,6 +474,12 @@ pub enum FromSentry {
     },
     /// The last order has been carried out.
     Done,
+    /// A container's processes: ids of host processes in the Sentry's PID namespace.
+    Processes(Vec<i32>),
+    /// The system calls that were made in vain, by number.
+    InVain(Vec<InVain>),
+    /// What a container uses.
+    Usage(Usage),
     /// Phases of the start with their ends, in nanoseconds of CLOCK_MONOTONIC (unasked).
     Trace(Vec<(String, u64)>),
     /// A line for the log (unasked).

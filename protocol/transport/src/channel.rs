@@ -79,6 +79,11 @@ impl Channel {
         Ok(Self { fd, framing, sending: Mutex::new(()), receiving: Mutex::new(()) })
     }
 
+    /// Of a packet socket, as whoever sent it says: for who may not ask the host about sockets. With another kind every message is an error.
+    pub fn of_packets(fd: OwnedFd) -> Self {
+        Self { fd, framing: Framing::Packet, sending: Mutex::new(()), receiving: Mutex::new(()) }
+    }
+
     /// A connected pair of packet sockets.
     pub fn pair() -> Result<(Self, Self), TransportError> {
         let (a, b) = rustix::net::socketpair(

@@ -64,6 +64,7 @@ errnos! {
     ENODATA = 61,
     ETIME = 62,
     EOVERFLOW = 75,
+    EBADFD = 77,
     ELIBBAD = 80,
     EUSERS = 87,
     ENOTSOCK = 88,
@@ -137,6 +138,16 @@ impl fmt::Debug for Errno {
 impl fmt::Display for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
+    }
+}
+
+impl Errno {
+    /// What it is called in messages to people, as by Go and `strerror(3)`, without a capital.
+    pub fn message(self) -> String {
+        let text = std::io::Error::from_raw_os_error(self.0).to_string();
+        let text = text.split(" (os error").next().unwrap_or_default();
+        let mut letters = text.chars();
+        letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
     }
 }
 

@@ -5,26 +5,48 @@
 use std::sync::{Arc, Weak};
 
 use crate::sync::Mutex;
-use crate::task::Group;
+use crate::task::{Group, Task};
 use crate::time::{Clock, Deadline, Timers, now};
 use crate::wait::{PollMask, Wake};
 
 /// Shortest time between two looks at a CPU clock, nanoseconds.
 const CPU_LOOK: i64 = 1_000_000;
 
+/// Which CPU time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// What the host used for it counts, too.
+    All,
+    /// Of its own code only.
+    User,
+}
+
+impl Part {
+    fn of(self, (user, system): (i64, i64)) -> i64 {
+        match self {
+            Self::All => user.saturating_add(system),
+            Self::User => user,
+        }
+    }
+}
+
 /// What a timer counts.
 pub enum Base {
     /// The time of a clock.
     Clock(Clock),
     /// The CPU time of a process.
-    Cpu(Weak<Group>),
+    Cpu(Weak<Group>, Part),
+    /// The CPU time of a thread.
+    Thread(Weak<Task>, Part),
 }
 
 impl Base {
-    fn now(&self) -> i64 {
+    /// The time on it, nanoseconds; 0 of what is gone.
+    pub fn now(&self) -> i64 {
         match self {
             Self::Clock(clock) => now(*clock),
-            Self::Cpu(group) => group.upgrade().map_or(0, |g| g.cpu_time()),
+            Self::Cpu(group, part) => group.upgrade().map_or(0, |g| part.of(g.cpu_times())),
+            Self::Thread(task, part) => task.upgrade().map_or(0, |t| part.of(t.cpu_times())),
         }
     }
 
@@ -33,12 +55,15 @@ impl Base {
         match self {
             Self::Clock(clock) => Deadline { clock: *clock, at },
             // A process cannot use up its time faster than all its threads together.
-            Self::Cpu(group) => {
-                let threads = group.upgrade().map_or(1, |g| g.tasks().len().max(1));
-                let left = at.saturating_sub(self.now()) / i64::try_from(threads).unwrap_or(1);
-                Deadline::after(left.max(CPU_LOOK))
-            }
+            Self::Cpu(group, _) => self.look_at(at, group.upgrade().map_or(1, |g| g.tasks().len().max(1))),
+            Self::Thread(..) => self.look_at(at, 1),
         }
+    }
+
+    /// When so many threads may have used up what is left until `at`.
+    fn look_at(&self, at: i64, threads: usize) -> Deadline {
+        let left = at.saturating_sub(self.now()) / i64::try_from(threads).unwrap_or(1);
+        Deadline::after(left.max(CPU_LOOK))
     }
 }
 

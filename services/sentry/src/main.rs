@@ -5,14 +5,18 @@
 //! its stubs, raises its walls, reports ready, and only then makes a container.
 
 mod abi;
+mod begin;
+mod bpf;
 mod errno;
 mod filesystems;
 mod interval;
 mod ipc;
 mod kernel;
+mod limits;
 mod loader;
 mod log;
 mod memory;
+mod namespaces;
 mod sandbox;
 mod signal;
 mod sync;
@@ -30,12 +34,9 @@ use std::sync::Arc;
 use cofferdam_confine::Walls;
 use cofferdam_control::Channel;
 use cofferdam_control::sentry::{FromSentry, PlatformChoice, SentryOrders};
-use cofferdam_ninep::client::Client;
 use cofferdam_platform::{Platform, Setup, StartError, notify, ptrace};
 use cofferdam_shm::Window;
-use cofferdam_transport::Channel as Wire;
 
-use crate::filesystems::stdio::StdioHub;
 use crate::kernel::Kernel;
 use crate::sandbox::Sandbox;
 
@@ -85,6 +86,18 @@ fn choose(wanted: PlatformChoice) -> Result<(&'static str, String), Failure> {
     }
 }
 
+/// How much sooner the host shall kill a stub than the Sentry, in thousandths of the memory that there is.
+const STUBS_FIRST: i32 = 500;
+
+/// The host's `oom_score_adj` of stubs. Where a limit of memory is met the host kills in the container's cgroup, which the Sentry and the
+/// Gofer are in, too: it shall find a container's process first. (Lower than it is here it could be set by few.)
+fn oom_score(orders: &SentryOrders) -> Option<i32> {
+    let own = std::fs::read_to_string("/proc/self/oom_score_adj").ok()?.trim().parse::<i32>().ok()?;
+    let asked = orders.oom_score_adj.unwrap_or(own).max(own);
+    let raised = if orders.memory_limited { asked.saturating_add(STUBS_FIRST) } else { asked };
+    Some(raised.min(1000)).filter(|n| *n != own)
+}
+
 /// A descriptor of a window that gives no mapping which could ever be written through, whatever `mprotect` is asked.
 fn read_only(window: &Window) -> Result<OwnedFd, Failure> {
     let path = format!("/proc/self/fd/{}", window.fd().as_raw_fd());
@@ -104,9 +117,7 @@ fn run(channel: &Arc<Channel>) -> Result<(), Failure> {
     };
     let received = channel.receive::<SentryOrders>()?;
     let orders = received.message;
-    let fds: [OwnedFd; 3] =
-        received.descriptors.try_into().map_err(|_| "orders need files socket, stdio socket and cache memfd")?;
-    let [files_socket, stdio_socket, cache_fd] = fds;
+    let [cache_fd]: [OwnedFd; 1] = received.descriptors.try_into().map_err(|_| "orders need the cache memfd")?;
     log::start(channel.clone(), &orders.log);
     phase("orders taken");
 
@@ -117,6 +128,7 @@ fn run(channel: &Arc<Channel>) -> Result<(), Failure> {
     phase("memory windows");
 
     let starter_filter = cofferdam_confine::policy::named("stub").map(words).unwrap_or_default();
+    let oom_score_adj = oom_score(&orders);
     let setup = || -> Result<Setup, Failure> {
         let windows = vec![
             cache.fd().try_clone_to_owned()?,
@@ -124,7 +136,7 @@ fn run(channel: &Arc<Channel>) -> Result<(), Failure> {
             read_only(&cache)?,
             read_only(&memory)?,
         ];
-        Ok(Setup { windows, starter_filter: starter_filter.clone(), after: wait::after_call })
+        Ok(Setup { windows, starter_filter: starter_filter.clone(), oom_score_adj, after: wait::after_call })
     };
     let mut platform: Option<Arc<dyn Platform>> = None;
     if platform_name == "notify" {
@@ -147,31 +159,22 @@ fn run(channel: &Arc<Channel>) -> Result<(), Failure> {
     let kernel = Kernel::new(cache, memory);
     let _ = kernel.platform.set(platform.clone());
     kernel.patch.store(orders.patch, std::sync::atomic::Ordering::Relaxed);
-    kernel.names.write().0 = orders.hostname.clone().into_bytes();
+    kernel.first.uts.names.write().0 = orders.hostname.clone().into_bytes();
     kernel.log(format!("Linux version {} ({})", syscalls::system::RELEASE, syscalls::system::VERSION));
     kernel.log(format!("Cofferdam {}: platform {platform_name}, {why}", env!("CARGO_PKG_VERSION")));
 
-    // The sockets are looked at before the walls go up: afterwards nothing asks about sockets any more.
-    let kept = [files_socket.as_raw_fd(), stdio_socket.as_raw_fd()];
-    let (files_wire, stdio_wire) = (Wire::new(files_socket)?, Wire::new(stdio_socket)?);
-    let mut keep = vec![channel_fd(channel), kept[0], kept[1]];
+    let mut keep = vec![channel_fd(channel)];
     keep.extend(platform.descriptors());
     keep.extend([kernel.cache.window().fd().as_raw_fd(), kernel.memory.window().fd().as_raw_fd()]);
     let policy = format!("sentry-{platform_name}");
     // Stubs are made readable by the Sentry's being their like: same uid, no capability; it is itself not dumpable.
     let walls = Walls { policy: &policy, keep: &keep, capabilities: &[], landlock: None, dumpable: false };
     syscalls::sched::cpus();
+    cofferdam_platform::learn_scheduling();
     let raised = walls.raise()?;
     phase("walls");
     tracing::info!(?raised, platform_name, "walls are up");
 
-    let cache_window = kernel.cache.window().clone();
-    let files = Client::connect(files_wire, Some(cache_window))?;
-    let stdio = Client::connect(stdio_wire, None)?;
-    for client in [&files, &stdio] {
-        client.set_before_wait(cofferdam_platform::about_to_block);
-    }
-    let stdio = StdioHub::new(stdio)?;
     let timers = kernel.timers.clone();
     std::thread::Builder::new().name("timers".into()).stack_size(128 << 10).spawn(move || timers.run())?;
     let serving = platform.clone();
@@ -179,17 +182,17 @@ fn run(channel: &Arc<Channel>) -> Result<(), Failure> {
     std::thread::Builder::new().name("platform".into()).stack_size(256 << 10).spawn(move || serving.run())?;
     phase("threads");
 
-    let sandbox = Sandbox::new(kernel.clone(), files, stdio, channel.clone());
+    let sandbox = Sandbox::new(kernel.clone(), channel.clone());
     let told = Arc::downgrade(&sandbox);
-    let _ = kernel.init_exit.set(Box::new(move |status| {
+    let _ = kernel.outer_exit.set(Box::new(move |pid, status| {
         if let Some(sandbox) = told.upgrade() {
-            sandbox.ended(status);
+            sandbox.ended(pid, status);
         }
     }));
     let told = Arc::downgrade(&sandbox);
-    let _ = kernel.init_stopped.set(Box::new(move |code, signal| {
+    let _ = kernel.outer_stopped.set(Box::new(move |pid, code, signal| {
         if let (Some(sandbox), signal::code::CLD_STOPPED) = (told.upgrade(), code) {
-            sandbox.stopped(signal);
+            sandbox.stopped(pid, signal);
         }
     }));
     let pid = i32::try_from(std::process::id()).unwrap_or(0);

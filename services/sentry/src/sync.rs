@@ -5,7 +5,8 @@
 //! No lock is held across a message to another service, and wait-queue wake-ups never run code of the woken task
 //! inline: see `wait`. A thread that must wait for a lock lets another serve the container meanwhile.
 
-use std::sync::{LockResult, MutexGuard, PoisonError, RwLockReadGuard, RwLockWriteGuard, TryLockError, TryLockResult};
+pub use std::sync::RwLockWriteGuard;
+use std::sync::{LockResult, MutexGuard, PoisonError, RwLockReadGuard, TryLockError, TryLockResult};
 
 /// A lock that was tried; taken after the wait where it was held.
 fn taken<G>(tried: TryLockResult<G>, wait: impl FnOnce() -> LockResult<G>) -> G {

@@ -221,8 +221,3 @@ impl Timers {
         }
     }
 }
-
-/// CPU time of the host process that the host thread `tid` belongs to, nanoseconds; 0 if it is gone.
-pub fn process_cpu(tid: i32) -> i64 {
-    cofferdam_platform::process_cpu(tid)
-}

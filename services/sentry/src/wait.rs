@@ -197,9 +197,22 @@ impl Wait {
 }
 
 thread_local! {
+    static WORK: RefCell<VecDeque<Box<dyn FnOnce()>>> = const { RefCell::new(VecDeque::new()) };
     static WOKEN: RefCell<VecDeque<Arc<Task>>> = const { RefCell::new(VecDeque::new()) };
     /// The task that this thread serves, or served last, and whether it has woken others since it last blocked.
     static WAKER: Cell<(i32, bool)> = const { Cell::new((0, false)) };
+}
+
+/// Leaves work for when this thread holds no lock any more: what a wake-up sees to that is no task's call.
+pub fn push_work(work: Box<dyn FnOnce()>) {
+    WORK.with_borrow_mut(|w| w.push_back(work));
+}
+
+/// Does it, and what that leaves.
+fn do_work() {
+    while let Some(work) = WORK.with_borrow_mut(VecDeque::pop_front) {
+        work();
+    }
 }
 
 /// Puts a woken task on this thread's list. Called by the task's own [`Wake`] implementation.
@@ -210,8 +223,10 @@ pub fn push_woken(task: Arc<Task>) {
 /// Tries the blocked calls of all tasks that this thread woke. Call it with no lock held: at the end of every timer
 /// expiry and message from another service ([`after_call`]: of a system call).
 pub fn run_woken() {
+    do_work();
     while let Some(task) = WOKEN.with_borrow_mut(VecDeque::pop_front) {
         task.retry_blocked();
+        do_work();
     }
 }
 
@@ -259,6 +274,7 @@ pub fn has_woken() -> bool {
 
 /// As [`run_woken`], after an event of the task that is served.
 pub fn after_call(after: After) {
+    do_work();
     let (waker, woke) = WAKER.get();
     // Who is alone, wakes one and blocks next keeps no lead: the first comes at once.
     if let After::Runs { others } = after

@@ -1,6 +1,6 @@
-//! What the supervisor holds altogether: its launcher, its sandboxes, and the count of connected command lines.
+//! What the supervisor holds altogether: its launcher, its containers, and the count of connected command lines.
 //!
-//! One thread; every borrow ends before an await. Called by `server` and `sandbox`.
+//! One thread; every borrow ends before an await. Called by `server`, `sandbox` and `container`.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
@@ -10,26 +10,35 @@ use std::rc::Rc;
 
 use cofferdam_control::{AsyncChannel, Channel};
 use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 
+use crate::cgroups::bus::{self, Order};
+use crate::container::Container;
 use crate::launcher::{FromLauncher, Service, ToLauncher};
-use crate::sandbox::Sandbox;
+use crate::link::internal;
 use crate::spec::Refused;
 use cofferdam_control::sentry::FailureKind;
 
 /// Whether a launched process has ended, and how.
 pub type Ending = watch::Receiver<Option<String>>;
 
+/// Where a launched process's pid and its end are told.
+type Telling = (watch::Sender<i32>, watch::Sender<Option<String>>);
+
 /// Everything the supervisor holds.
 pub struct House {
     /// DIR.
     pub root: PathBuf,
+    /// Whether it runs as root: then the host does what a document asks, or the document is refused.
+    pub privileged: bool,
     launcher: AsyncChannel,
-    endings: RefCell<HashMap<u64, watch::Sender<Option<String>>>>,
+    endings: RefCell<HashMap<u64, Telling>>,
     next_key: Cell<u64>,
-    /// Sandboxes by container id.
-    pub sandboxes: RefCell<BTreeMap<String, Rc<Sandbox>>>,
+    /// Containers by id.
+    pub containers: RefCell<BTreeMap<String, Rc<Container>>>,
+    left_cgroups: Cell<bool>,
     clients: Cell<usize>,
-    /// Told whenever a client or a sandbox has gone.
+    /// Told whenever a client or a container has gone.
     pub less: Notify,
 }
 
@@ -40,21 +49,42 @@ pub struct Launched {
     pub service: Service,
     /// For orders to the launcher.
     pub key: u64,
+    /// Its host pid, once it runs.
+    running: watch::Receiver<i32>,
     /// Its end.
     pub ending: Ending,
     /// What it says on stderr: read when it has ended.
     pub voice: std::fs::File,
 }
 
+impl Launched {
+    /// Its host pid; 0 if it does not run yet.
+    pub fn pid(&self) -> i32 {
+        *self.running.borrow()
+    }
+
+    /// Its host pid as soon as it runs; `None` if it never does.
+    pub async fn started(&self) -> Option<i32> {
+        let mut running = self.running.clone();
+        running.wait_for(|pid| *pid != 0).await.ok().map(|pid| *pid)
+    }
+}
+
 impl House {
     /// A house with nothing in it.
-    pub fn new(root: PathBuf, launcher: Channel) -> Result<Rc<Self>, cofferdam_control::ControlError> {
+    pub fn new(
+        root: PathBuf,
+        privileged: bool,
+        launcher: Channel,
+    ) -> Result<Rc<Self>, cofferdam_control::ControlError> {
         Ok(Rc::new(Self {
             root,
+            privileged,
             launcher: AsyncChannel::new(launcher)?,
             endings: RefCell::default(),
             next_key: Cell::new(1),
-            sandboxes: RefCell::default(),
+            containers: RefCell::default(),
+            left_cgroups: Cell::new(false),
             clients: Cell::new(0),
             less: Notify::new(),
         }))
@@ -65,9 +95,13 @@ impl House {
         loop {
             match self.launcher.receive::<FromLauncher>().await {
                 Ok(got) => match got.message {
-                    FromLauncher::Launched { .. } => {}
+                    FromLauncher::Launched { key, pid } => {
+                        if let Some((running, _)) = self.endings.borrow().get(&key) {
+                            running.send_replace(pid);
+                        }
+                    }
                     FromLauncher::Ended { key, how } => {
-                        if let Some(ending) = self.endings.borrow_mut().remove(&key) {
+                        if let Some((_, ending)) = self.endings.borrow_mut().remove(&key) {
                             ending.send_replace(Some(how));
                         }
                     }
@@ -87,10 +121,36 @@ impl House {
         let flags = rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK;
         let (hear, voice) = rustix::pipe::pipe_with(flags).map_err(|e| host("pipe", &e))?;
         let (tell, ending) = watch::channel(None);
-        self.endings.borrow_mut().insert(key, tell);
+        let (told, running) = watch::channel(0);
+        self.endings.borrow_mut().insert(key, (told, tell));
         let order = ToLauncher::Launch { key, service, id: unprivileged_id(key) };
         self.launcher.send(&order, &[channel.as_fd(), voice.as_fd()]).map_err(|e| host("launcher", &e))?;
-        Ok(Launched { service, key, ending, voice: hear.into() })
+        Ok(Launched { service, key, running, ending, voice: hear.into() })
+    }
+
+    /// Leaves the cgroups of the client that happened to start us, once: before there is a container that outlives it. A person's
+    /// command does not need it, and it takes the kernel a while.
+    pub fn leave_callers_cgroups(&self) {
+        if !self.left_cgroups.replace(true) && self.privileged {
+            crate::cgroups::leave_callers();
+            let _ = self.launcher.send(&ToLauncher::LeaveCallersCgroups, &[]);
+        }
+    }
+
+    /// Has systemd do something, by a process that the launcher makes for it. `first`: the service that is a new unit's first process.
+    pub async fn systemd(&self, order: Order, first: Option<&Launched>) -> Result<String, Refused> {
+        let host = |e: String| Refused::new(FailureKind::Host, e);
+        let (ours, theirs) = Channel::pair().map_err(internal)?;
+        let order = ToLauncher::Systemd { order: Box::new(order), key: first.map(|l| l.key) };
+        self.launcher.send(&order, &[theirs.as_fd()]).map_err(internal)?;
+        drop(theirs);
+        let ours = AsyncChannel::new(ours).map_err(internal)?;
+        // It gives up by itself: after a start that was tried twice at the latest.
+        match timeout(4 * bus::PATIENCE, ours.receive::<bus::Answer>()).await {
+            Ok(Ok(got)) => got.message.map_err(host),
+            Ok(Err(e)) => Err(host(format!("--systemd-cgroup: the process that asks systemd: {e}"))),
+            Err(_) => Err(host("--systemd-cgroup: the process that asks systemd does not answer".into())),
+        }
     }
 
     /// Has a service killed. Nothing happens if it has ended.
@@ -98,9 +158,9 @@ impl House {
         let _ = self.launcher.send(&ToLauncher::Kill { key }, &[]);
     }
 
-    /// The sandbox of that id.
-    pub fn find(&self, id: &str) -> Result<Rc<Sandbox>, Refused> {
-        self.sandboxes
+    /// The container of that id.
+    pub fn find(&self, id: &str) -> Result<Rc<Container>, Refused> {
+        self.containers
             .borrow()
             .get(id)
             .cloned()
@@ -120,7 +180,7 @@ impl House {
 
     /// Whether there is nothing to stay for.
     pub fn is_empty(&self) -> bool {
-        self.clients.get() == 0 && self.sandboxes.borrow().is_empty()
+        self.clients.get() == 0 && self.containers.borrow().is_empty()
     }
 }
 

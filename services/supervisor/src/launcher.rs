@@ -2,8 +2,8 @@
 //!
 //! Forked before the supervisor confines itself, so that services do not inherit the supervisor's filter (a stub under
 //! it would be killed for a call that the Sentry answers) and so that the supervisor itself needs no clone, exec or
-//! mount. It holds one channel, to the supervisor, starts the two programs that lie beside its own and tells how they
-//! end. It must never read a document, a path or anything else that came from outside. Called by `main`.
+//! mount. It holds one channel, to the supervisor, starts the two programs that lie beside its own, tells how they
+//! end, and has systemd make units for them. It must never read a document, a path or anything else that came from outside. Called by `main`.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,12 +11,14 @@ use std::path::PathBuf;
 
 use cofferdam_confine::ConfineError;
 use cofferdam_confine::signals::Signals;
-use cofferdam_confine::spawn::{Identity, Spawn, Spawned};
+use cofferdam_confine::spawn::{Fork, Identity, Spawn, Spawned};
 use cofferdam_control::{Channel, ControlError};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::{Pid, WaitOptions, WaitStatus};
 use serde::{Deserialize, Serialize};
+
+use crate::cgroups::bus::{self, Order};
 
 /// The services it can start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +57,15 @@ pub enum ToLauncher {
         service: Service,
         /// The host id of an unprivileged service.
         id: u32,
+    },
+    /// Leave the cgroups of the client that started the supervisor.
+    LeaveCallersCgroups,
+    /// Have systemd do something. Descriptor: where the answer goes.
+    Systemd {
+        /// What.
+        order: Box<Order>,
+        /// The service that is a new unit's first process.
+        key: Option<u64>,
     },
     /// Kill it.
     Kill {
@@ -133,6 +144,23 @@ impl Launcher {
                     Err(e) => FromLauncher::Ended { key, how: format!("could not be started: {e}") },
                 };
                 self.channel.send(&answer, &[])
+            }
+            ToLauncher::LeaveCallersCgroups => {
+                crate::cgroups::leave_callers();
+                Ok(())
+            }
+            ToLauncher::Systemd { order, key } => {
+                let process = self.children.iter().find_map(|(pid, (k, _))| (Some(*k) == key).then_some(*pid));
+                // In a process of its own: systemd may take its time, and the answer is its last deed. One that cannot be made is seen by the
+                // answer's channel being closed.
+                if let (Some(answer), Ok(Fork::Child)) =
+                    (descriptors.into_iter().next(), cofferdam_confine::spawn::fork(true))
+                {
+                    cofferdam_confine::spawn::set_name(c"cofferdam-systd");
+                    bus::serve(&order, process, &Channel::new(answer));
+                    std::process::exit(0);
+                }
+                Ok(())
             }
             ToLauncher::Kill { key } => {
                 for (pid, (k, _)) in &self.children {

@@ -5,13 +5,21 @@
 //! One process a root directory, started by the command line when none runs, gone when it has nothing left. Before it
 //! confines itself it forks its launcher (see `launcher`).
 
+mod cgroups;
+mod container;
+mod exec;
 mod house;
 mod launcher;
+mod link;
 mod logbook;
+mod paths;
+mod pids;
+mod pods;
 mod record;
 mod sandbox;
 mod server;
 mod spec;
+mod view;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -21,6 +29,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use cofferdam_confine::caps::Capability;
+use cofferdam_confine::ids::Ids;
 use cofferdam_confine::spawn::Fork;
 use cofferdam_confine::{ConfineError, Walls};
 use cofferdam_control::{AsyncChannel, Channel};
@@ -34,13 +43,24 @@ use crate::server::Peer;
 #[command(version)]
 struct Arguments {
     /// Where state and the control socket are.
-    #[arg(long, value_name = "DIR")]
-    root: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "stop_unit")]
+    root: Option<PathBuf>,
+    /// Have systemd stop the unit of a container whose supervisor is gone, and do nothing else
+    #[arg(long, value_name = "UNIT", conflicts_with = "root")]
+    stop_unit: Option<String>,
+    /// The unit is one of the user's own systemd
+    #[arg(long, requires = "stop_unit")]
+    user: bool,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match run(&arguments.root) {
+    let done = match (arguments.root, arguments.stop_unit) {
+        (_, Some(unit)) => record::stop_unit(unit, arguments.user),
+        (Some(root), None) => run(&root),
+        (None, None) => Err("--root is missing".into()),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("cofferdam-supervisor: {e}");
@@ -50,9 +70,11 @@ fn main() -> ExitCode {
 }
 
 fn run(root: &Path) -> Result<(), String> {
+    cofferdam_confine::close_inherited().map_err(|e| e.to_string())?;
     // Fails only for a group leader (started by hand from a shell), where it does not matter.
     let _ = rustix::process::setsid();
     prepare(root)?;
+    leave_mount_namespace(root);
     let Some(lock) = lock(root)? else {
         return Ok(()); // another one serves this directory
     };
@@ -100,6 +122,21 @@ fn prepare(root: &Path) -> Result<(), String> {
         std::fs::set_permissions(root, std::fs::Permissions::from_mode(0o700)).map_err(at)?;
     }
     Ok(())
+}
+
+/// Goes on in the mount namespace of process 1 if DIR is the same there: a client's own (buildah's) would be kept alive, with all
+/// that is mounted in it, for as long as this process lives.
+fn leave_mount_namespace(root: &Path) {
+    let place = || std::fs::metadata(root).ok().map(|m| (m.dev(), m.ino()));
+    let open = |pid: &str| std::fs::File::open(format!("/proc/{pid}/ns/mnt")).ok();
+    let (Some(here), Some(own), Some(first)) = (place(), open("self"), open("1")) else { return };
+    let enter = |namespace: &std::fs::File| {
+        rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(rustix::thread::LinkNameSpaceType::Mount))
+    };
+    // Who may not do so stays where it is.
+    if enter(&first).is_ok() && place() != Some(here) {
+        let _ = enter(&own);
+    }
 }
 
 /// Takes the lock that makes one supervisor a directory; `None` if it is taken.
@@ -151,7 +188,9 @@ fn confine(keep: &[i32]) -> Result<(), ConfineError> {
 
 /// Serves command lines of `ours` (and of root) until there is nothing to stay for.
 async fn serve(root: &Path, launcher: Channel, listener: OwnedFd, ours: u32) -> Result<(), String> {
-    let house = House::new(root.to_owned(), launcher).map_err(|e| e.to_string())?;
+    // Root of a user namespace has no more rights on the host than whoever made that.
+    let privileged = ours == 0 && Ids::own("uid_map").map_err(|e| e.to_string())?.are_all();
+    let house = House::new(root.to_owned(), privileged, launcher).map_err(|e| e.to_string())?;
     let launcher_ends = house.hear_launcher();
     tokio::pin!(launcher_ends);
     // Only readiness is asked of this type: the socket is SEQPACKET, and we accept by ourselves.

@@ -8,8 +8,8 @@ use std::rc::Rc;
 use cofferdam_control::AsyncChannel;
 use cofferdam_control::client::{Create, Owner, Request, Response, Status};
 
+use crate::container::Container;
 use crate::house::House;
-use crate::sandbox::Sandbox;
 use crate::spec::Refused;
 
 /// Who is at the other end.
@@ -21,20 +21,22 @@ pub struct Peer {
     pub pid: i32,
 }
 
-/// What becomes of a sandbox when the connection ends.
+/// What becomes of containers when the connection ends.
 struct Ties {
     /// Made over this connection.
-    made: Vec<Rc<Sandbox>>,
+    made: Vec<Rc<Container>>,
     /// Owned by it, or stood in for by its peer.
-    owned: Vec<Rc<Sandbox>>,
-    stood_in: Vec<Rc<Sandbox>>,
+    owned: Vec<Rc<Container>>,
+    stood_in: Vec<(Rc<Container>, u32)>,
+    /// Processes of `exec` that were asked for over it.
+    execs: Vec<(Rc<Container>, u32, Owner)>,
 }
 
 /// Serves one connection until it ends, then ends what it owned.
 pub async fn serve(house: Rc<House>, channel: AsyncChannel, peer: Peer) {
     house.arrive();
     let channel = Rc::new(channel);
-    let mut ties = Ties { made: Vec::new(), owned: Vec::new(), stood_in: Vec::new() };
+    let mut ties = Ties { made: Vec::new(), owned: Vec::new(), stood_in: Vec::new(), execs: Vec::new() };
     // The greeting tells that this supervisor is not about to leave.
     if channel.send(&Response::Done, &[]).is_ok() {
         while let Ok(got) = channel.receive::<Request>().await {
@@ -48,18 +50,26 @@ pub async fn serve(house: Rc<House>, channel: AsyncChannel, peer: Peer) {
             }
         }
     }
-    for sandbox in ties.owned {
-        sandbox.destroy().await;
+    for container in ties.owned {
+        container.destroy().await;
     }
-    for sandbox in ties.made {
-        if !sandbox.kept.get() {
-            sandbox.destroy().await;
+    for container in ties.made {
+        if !container.kept.get() {
+            container.destroy().await;
         }
     }
-    for sandbox in ties.stood_in {
-        // The stand-in is the container's init to the world: who kills it has killed the container.
-        if sandbox.state().status != Status::Stopped {
-            let _ = sandbox.kill(9, true).await;
+    for (container, process, owner) in ties.execs {
+        let kept = container.running(process).is_ok_and(|r| r.kept.get());
+        if owner == Owner::Connection || !kept {
+            container.abandon(process).await;
+        }
+    }
+    for (container, process) in ties.stood_in {
+        // The stand-in is the process to the world: who kills it has killed that.
+        if process != 0 {
+            container.abandon(process).await;
+        } else if container.state().status != Status::Stopped {
+            let _ = container.kill(0, 9, true).await;
         }
     }
     house.leave();
@@ -77,37 +87,53 @@ async fn handle(
         Request::Create(create) => {
             return self::create(house, channel, peer, ties, *create, descriptors).await.map(Some);
         }
-        Request::Start { id } => house.find(&id)?.start().await?,
-        Request::Kill { id, signal, all } => house.find(&id)?.kill(signal, all).await?,
+        Request::Exec(exec) => {
+            let container = house.find(&exec.id)?;
+            let process = container.exec(&exec, descriptors).await?;
+            ties.execs.push((container, process, exec.owner));
+            return Ok(Some(Response::Executed { process }));
+        }
+        Request::Start { id, process: 0 } => house.find(&id)?.start().await?,
+        Request::Start { id, process } => house.find(&id)?.start_process(process).await?,
+        Request::Kill { id, process, signal, all } => house.find(&id)?.kill(process, signal, all).await?,
+        Request::Freeze { id, frozen } => house.find(&id)?.freeze(frozen).await?,
+        Request::Processes { id } => return Ok(Some(Response::Processes(house.find(&id)?.processes().await?))),
         Request::Delete { id, force } => {
-            let sandbox = house.find(&id)?;
-            let status = sandbox.state().status;
-            if !force && status != Status::Stopped {
+            let container = house.find(&id)?;
+            let status = container.state().status;
+            // One that was made and never let run needs no force: as runc.
+            if !force && !matches!(status, Status::Created | Status::Stopped) {
                 let message = format!("cannot delete container {id} that is not stopped: {}", status.word());
                 return Err(Refused::new(cofferdam_control::sentry::FailureKind::WrongState, message));
             }
-            sandbox.destroy().await;
+            container.destroy().await;
         }
         Request::State { id } => return Ok(Some(Response::State(house.find(&id)?.state()))),
         Request::List => {
-            let states = house.sandboxes.borrow().values().map(|s| s.state()).collect();
+            let states = house.containers.borrow().values().map(|s| s.state()).collect();
             return Ok(Some(Response::List(states)));
         }
+        Request::InVain { id } => return Ok(Some(Response::InVain(house.find(&id)?.in_vain().await?))),
+        Request::Update { id, resources } => house.find(&id)?.update(&resources).await?,
+        Request::Stats { id } => {
+            let (stats, oom_kills) = house.find(&id)?.stats().await?;
+            return Ok(Some(Response::Stats { stats, oom_kills }));
+        }
         Request::Wait { id } => {
-            tell_end(house.find(&id)?, channel.clone());
+            tell_end(house.find(&id)?, 0, channel.clone())?;
             return Ok(None);
         }
-        Request::StandIn { id } => {
-            let sandbox = house.find(&id)?;
-            sandbox.stand_in(peer.pid)?;
-            ties.stood_in.push(sandbox.clone());
-            tell_end(sandbox, channel.clone());
+        Request::StandIn { id, process } => {
+            let container = house.find(&id)?;
+            container.stand_in(process, peer.pid)?;
+            ties.stood_in.push((container.clone(), process));
+            tell_end(container, process, channel.clone())?;
         }
-        Request::Resize { id, rows, cols } => house.find(&id)?.resize(rows, cols).await?,
+        Request::Resize { id, process, rows, cols } => house.find(&id)?.resize(process, rows, cols).await?,
         Request::Front { id, stops } => house.find(&id)?.front(stops).await?,
         Request::Events => {
-            for sandbox in house.sandboxes.borrow().values() {
-                tell_end(sandbox.clone(), channel.clone());
+            for container in house.containers.borrow().values() {
+                tell_end(container.clone(), 0, channel.clone())?;
             }
         }
     }
@@ -123,35 +149,37 @@ async fn create(
     create: Create,
     descriptors: Vec<OwnedFd>,
 ) -> Result<Response, Refused> {
-    let sandbox = Sandbox::create(house, &create, descriptors, peer.uid).await?;
+    let (container, warnings) = Container::create(house, &create, descriptors, peer).await?;
     match create.owner {
         Owner::Connection => {
-            sandbox.kept.set(true);
-            ties.owned.push(sandbox.clone());
+            container.kept.set(true);
+            ties.owned.push(container.clone());
         }
-        Owner::Itself => ties.made.push(sandbox.clone()),
+        Owner::Itself => ties.made.push(container.clone()),
     }
     if create.trace_startup {
-        let _ = channel.send(&Response::Trace(sandbox.trace()), &[]);
+        let _ = channel.send(&Response::Trace(container.trace()), &[]);
     }
-    let (platform, why) = sandbox.platform();
-    Ok(Response::Created { platform, why })
+    let (platform, why) = container.platform();
+    Ok(Response::Created { platform, why, warnings })
 }
 
-/// Sends the end of a container over `channel` when it comes, and its stops until then.
-fn tell_end(sandbox: Rc<Sandbox>, channel: Rc<AsyncChannel>) {
-    let mut stops = sandbox.stops();
+/// Sends the end of a process over `channel` when it comes, and the stops of a container until then.
+fn tell_end(container: Rc<Container>, process: u32, channel: Rc<AsyncChannel>) -> Result<(), Refused> {
+    let mut stops = container.stops();
+    let end = container.end_of(process)?;
     tokio::task::spawn_local(async move {
         let (status, reason) = loop {
             tokio::select! {
-                end = sandbox.wait() => break end,
-                Ok(()) = stops.changed() => {
+                end = Container::wait(end.clone()) => break end,
+                Ok(()) = stops.changed(), if process == 0 => {
                     let signal = *stops.borrow_and_update();
-                    let _ = channel.send(&Response::Stopped { id: sandbox.state().id, signal }, &[]);
+                    let _ = channel.send(&Response::Stopped { id: container.state().id, signal }, &[]);
                 }
             }
         };
-        let _ = channel.send(&Response::Trace(sandbox.trace()), &[]);
-        let _ = channel.send(&Response::Exited { id: sandbox.state().id, status, reason }, &[]);
+        let _ = channel.send(&Response::Trace(container.trace()), &[]);
+        let _ = channel.send(&Response::Exited { id: container.state().id, process, status, reason }, &[]);
     });
+    Ok(())
 }

@@ -892,17 +892,18 @@ int main(int argc, char **argv) {
   ORDERED_CALL("vfork", 58, 0, 0, 0, 0, 0, 0);
   ORDERED_CALL("clone", 56, 17, 0, 0, 0, 0, 0);
   ORDERED_CALL("clone with memory", 56, 0x100 | 0x8000 | 17, 0, 0, 0, 0, 0);
-  STUB_CALL("clone into a user namespace", 56, 0x10000000 | 17, 0, 0, 0, 0, 0);
+  ORDERED_CALL("clone into a user namespace", 56, 0x10000000 | 17, 0, 0, 0, 0, 0);
   STUB_CALL("execve", 59, (u64)"/no/such", 0, 0, 0, 0, 0);
   STUB_CALL("execveat of descriptor 3", 322, 3, (u64) "", 0, 0, 0x1000, 0);
   STUB_CALL("shmat", 30, 0, WHERE, 0, 0, 0, 0);
   STUB_CALL("seccomp", 317, 1, 0, 0, 0, 0, 0);
   STUB_CALL("prctl PR_SET_DUMPABLE to nonsense", 157, 4, 77, 0, 0, 0, 0);
   STUB_CALL("arch_prctl SHSTK", 158, 0x5001, 1, 0, 0, 0, 0);
-  STUB_CALL("ptrace of process 1", 101, 16, 1, 0, 0, 0, 0);
+  STUB_CALL("ptrace of a process that is not", 101, 16, 9999, 0, 0, 0, 0);
   STUB_CALL("kill of a process that is not", 62, 9999, 9, 0, 0, 0, 0);
   STUB_CALL("setns", 308, 3, 0, 0, 0, 0, 0);
-  STUB_CALL("unshare", 272, 0x10000000, 0, 0, 0, 0, 0);
+  // With a namespace that the Sentry has none of: the host would make both.
+  STUB_CALL("unshare", 272, 0x10000080, 0, 0, 0, 0, 0);
   STUB_CALL("bpf", 321, 0, (u64)stacks[0], 64, 0, 0, 0);
   STUB_CALL("userfaultfd", 323, 0, 0, 0, 0, 0, 0);
   STUB_CALL("pidfd_getfd", 438, 3, 3, 0, 0, 0, 0);

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use crate::install::built;
 
 /// What the real programs' cases use, on the host and in the rootfs.
-pub const PROGRAMS: [&str; 28] = [
+pub const PROGRAMS: [&str; 35] = [
     "bash",
     "coreutils",
     "findutils",
@@ -32,9 +32,16 @@ pub const PROGRAMS: [&str; 28] = [
     "file",
     "bc",
     "util-linux",
+    "tmux",
+    "screen",
+    "expect",
     "libpython3-stdlib",
     "postgresql",
     "redis-server",
+    "gdb",
+    "strace",
+    "bubblewrap",
+    "mount",
 ];
 
 /// The suite the rootfs is made of.
@@ -99,4 +106,45 @@ pub fn rootfs() -> std::io::Result<PathBuf> {
 /// Packages with all they depend on, unpacked and not configured.
 pub fn unpacked(name: &str, packages: &[&str]) -> std::io::Result<PathBuf> {
     made(name, "extract", packages)
+}
+
+/// The source of a package as Debian patched it, unpacked once and kept in the target directory.
+pub fn source(name: &str) -> std::io::Result<PathBuf> {
+    let target = built().parent().map(PathBuf::from).unwrap_or_default();
+    let kept = target.join(format!("source-{SUITE}-{name}"));
+    if kept.is_dir() {
+        return Ok(kept);
+    }
+    install(&["dpkg-dev"])?;
+    let making = target.join(format!("source-{SUITE}-{name}.making-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&making);
+    std::fs::create_dir_all(making.join("lists/partial"))?;
+    let list = making.join("sources.list");
+    let key = "/usr/share/keyrings/debian-archive-keyring.gpg";
+    std::fs::write(&list, format!("deb-src [signed-by={key}] http://deb.debian.org/debian {SUITE} main\n"))?;
+    // Lists of its own: the machine's know of no sources.
+    let apt = || {
+        let mut apt = Command::new("apt-get");
+        apt.current_dir(&making).args(["-q", "-o", "Dir::Etc::sourceparts=-", "-o", "APT::Sandbox::User=root"]);
+        apt.arg("-o").arg(format!("Dir::Etc::sourcelist={}", list.display()));
+        apt.arg("-o").arg(format!("Dir::State::lists={}", making.join("lists").display()));
+        apt
+    };
+    let mut update = apt();
+    update.arg("update");
+    ran(update)?;
+    let mut fetch = apt();
+    fetch.args(["source", "--download-only", name]);
+    ran(fetch)?;
+    let mut described = std::fs::read_dir(&making)?.flatten().map(|e| e.path());
+    let described = described.find(|p| p.extension().is_some_and(|e| e == "dsc"));
+    let described = described.ok_or_else(|| std::io::Error::other(format!("no source of {name}")))?;
+    let mut unpack = Command::new("dpkg-source");
+    unpack.args(["--no-check", "-x"]).arg(described).arg(making.join("tree"));
+    ran(unpack)?;
+    if std::fs::rename(making.join("tree"), &kept).is_err() && !kept.is_dir() {
+        return Err(std::io::Error::other(format!("{} cannot be made", kept.display())));
+    }
+    std::fs::remove_dir_all(&making)?;
+    Ok(kept)
 }

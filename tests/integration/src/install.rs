@@ -279,6 +279,10 @@ impl Drop for Install {
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             }
         }
+        // A test that fails leaves its containers' cgroups to us.
+        for container in std::fs::read_dir(self.root()).into_iter().flatten().flatten() {
+            cofferdam_confine::cgroup::remove_recorded(&container.path());
+        }
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }

@@ -1,8 +1,11 @@
-//! What the integration tests share: the attempts that the hostile program makes, a scratch installation, runs that are
-//! compared, Debian's packages, and an emulated machine.
+//! What the integration tests share: the attempts that the hostile program makes, a scratch installation, commands to it, runs that are
+//! compared, Debian's packages, a systemd, and an emulated machine.
 
+pub mod asked;
 pub mod attempt;
+pub mod chance;
 pub mod compare;
 pub mod debian;
 pub mod install;
+pub mod systemd;
 pub mod vm;

@@ -248,6 +248,7 @@ fn escapes() -> Vec<(&'static str, i64, Vec<Argument>)> {
         ("tgkill outsider", libc::SYS_tgkill, vec![n(2), n(2), n(6)]),
         ("rt_sigqueueinfo outsider", libc::SYS_rt_sigqueueinfo, vec![n(2), n(9), Zeros(128)]),
         ("setpriority outsider", libc::SYS_setpriority, vec![n(0), n(2), n(-20)]),
+        ("move_pages that moves", libc::SYS_move_pages, vec![n(0), n(1), Zeros(8), Zeros(4), Zeros(4), n(0)]),
         ("shmget", libc::SYS_shmget, vec![n(1), n(4096), n(0o1666)]),
         ("mq_open", libc::SYS_mq_open, vec![path("x"), n(0o102), n(0o600), n(0)]),
         ("sethostname", libc::SYS_sethostname, vec![path("x"), n(1)]),
@@ -268,6 +269,8 @@ fn escapes() -> Vec<(&'static str, i64, Vec<Argument>)> {
         let words = || vec![n(pid), Vector(16), n(1), Vector(16), n(1), n(0)];
         list.push(("process_vm_readv outsider", libc::SYS_process_vm_readv, words()));
         list.push(("process_vm_writev outsider", libc::SYS_process_vm_writev, words()));
+        let pages = vec![n(pid), n(1), Zeros(8), n(0), Zeros(4), n(0)];
+        list.push(("move_pages outsider", libc::SYS_move_pages, pages));
     }
     list.push(("kill this test", libc::SYS_kill, vec![n(i64::from(std::process::id())), n(9)]));
     // Descriptors beyond those it was given: reading any of them must fail. (0 is a pipe at its end.)

@@ -90,6 +90,10 @@ fn links_nodes_directories_and_renames() {
         c.mknod(root, b"p", 0o010_600, (0, 0), NONUNAME).unwrap();
         assert!(std::fs::symlink_metadata(dir.join("p")).unwrap().file_type().is_fifo());
         assert_eq!(c.mknod(root, b"dev", 0o020_600, (1, 3), NONUNAME).unwrap_err(), Errno::PERM);
+        assert_eq!(c.mknod(root, b"dev", 0o060_600, (0, 0), NONUNAME).unwrap_err(), Errno::PERM);
+        // A whiteout is no device.
+        c.mknod(root, b"white", 0o020_000, (0, 0), NONUNAME).unwrap();
+        assert_eq!(c.getattr(&c.walk(root, &[b"white"]).unwrap()).unwrap().rdev, 0);
         std::fs::write(dir.join("f"), "content").unwrap();
         let f = c.walk(root, &[b"f"]).unwrap();
         let d = c.walk(root, &[b"d"]).unwrap();

@@ -18,12 +18,13 @@ use cofferdam_integration::install::built;
 /// The sandbox's platforms, both of which must behave as Linux does.
 const PLATFORMS: [&str; 2] = ["notify", "ptrace"];
 
-/// Programs that mount: natively in a mount namespace of their own, so that the host's tree stays as it is, and in a container
+/// Programs that mount or make namespaces: natively in a mount namespace of their own, so that the host's tree stays as it is, and in a container
 /// with the right to mount, which that of `do` has not. Both in a directory that is their own.
-const MOUNTS: [&str; 1] = ["mounts"];
+const MOUNTS: [&str; 10] =
+    ["devpts", "mount_api", "mount_stat", "mounts", "ns_misc", "ns_mount", "ns_pid", "ns_user", "overlay", "unmounted"];
 
 /// What the root of a container that mounts may do.
-const RIGHTS: [&str; 11] = [
+const RIGHTS: [&str; 12] = [
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
     "CAP_FOWNER",
@@ -35,6 +36,7 @@ const RIGHTS: [&str; 11] = [
     "CAP_SYS_CHROOT",
     "CAP_SYS_ADMIN",
     "CAP_MKNOD",
+    "CAP_SETFCAP",
 ];
 
 /// How long a program may run before it counts as hanging; each ends itself by an alarm before.
@@ -82,7 +84,8 @@ struct Compared {
 /// A bundle of one program, with the right to mount; the command that runs it.
 fn container(program: &Path, scratch: &Path, platform: &str) -> Command {
     let name = program.file_name().unwrap().to_str().unwrap();
-    let bundle = scratch.join(format!("bundle-{platform}"));
+    // One each: two run at a time, and what a program leaves in its root is no other's.
+    let bundle = scratch.join(format!("bundle-{name}-{platform}"));
     let root = bundle.join("rootfs");
     std::fs::create_dir_all(root.join("proc")).unwrap();
     std::fs::copy(program, root.join(name)).unwrap();
@@ -101,7 +104,9 @@ fn container(program: &Path, scratch: &Path, platform: &str) -> Command {
     });
     std::fs::write(bundle.join("config.json"), config.to_string()).unwrap();
     let mut command = Command::new(built().join("cofferdam"));
-    command.arg("--root").arg(scratch.join("root")).args(["--platform", platform, "run", "--bundle"]);
+    // Warnings are nothing that the program says.
+    command.arg("--root").arg(scratch.join("root")).arg("--log").arg(scratch.join("log"));
+    command.args(["--platform", platform, "run", "--bundle"]);
     command.arg(&bundle).arg(format!("{name}-{platform}"));
     command
 }

@@ -184,7 +184,7 @@ fn wrong_usage_and_broken_bundles_are_told_and_leave_nothing() {
         (vec!["start", "nobody"], "does not exist"),
         (vec!["state", "../../etc"], "does not exist"),
         (vec!["kill", "nobody", "9"], "does not exist"),
-        (vec!["kill", "nobody", "NOSIG"], "unknown signal"),
+        (vec!["kill", "nobody", "NOSIG"], "does not exist"),
         (vec!["delete", "nobody"], "does not exist"),
         (vec!["--log", "/no/such/dir/log", "list"], "/no/such/dir/log"),
     ];

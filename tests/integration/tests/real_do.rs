@@ -45,6 +45,7 @@ for_each_user! {
     a_read_only_root_refuses_writes_but_for_its_mounts,
     there_is_no_network_but_loopback,
     each_platform_can_be_chosen_and_is_told,
+    figures_of_memory_and_time_are_the_containers,
     a_truncated_program_ends_as_on_linux,
     arguments_and_environment_are_bytes,
     stdio_passes_unchanged_and_a_closed_pipe_ends_the_writer,
@@ -295,6 +296,35 @@ fn each_platform_can_be_chosen_and_is_told(install: &Install) {
     install.nothing_left().unwrap();
 }
 
+/// What the cgroup, `/proc` and the calls say of the same, held against what the container does. (Linux has it in other places
+/// on a host with version 1, so no guest program compares it.)
+fn figures_of_memory_and_time_are_the_containers(install: &Install) {
+    let script = r#"
+        cd /sys/fs/cgroup && grep -q memory cgroup.controllers && cat memory.max cpu.max pids.max cpuset.cpus.effective
+        cat /proc/self/cgroup; grep -c ' - cgroup2 ' /proc/self/mountinfo; grep -c '^memory.0.1.1$' /proc/cgroups
+        echo procs $(cat cgroup.procs | head -1) threads $(head -1 cgroup.threads); mkdir group 2>/dev/null || echo no groups
+        value() { awk -v k="$2" '$1 == k { print $2 }' "$1"; }
+        head -c 20000000 /dev/zero > /dev/shm/data
+        a=$(value memory.stat shmem) c=$(cat memory.current) f=$(value /proc/meminfo Shmem:)
+        [ "$a" -ge 20000000 ] && [ "$a" -lt 30000000 ] && [ "$c" -ge "$a" ] && [ "$f" -ge 19531 ] && echo shmem
+        rm /dev/shm/data; [ "$(value memory.stat shmem)" -lt 20000000 ] && echo given back
+        t=$(value cpu.stat usage_usec); i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done
+        [ "$(value cpu.stat usage_usec)" -gt $((t + 10000)) ] && echo used time
+        total=$(value /proc/meminfo MemTotal:) free=$(value /proc/meminfo MemFree:) cached=$(value /proc/meminfo Cached:)
+        [ $((total - free - cached)) -ge 0 ] && [ $((total - free - cached)) -lt 200000 ] && echo adds up
+    "#;
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    let list = if cpus == 1 { String::from("0") } else { format!("0-{}", cpus - 1) };
+    for platform in ["notify", "ptrace"] {
+        let output = install.run(&["--platform", platform, "do", "sh", "-c", script]).unwrap();
+        let expected = format!(
+            "max\nmax 100000\nmax\n{list}\n0::/\n1\n1\nprocs 1 threads 1\nno groups\nshmem\ngiven back\nused time\nadds up\n"
+        );
+        assert_eq!(said(&output).0, expected, "{platform}: {}", said(&output).1);
+    }
+    install.nothing_left().unwrap();
+}
+
 /// On hosts that lack something (see `programs/without.c`): what `auto` chooses there, and what it says where nothing can run.
 #[test]
 fn auto_says_what_the_host_lacks() {
@@ -536,6 +566,19 @@ fn cgroups_that_are_not_there_or_read_only_are_not_missed(install: &Install) {
 }
 
 /// The host has no room for more processes: a fork fails as Linux says, nothing is ended, and works again when there is room.
+/// Runs a command of an installation behind other programs, which say who runs it and with which limits.
+fn behind(before: &[&str], plain: &Command) -> std::process::Output {
+    Command::new(before[0])
+        .args(&before[1..])
+        .arg(plain.get_program())
+        .args(plain.get_args())
+        .current_dir("/")
+        .env_remove("XDG_RUNTIME_DIR")
+        .envs(plain.get_envs().filter_map(|(k, v)| Some((k, v?))))
+        .output()
+        .unwrap()
+}
+
 #[test]
 fn a_host_without_room_for_processes_is_told_as_eagain() {
     const SCRIPT: &str = r#"
@@ -574,18 +617,24 @@ print(ways, forks(3), os.waitpid(pid, 0)[1] >> 8, os.popen("echo shell").read())
         let install = Install::with_services(&format!("nproc-{platform}")).unwrap().as_user(user).unwrap();
         let plain = install.command(&["--platform", platform, "do", "python3", "-c", SCRIPT]);
         let id = user.to_string();
-        let output = Command::new("setpriv")
-            .args(["--reuid", &id, "--regid", &id, "--clear-groups", "prlimit", "--nproc=110"])
-            .arg(plain.get_program())
-            .args(plain.get_args())
-            .current_dir("/")
-            .env_remove("XDG_RUNTIME_DIR")
-            .envs(plain.get_envs().filter_map(|(k, v)| Some((k, v?))))
-            .output()
-            .unwrap();
+        let output =
+            behind(&["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups", "prlimit", "--nproc=110"], &plain);
         let (out, err) = said(&output);
         assert_eq!(out, "can't start new thread\n(20, 20) 0 7 shell\n\n", "{platform}: {err}");
         assert_eq!(output.status.code(), Some(0), "{platform}: {err}");
+        install.nothing_left().unwrap();
+    }
+}
+
+#[test]
+fn a_caller_who_gave_up_core_files_runs_containers() {
+    for platform in ["notify", "ptrace"] {
+        let install = Install::with_services(&format!("core-{platform}")).unwrap().as_user(54_325).unwrap();
+        let plain = install.command(&["--platform", platform, "do", "sh", "-c", "echo runs; exit 3"]);
+        let user = ["setpriv", "--reuid", "54325", "--regid", "54325", "--clear-groups"];
+        let output = behind(&[&["prlimit", "--core=0:0"], &user[..]].concat(), &plain);
+        let (out, err) = said(&output);
+        assert_eq!((out.as_str(), output.status.code()), ("runs\n", Some(3)), "{platform}: {err}");
         install.nothing_left().unwrap();
     }
 }

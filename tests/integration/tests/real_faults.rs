@@ -90,7 +90,6 @@ fn bad_input_is_told_with_status_1_and_leaves_nothing() {
             .unwrap()
             .push(serde_json::json!({"destination": "/etc/passwd/x", "type": "tmpfs", "source": "x"}));
     });
-    let no_cwd = broken("no-cwd", &|d| d["process"]["cwd"] = "/no/such".into());
     let file_cwd = broken("file-cwd", &|d| d["process"]["cwd"] = "/etc/passwd".into());
     let good = bundle.to_str().unwrap();
     let cases: Vec<(Vec<&str>, Vec<&str>)> = vec![
@@ -99,12 +98,11 @@ fn bad_input_is_told_with_status_1_and_leaves_nothing() {
         (vec!["run", "-b", &fifo, "c"], vec!["config.json", "not a regular file"]),
         (vec!["run", "-b", &no_root, "c"], vec!["rootfs", "elsewhere", "no such file or directory"]),
         (vec!["run", "-b", &file_root, "c"], vec!["rootfs", file, "is not a directory"]),
-        (vec!["run", "-b", &no_args, "c"], vec!["args cannot be empty"]),
+        (vec!["run", "-b", &no_args, "c"], vec!["args must not be empty"]),
         (vec!["run", "-b", &wrong_type, "c"], vec!["config.json", "expected a sequence"]),
         (vec!["run", "-b", &no_mount, "c"], vec!["/no/such", "no such file or directory"]),
-        (vec!["run", "-b", &odd_mount, "c"], vec!["nfs4", "/x", "not supported"]),
+        (vec!["run", "-b", &odd_mount, "c"], vec!["/x", "no such device"]),
         (vec!["run", "-b", &clash, "c"], vec!["/etc/passwd/x"]),
-        (vec!["run", "-b", &no_cwd, "c"], vec!["/no/such", "cwd"]),
         (vec!["run", "-b", &file_cwd, "c"], vec!["/etc/passwd", "cwd"]),
         (vec!["run", "-b", "/no/such/bundle", "c"], vec!["/no/such/bundle"]),
         (vec!["run", "-b", file, "c"], vec![file, "not a directory"]),

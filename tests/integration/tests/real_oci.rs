@@ -61,11 +61,11 @@ fn a_container_goes_through_its_life() {
     let again = create(&install, &["-b", bundle, "c1"], &install.folder.join("again"));
     assert_eq!(again.status.code(), Some(1));
     assert!(says(&again).contains("container with given ID already exists"), "{}", says(&again));
-    let early = install.run(&["delete", "c1"]).unwrap();
-    assert!(says(&early).contains("that is not stopped"), "{}", says(&early));
 
     let output = install.run(&["start", "c1"]).unwrap();
     assert!(output.status.success(), "{}", says(&output));
+    let early = install.run(&["delete", "c1"]).unwrap();
+    assert!(says(&early).contains("that is not stopped"), "{}", says(&early));
     until("the program's first words", || std::fs::read_to_string(&out).unwrap() == "begun\n");
     assert_eq!((&state(&install, "c1")["status"], &state(&install, "c1")["pid"]), (&"running".into(), &pid.into()));
     let output = install.run(&["start", "c1"]).unwrap();
@@ -106,6 +106,139 @@ fn delete_force_ends_a_running_container_and_kill_all_reaches_every_process() {
     until("stopped", || state(&install, "two")["status"] == "stopped");
     assert!(install.run(&["delete", "two"]).unwrap().status.success());
     assert!(install.run(&["delete", "--force", "two"]).unwrap().status.success(), "none there is no error");
+    install.nothing_left().unwrap();
+}
+
+/// Engines enter the mount namespace of the pid they were told, and take names there for the container's (`podman cp`).
+#[test]
+fn the_stand_ins_root_is_the_containers_and_nothing_else_of_the_hosts() {
+    let install = Install::with_services("oci-tree").unwrap();
+    let bundle = install.busybox("b", &["sh", "-c", "echo in >/tmp/inside; sleep 100"], false).unwrap();
+    for folder in ["rw", "ro", "outside"] {
+        std::fs::create_dir(install.folder.join(folder)).unwrap();
+    }
+    let rootfs = bundle.join("rootfs");
+    for folder in ["rw", "ro", "mem", "etc"] {
+        std::fs::create_dir_all(rootfs.join(folder)).unwrap();
+    }
+    std::fs::write(rootfs.join("etc/mine"), "the container's").unwrap();
+    // A name that leads out of the root is taken from the root.
+    let outside = install.folder.join("outside");
+    std::os::unix::fs::symlink(&outside, rootfs.join("leads")).unwrap();
+    let led = rootfs.join(outside.strip_prefix("/").unwrap()).join("file");
+    std::fs::create_dir_all(led.parent().unwrap()).unwrap();
+    std::fs::write(&led, "").unwrap();
+    std::fs::write(install.folder.join("file"), "bound").unwrap();
+    Install::edit(&bundle, |document| {
+        let bind = |to: &str, from: &str, how: &str| {
+            let from = install.folder.join(from);
+            serde_json::json!({"destination": to, "type": "bind", "source": from, "options": ["bind", how]})
+        };
+        document["root"]["readonly"] = false.into();
+        let mounts = document["mounts"].as_array_mut().unwrap();
+        mounts.push(bind("/rw", "rw", "rw"));
+        mounts.push(bind("/ro", "ro", "ro"));
+        mounts.push(bind("/leads/file", "file", "rw"));
+        mounts.push(serde_json::json!({"destination": "/mem", "type": "tmpfs", "source": "tmpfs"}));
+    })
+    .unwrap();
+    let output = create(&install, &["--bundle", bundle.to_str().unwrap(), "c1"], &install.folder.join("out"));
+    assert!(output.status.success(), "{}", says(&output));
+    assert!(install.run(&["start", "c1"]).unwrap().status.success());
+    until("the program's file", || rootfs.join("tmp/inside").exists());
+
+    let pid = &state(&install, "c1")["pid"];
+    let there = std::path::PathBuf::from(format!("/proc/{pid}/root"));
+    assert_ne!(
+        std::fs::read_link(format!("/proc/{pid}/ns/mnt")).unwrap(),
+        std::fs::read_link("/proc/self/ns/mnt").unwrap()
+    );
+    assert_eq!(std::fs::read_to_string(there.join("etc/mine")).unwrap(), "the container's");
+    assert_eq!(std::fs::read_to_string(there.join("tmp/inside")).unwrap(), "in\n");
+    assert!(!there.join(install.folder.strip_prefix("/").unwrap()).join("bin").exists(), "the host's root");
+    std::fs::write(there.join("tmp/put"), "put").unwrap();
+    assert_eq!(std::fs::read_to_string(rootfs.join("tmp/put")).unwrap(), "put");
+    std::fs::write(there.join("rw/put"), "put").unwrap();
+    assert_eq!(std::fs::read_to_string(install.folder.join("rw/put")).unwrap(), "put");
+    for place in ["ro/put", "mem/put", "proc/put", "dev/put"] {
+        let error = std::fs::write(there.join(place), "put").unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem, "{place}");
+    }
+    assert_eq!(std::fs::read_dir(there.join("proc")).unwrap().count(), 0);
+    let at = there.join(outside.strip_prefix("/").unwrap());
+    assert_eq!(std::fs::read_to_string(at.join("file")).unwrap(), "bound");
+    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
+
+    assert!(install.run(&["delete", "--force", "c1"]).unwrap().status.success());
+    install.nothing_left().unwrap();
+}
+
+/// Engines put interfaces into the network namespace of the pid they were told: never into the host's, unless that was asked for.
+#[test]
+fn the_stand_ins_network_namespace_is_the_one_that_was_asked_for() {
+    let install = Install::with_services("oci-net").unwrap();
+    let bundle = install.busybox("b", &["sleep", "100"], false).unwrap();
+    let of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+    let made = |id: &str, network: Option<serde_json::Value>| {
+        Install::edit(&bundle, |document| {
+            let namespaces = document["linux"]["namespaces"].as_array_mut().unwrap();
+            namespaces.retain(|n| n["type"] != "network");
+            namespaces.extend(network);
+        })
+        .unwrap();
+        let output = create(&install, &["--bundle", bundle.to_str().unwrap(), id], &install.folder.join("out"));
+        assert!(output.status.success(), "{}", says(&output));
+        of(&state(&install, id)["pid"].to_string())
+    };
+    let (own, new) = (of("self"), made("new", Some(serde_json::json!({"type": "network"}))));
+    assert_ne!(new, own);
+    let path = format!("/proc/{}/ns/net", state(&install, "new")["pid"]);
+    assert_eq!(made("joins", Some(serde_json::json!({"type": "network", "path": path}))), new);
+    assert_eq!(made("hosts", None), own);
+    for id in ["new", "joins", "hosts"] {
+        assert!(install.run(&["delete", "--force", id]).unwrap().status.success());
+    }
+    install.nothing_left().unwrap();
+}
+
+/// Changes stay inside, or nothing may be changed: nobody changes the host's files through the stand-in.
+#[test]
+fn the_stand_ins_root_is_read_only_where_the_hosts_files_are_not_the_containers_to_write() {
+    let install = Install::with_services("oci-tree-ro").unwrap();
+    let bundle = install.busybox("b", &["sleep", "100"], false).unwrap();
+    for (id, read_only, overlay) in [("c1", true, "off"), ("c2", false, "on")] {
+        Install::edit(&bundle, |document| document["root"]["readonly"] = read_only.into()).unwrap();
+        let flag = format!("--overlay={overlay}");
+        let output = create(&install, &[&flag, "--bundle", bundle.to_str().unwrap(), id], &install.folder.join("out"));
+        assert!(output.status.success(), "{}", says(&output));
+        let there = std::path::PathBuf::from(format!("/proc/{}/root", state(&install, id)["pid"]));
+        let error = std::fs::write(there.join("tmp/put"), "put").unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem, "{id}");
+        assert!(install.run(&["delete", "--force", id]).unwrap().status.success());
+    }
+    install.nothing_left().unwrap();
+}
+
+#[test]
+fn debug_shows_what_a_running_container_asked_for_in_vain() {
+    let install = Install::with_services("oci-vain").unwrap();
+    let script = "rmmod a 2>/dev/null; rmmod b 2>/dev/null; echo asked; sleep 1000";
+    let bundle = install.busybox("b", &["sh", "-c", script], false).unwrap();
+    let out = install.folder.join("out");
+    let output = create(&install, &["-b", bundle.to_str().unwrap(), "c"], &out);
+    assert!(output.status.success(), "{}", says(&output));
+    install.note();
+    assert!(install.run(&["start", "c"]).unwrap().status.success());
+    until("it has asked", || std::fs::read_to_string(&out).unwrap() == "asked\n");
+    let output = install.run(&["debug", "c", "--unimplemented"]).unwrap();
+    let table = String::from_utf8(output.stdout).unwrap();
+    let words = |l: &str| l.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let line = table.lines().map(words).find(|l| l.get(1).is_some_and(|n| n == "delete_module"));
+    assert_eq!(line.unwrap_or_default(), ["2", "delete_module", "176", "refused", "on", "purpose"], "{table}");
+    assert_eq!(install.run(&["debug", "c"]).unwrap().status.code(), Some(1), "what to show must be said");
+    assert!(install.run(&["delete", "--force", "c"]).unwrap().status.success());
+    let output = install.run(&["debug", "c", "--unimplemented"]).unwrap();
+    assert_eq!((output.status.code(), says(&output).contains("does not exist")), (Some(1), true), "{}", says(&output));
     install.nothing_left().unwrap();
 }
 
@@ -196,7 +329,7 @@ fn take_master(listener: &UnixListener) -> (OwnedFd, String) {
 #[test]
 fn a_console_socket_gets_the_terminal_which_takes_input_sizes_and_signals() {
     let install = Install::with_services("oci-console").unwrap();
-    let script = "tty; stty size; trap 'stty size' WINCH; echo ready; read line; echo got \"$line\"; stty size; trap 'echo int; exit 5' INT; while :; do sleep 0.05; done";
+    let script = "tty; stty size; trap 'stty size' WINCH; trap 'echo int; exit 5' INT; echo ready; read line; echo got \"$line\"; while :; do sleep 0.05; done";
     let bundle = install.busybox("b", &["sh", "-c", script], true).unwrap();
     let socket = install.folder.join("console");
     let listener = UnixListener::bind(&socket).unwrap();
@@ -268,7 +401,7 @@ fn a_terminal_needs_a_console_socket_and_the_other_way_round() {
 #[test]
 fn every_command_has_help_and_takes_the_global_flags() {
     let install = Install::with_services("oci-help").unwrap();
-    for command in ["do", "spec", "create", "start", "run", "state", "kill", "delete", "list"] {
+    for command in ["do", "spec", "create", "start", "run", "state", "kill", "delete", "list", "debug"] {
         let output = install.run(&[command, "--help"]).unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{command}");
@@ -278,7 +411,7 @@ fn every_command_has_help_and_takes_the_global_flags() {
         }
     }
     let text = String::from_utf8(install.run(&["--help"]).unwrap().stdout).unwrap();
-    for command in ["do", "spec", "create", "start", "run", "state", "kill", "delete", "list"] {
+    for command in ["do", "spec", "create", "start", "run", "state", "kill", "delete", "list", "debug"] {
         assert!(text.lines().any(|l| l.trim().starts_with(command)), "{command}: {text}");
     }
     install.nothing_left().unwrap();
@@ -345,4 +478,30 @@ fn a_root_of_ones_own_keeps_containers_apart() {
     assert!(other.run(&["delete", "-f", "same"]).unwrap().status.success());
     install.nothing_left().unwrap();
     other.nothing_left().unwrap();
+}
+
+#[test]
+fn somebody_runs_the_bundle_of_spec_rootless() {
+    const SOMEBODY: u32 = 54_322;
+    let install = Install::with_services("oci-rootless").unwrap();
+    install.rootfs("b/rootfs").unwrap();
+    let bundle = install.folder.join("b");
+    assert!(
+        Command::new("chown").arg("-R").arg(format!("{SOMEBODY}:{SOMEBODY}")).arg(&bundle).status().unwrap().success()
+    );
+    let install = install.as_user(SOMEBODY).unwrap();
+    let path = bundle.to_str().unwrap();
+    let output = install.run(&["--rootless", "auto", "spec", "--rootless", "--bundle", path]).unwrap();
+    assert!(output.status.success(), "{}", says(&output));
+    let text = std::fs::read_to_string(bundle.join("config.json")).unwrap();
+    let mut document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    document["process"]["terminal"] = false.into();
+    document["root"]["readonly"] = false.into();
+    document["process"]["args"] = serde_json::json!(["sh", "-c", "id -u; touch /tmp/made; stat -c %u /tmp/made"]);
+    std::fs::write(bundle.join("config.json"), document.to_string()).unwrap();
+    let output = install.run(&["run", "--bundle", path, "c"]).unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "0\n0\n", "{}", says(&output));
+    let made = std::fs::metadata(bundle.join("rootfs/tmp/made")).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&made), SOMEBODY);
+    install.nothing_left().unwrap();
 }

@@ -380,7 +380,7 @@ impl Client {
 
     /// Gives back every fid dropped so far; does not wait for the answer.
     pub fn clunk_batch(&self) {
-        self.rpc.give_back(1);
+        self.rpc.clunk_batch();
     }
 
     /// fallocate(2) on an open file; EOPNOTSUPP without the extension.

@@ -73,6 +73,8 @@ pub(super) struct State {
     free_fids: Vec<u32>,
     next_fid: u32,
     clunks_in_flight: usize,
+    /// Dropped fids are waited for at the other end: they go when the clunks in flight are answered.
+    clunk_at_once: bool,
     /// Posted requests whose answers were not fetched yet.
     posted: usize,
 }
@@ -156,6 +158,7 @@ impl Rpc {
             free_fids: Vec::new(),
             next_fid: 0,
             clunks_in_flight: 0,
+            clunk_at_once: false,
             posted: 0,
         };
         Self { channel, state: Mutex::new(state), msize, extended, window, before_wait: OnceLock::new() }
@@ -359,6 +362,12 @@ impl Rpc {
                 state.clunks_in_flight = state.clunks_in_flight.saturating_sub(1);
                 state.free_fids.append(&mut fids);
                 state.free_tag(tag);
+                // What was to be given back at once meanwhile and could not be.
+                let at_once = std::mem::take(&mut state.clunk_at_once);
+                drop(state);
+                if at_once {
+                    self.clunk_batch();
+                }
             }
         }
         Ok(())
@@ -451,6 +460,21 @@ impl Rpc {
         let mut state = self.lock();
         if !state.dead {
             state.dropped.push(fid);
+        }
+    }
+
+    /// Gives back every fid dropped so far, as soon as can be.
+    pub fn clunk_batch(&self) {
+        loop {
+            self.give_back(1);
+            let mut state = self.lock();
+            if state.dropped.is_empty() || state.dead {
+                return;
+            }
+            if state.clunks_in_flight > 0 {
+                state.clunk_at_once = true;
+                return;
+            }
         }
     }
 

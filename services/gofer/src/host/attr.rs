@@ -75,8 +75,9 @@ impl Host {
             mtime: time(s.stx_mtime),
             ctime,
             btime: if has_btime { time(s.stx_btime) } else { Time::default() },
-            generation: 0,
-            data_version: 0,
+            // Which file of the host it is: a Sentry may have others of us, and the same file from one of them.
+            generation: rustix::fs::makedev(s.stx_dev_major, s.stx_dev_minor),
+            data_version: s.stx_ino,
         }
     }
 

@@ -164,8 +164,8 @@ impl Filesystem for Host {
         self.make_dir(dir, name, mode, gid)
     }
 
-    fn mknod(&self, dir: &Node, name: &[u8], mode: u32, _device: (u32, u32), gid: u32) -> Result<Qid, Errno> {
-        self.make_node(dir, name, mode, gid)
+    fn mknod(&self, dir: &Node, name: &[u8], mode: u32, device: (u32, u32), gid: u32) -> Result<Qid, Errno> {
+        self.make_node(dir, name, mode, device, gid)
     }
 
     fn link(&self, dir: &Node, node: &Node, name: &[u8]) -> Result<(), Errno> {

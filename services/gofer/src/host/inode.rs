@@ -70,8 +70,8 @@ impl Inode {
     pub(super) fn set_place(&self, place: Place) {
         let old = {
             let mut now = self.place.lock().unwrap_or_else(PoisonError::into_inner);
-            // A root stays one, wherever else it can be reached.
-            if now.is_none() { None } else { now.replace(place) }
+            // A root stays one, wherever else it can be reached; a file that is one has a name elsewhere all the same.
+            if now.is_none() && self.kind != FileType::RegularFile { None } else { now.replace(place) }
         };
         drop(old);
     }

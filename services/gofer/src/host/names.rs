@@ -87,11 +87,20 @@ impl Host {
         self.made(dir, name, gid)
     }
 
-    pub(super) fn make_node(&self, dir: &Node, name: &[u8], mode: u32, gid: u32) -> Result<Qid, Errno> {
+    pub(super) fn make_node(
+        &self,
+        dir: &Node,
+        name: &[u8],
+        mode: u32,
+        device: (u32, u32),
+        gid: u32,
+    ) -> Result<Qid, Errno> {
         let kind = match FileType::from_raw_mode(mode) {
             // No type given is a regular file (mknod(2)).
             FileType::Unknown if mode & 0o170_000 == 0 => FileType::RegularFile,
             kind @ (FileType::RegularFile | FileType::Fifo | FileType::Socket) => kind,
+            // An overlay's whiteout: a device that there is not, which anybody may make and nobody open.
+            kind @ FileType::CharacterDevice if device == (0, 0) => kind,
             // Devices are the host's.
             _ => return Err(Errno::PERM),
         };

@@ -49,6 +49,8 @@ impl AsRawFd for Shared {
 pub struct StdioFile {
     fd: Arc<OwnedFd>,
     kind: Kind,
+    /// The one way in which it may be opened, if there is only one.
+    access: Option<OFlags>,
     nonblocking: bool,
     /// None where the host cannot wait for it (regular files): always ready.
     waiter: Option<AsyncFd<Shared>>,
@@ -70,8 +72,9 @@ fn read(fd: BorrowedFd<'_>, to: &mut [u8], offset: u64, flags: ReadWriteFlags) -
 }
 
 impl StdioFile {
-    /// Takes a descriptor. Inside the runtime only.
-    pub fn new(fd: OwnedFd, writers: Writers) -> Result<Self, Errno> {
+    /// Takes a descriptor. Inside the runtime only. `strict`: it may be opened only as it is; of the usual three more is asked
+    /// than they may allow, and what they do not allow fails when it is done.
+    pub fn new(fd: OwnedFd, writers: Writers, strict: bool) -> Result<Self, Errno> {
         let stat = rustix::fs::statx(&fd, "", AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE)?;
         let kind = match FileType::from_raw_mode(u32::from(stat.stx_mode)) {
             FileType::RegularFile => Kind::Regular,
@@ -96,7 +99,14 @@ impl StdioFile {
                 None => return Err(Errno::IO),
             },
         };
-        Ok(Self { fd, kind, nonblocking: flags.contains(OFlags::NONBLOCK), waiter, writers })
+        let access = strict.then_some(flags & OFlags::RWMODE);
+        Ok(Self { fd, kind, access, nonblocking: flags.contains(OFlags::NONBLOCK), waiter, writers })
+    }
+
+    /// EACCES if it may not be opened with these flags of open(2).
+    pub fn may_open(&self, flags: u32) -> Result<(), Errno> {
+        let asked = OFlags::from_bits_retain(flags) & OFlags::RWMODE;
+        if self.access.is_none_or(|own| own == asked) { Ok(()) } else { Err(Errno::ACCES) }
     }
 
     /// Attributes.
@@ -130,7 +140,7 @@ impl StdioFile {
         rustix::termios::tcgetwinsize(&self.fd).ok().map(|w| (w.ws_row, w.ws_col))
     }
 
-    /// Reads at most `count` bytes, waiting as long as it takes. Dropping the future loses no data: what is read is read
+    /// Reads at most `count` bytes, waiting as long as it takes; EIO from a terminal that hung up. Dropping the future loses no data: what is read is read
     /// in its last step.
     pub async fn read(&self, offset: u64, count: u32) -> Result<Vec<u8>, Errno> {
         let mut buffer = vec![0; count as usize];
@@ -143,6 +153,10 @@ impl StdioFile {
             }
         };
         buffer.truncate(got);
+        // A terminal that hung up ends every read, one whose user typed ^D before it was raw only this.
+        if got == 0 && count > 0 && self.kind == Kind::Terminal && self.tty_size().is_none() {
+            return Err(Errno::IO);
+        }
         Ok(buffer)
     }
 

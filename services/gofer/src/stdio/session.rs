@@ -251,7 +251,11 @@ impl Session {
             Request::Walk { .. } | Request::WalkGetattr { .. } => return Err(Errno::NOTDIR),
             Request::Getattr { fid, .. } => Reply::Getattr { attr: self.fid(fid)?.attr()? },
             // The descriptor is open already, with the rights that the container's creator gave it.
-            Request::Lopen { fid, .. } => Reply::Lopen { qid: self.fid(fid)?.attr()?.qid, iounit: 0 },
+            Request::Lopen { fid, flags } => {
+                let file = self.fid(fid)?;
+                file.may_open(flags)?;
+                Reply::Lopen { qid: file.attr()?.qid, iounit: 0 }
+            }
             Request::Fsync { fid, .. } => {
                 self.fid(fid)?;
                 Reply::Fsync {}
@@ -261,11 +265,12 @@ impl Session {
                 None => Reply::TtySize { terminal: 0, rows: 0, columns: 0 },
             },
             Request::Clunk { fid } => {
-                self.fids.remove(&fid).ok_or(Errno::BADF)?;
+                let file = self.fids.remove(&fid).ok_or(Errno::BADF)?;
+                self.stdios.given_back(file);
                 Reply::Clunk {}
             }
             Request::ClunkBatch { ref fids } => {
-                fids.0.iter().for_each(|fid| drop(self.fids.remove(fid)));
+                fids.0.iter().filter_map(|fid| self.fids.remove(fid)).for_each(|file| self.stdios.given_back(file));
                 Reply::ClunkBatch {}
             }
             _ => return Err(Errno::OPNOTSUPP),

@@ -25,6 +25,10 @@ const USER_FLAGS: u64 = 0x1 | 0x4 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 0x800 |
 
 /// `FP_XSTATE_MAGIC1`.
 pub(crate) const MAGIC1: u32 = 0x4650_5853;
+/// `FP_XSTATE_MAGIC2`.
+pub(crate) const MAGIC2: u32 = 0x4650_5845;
+/// AMX tiles: a program must ask the host for them before it has them, and stubs never ask.
+pub(crate) const TILES: u64 = 3 << 17;
 /// Most bytes of extended state that a slot holds.
 pub(crate) const MAX_XSTATE: usize = 12 * 1024;
 
@@ -172,6 +176,42 @@ impl Frame for SlotFrame<'_> {
 pub(crate) fn extended_len(legacy: &[u8]) -> usize {
     let word = |at: usize| legacy.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes).unwrap_or(0);
     if word(464) == MAGIC1 { (word(468) as usize).clamp(512, MAX_XSTATE) } else { 512 }
+}
+
+/// The extended state that a new program starts with, in the layout of a signal frame.
+pub fn initial_extended_state() -> Vec<u8> {
+    let mut features = 3;
+    if std::arch::is_x86_feature_detected!("xsave") {
+        // SAFETY: the processor has the instruction, and the host lets programs use it, as was just asked.
+        features |= unsafe { xgetbv() } & !TILES;
+    }
+    let mut size = 576;
+    for i in (2..63u32).filter(|i| features & (1 << i) != 0) {
+        let leaf = std::arch::x86_64::__cpuid_count(0xd, i);
+        size = size.max(leaf.ebx.saturating_add(leaf.eax) as usize);
+    }
+    let mut state = vec![0; size.min(MAX_XSTATE - 4)];
+    let words: [(usize, &[u8]); 6] = [
+        (0, &0x37f_u16.to_le_bytes()),
+        (24, &0x1f80_u32.to_le_bytes()),
+        (464, &MAGIC1.to_le_bytes()),
+        (468, &(state.len() as u32 + 4).to_le_bytes()),
+        (472, &features.to_le_bytes()),
+        (480, &(state.len() as u32).to_le_bytes()),
+    ];
+    for (at, bytes) in words {
+        if let Some(to) = state.get_mut(at..at + bytes.len()) {
+            to.copy_from_slice(bytes);
+        }
+    }
+    state.extend_from_slice(&MAGIC2.to_le_bytes());
+    state
+}
+
+#[target_feature(enable = "xsave")]
+fn xgetbv() -> u64 {
+    // SAFETY: register 0 is there wherever the instruction is.
+    unsafe { std::arch::x86_64::_xgetbv(0) }
 }
 
 #[cfg(test)]

@@ -174,10 +174,33 @@ pub enum Order {
         /// Bytes.
         len: u64,
     },
+    /// Sets the highest bit of a word, atomically (`FUTEX_WAITERS`). EFAULT if it cannot be reached.
+    SetWaiters {
+        /// The word's address, a multiple of 4.
+        address: u64,
+    },
+    /// `membarrier(2)`.
+    Barrier {
+        /// `MEMBARRIER_CMD_*`.
+        command: i32,
+    },
+    /// `rseq(2)` for the trapped thread.
+    Rseq {
+        /// The area's address.
+        address: u64,
+        /// Its length, bytes.
+        len: u32,
+        /// `RSEQ_FLAG_UNREGISTER` or 0.
+        flags: i32,
+        /// What stands before each place that is jumped to.
+        signature: u32,
+    },
     /// Closes a descriptor of the stub (the platform's own use).
     Close(i32),
     /// Sets the base of `%fs` of the trapped thread.
     SetFs(u64),
+    /// Sets the base of `%gs` of the trapped thread, which then has no short way any more.
+    SetGs(u64),
     /// Makes a new host thread with the memory of this one (shared or copied), that starts with `registers` and the
     /// extended state of this one. Must be the last order. Result: 0.
     Clone {
@@ -284,7 +307,11 @@ mod slots;
 mod starter;
 
 pub use crew::about_to_block;
-pub use host::process_cpu;
+pub use frame::initial_extended_state;
+pub use host::{
+    CpuTimes, Page, current_processor, learn_scheduling, process_cpu, resident, rseq_features, set_affinity, set_nice,
+    start_tsc, tsc_khz,
+};
 pub use starter::StartError;
 
 /// Ends the Sentry, with the reason as its last words: the supervisor reads them from standard error.
@@ -303,6 +330,9 @@ pub trait Platform: Send + Sync {
     fn run(&self) -> !;
     /// Descriptors it needs from now on.
     fn descriptors(&self) -> Vec<i32>;
+    /// Whether a thread whose call `exit(2)` is answered with [`Answer::Exit`] ends within that call, with no further way through
+    /// the memory of the container.
+    fn ends_in_call(&self) -> bool;
     /// Its name, as `--platform` takes it.
     fn name(&self) -> &'static str;
 }
@@ -325,6 +355,8 @@ pub struct Setup {
     pub windows: Vec<std::os::fd::OwnedFd>,
     /// The starter's own filter, compiled (`struct sock_filter` each), empty for none.
     pub starter_filter: Vec<u64>,
+    /// What the host's `oom_score_adj` of starter and stubs is set to before there are any, if it can be.
+    pub oom_score_adj: Option<i32>,
     /// Called on the serving thread after each event, with no lock held.
     pub after: fn(After),
 }

@@ -251,7 +251,7 @@ fn run_here(which: Which, code: &[u8], until: &str) -> (Vec<String>, u8) {
     let windows: Vec<Window> = (0..4).map(|_| Window::create("w", 1 << 30).unwrap()).collect();
     windows[1].write(0x5000, &[9]).unwrap();
     let fds: Vec<OwnedFd> = windows.iter().map(|w| w.fd().try_clone_to_owned().unwrap()).collect();
-    let setup = Setup { windows: fds, starter_filter: vec![], after: nothing };
+    let setup = Setup { windows: fds, starter_filter: vec![], oom_score_adj: None, after: nothing };
     let mut notify = None;
     let platform: Arc<dyn Platform> = match which {
         Which::Notify => notify.insert(Arc::new(Notify::start(setup).unwrap())).clone(),

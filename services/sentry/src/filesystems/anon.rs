@@ -8,7 +8,7 @@ use crate::vfs::caller::Caller;
 use crate::vfs::dentry::Dentry;
 use crate::vfs::file::{File, FileOps};
 use crate::vfs::inode::{
-    Attr, Common, DirEntry, FileSystem, FileType, Inode, InodeRef, OpenHow, SetAttr, StatFs, anonymous_dev, file_time,
+    Attr, Common, DirEntry, FileSystem, FileType, Inode, InodeRef, NewNode, OpenHow, SetAttr, StatFs, anonymous_dev,
     mode, next_ino,
 };
 use crate::vfs::mount::{Mount, MountFlags, PathRef};
@@ -58,29 +58,32 @@ pub struct AnonInode {
 impl AnonInode {
     /// An inode of type and permissions `mode`.
     pub fn make(dev: u64, mode: u32, uid: u32, gid: u32, reopen: Option<Reopen>) -> InodeRef {
-        Self::device(dev, mode, (uid, gid), 0, reopen)
+        Self::device((dev, next_ino()), mode, (uid, gid), 0, reopen)
     }
 
-    /// As [`make`](Self::make), for a device file that shows the number `rdev` and opens itself.
-    pub fn device(dev: u64, mode: u32, (uid, gid): (u32, u32), rdev: u64, reopen: Option<Reopen>) -> InodeRef {
-        let t = file_time();
-        let attr = Attr {
-            dev,
-            ino: next_ino(),
-            mode,
-            nlink: 1,
-            uid,
-            gid,
-            rdev,
-            block_size: 4096,
-            atime: t,
-            mtime: t,
-            ctime: t,
-            btime: t,
-            ..Attr::default()
-        };
+    /// As [`make`](Self::make), for a device file of that inode number that shows the number `rdev` and opens itself.
+    pub fn device(
+        (dev, ino): (u64, u64),
+        mode: u32,
+        (uid, gid): (u32, u32),
+        rdev: u64,
+        reopen: Option<Reopen>,
+    ) -> Arc<Self> {
+        // A link each, directories too: nothing is in them.
+        let attr = Attr { nlink: 1, ino, ..Attr::fresh(dev, &NewNode { mode, uid, gid, rdev }) };
         Arc::new(Self { common: Common::default(), kind: FileType::of(mode), attr: attr.into(), reopen })
     }
+
+    /// Its only name is gone.
+    pub fn unlinked(&self) {
+        self.attr.lock().nlink = 0;
+    }
+}
+
+/// An open file of an inode of its own, without a place and only for its owner, called `name` (`anon_inode:...`).
+pub fn file(name: &[u8], ops: Box<dyn FileOps>, open_flags: i32) -> Arc<File> {
+    let inode = AnonInode::make(Family::Inode.dev(), 0o600, 0, 0, None);
+    File::new(Family::Inode.place(inode, name), ops, open_flags)
 }
 
 impl<T> From<T> for crate::sync::Mutex<T> {
@@ -95,12 +98,11 @@ impl Inode for AnonInode {
         Ok(*self.attr.lock())
     }
     fn set_attr(&self, set: &SetAttr) -> Result<(), Errno> {
-        let mut a = self.attr.lock();
-        set.apply_owner_and_mode(&mut a);
-        a.atime = set.atime.unwrap_or(a.atime);
-        a.mtime = set.mtime.unwrap_or(a.mtime);
-        a.ctime = file_time();
+        set.apply(&mut self.attr.lock());
         Ok(())
+    }
+    fn valid(&self) -> bool {
+        self.attr.lock().nlink > 0
     }
     fn lookup(&self, _caller: &Caller<'_>, _name: &[u8]) -> Result<Option<InodeRef>, Errno> {
         if self.kind == FileType::Directory { Ok(None) } else { Err(Errno::ENOTDIR) }

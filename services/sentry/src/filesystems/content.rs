@@ -22,17 +22,47 @@ const FAULT_AROUND: u64 = 64 * 1024;
 /// Largest file, bytes.
 pub const FILE_MAX: u64 = 1 << 46;
 
+/// Bytes that services and the page cache need of a container's memory.
+const BESIDE: u64 = 8 << 20;
+
+/// Pages in use by all file systems.
+static PAGES: AtomicU64 = AtomicU64::new(0);
+
+/// Pages that all of them may use together.
+static MOST: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// The container may have that many bytes of memory. The host would take back no page of what is kept here, and end the Sentry for it when
+/// there is nobody else left to kill: so there is no space left in files before.
+pub fn set_memory(bytes: u64) {
+    let most = (bytes / 4 * 3).saturating_sub(BESIDE).max(1 << 20);
+    MOST.store(if bytes == u64::MAX { u64::MAX } else { most / PAGE }, Ordering::Relaxed);
+}
+
+/// Pages of all files that live in the Sentry's memory.
+pub fn pages() -> u64 {
+    PAGES.load(Ordering::Relaxed)
+}
+
 /// Pages that a file system may use in all.
 pub struct Quota {
-    /// Pages allowed.
-    pub limit: u64,
+    limit: AtomicU64,
     used: AtomicU64,
 }
 
 impl Quota {
     /// A quota of so many pages.
     pub fn new(limit: u64) -> Arc<Self> {
-        Arc::new(Self { limit, used: AtomicU64::new(0) })
+        Arc::new(Self { limit: AtomicU64::new(limit), used: AtomicU64::new(0) })
+    }
+
+    /// Pages allowed.
+    pub fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Allows so many pages.
+    pub fn set_limit(&self, pages: u64) {
+        self.limit.store(pages, Ordering::Relaxed);
     }
 
     /// Pages in use.
@@ -41,12 +71,18 @@ impl Quota {
     }
 
     fn take(&self, pages: u64) -> Result<(), Errno> {
-        let fits = |n: u64| n.checked_add(pages).filter(|n| *n <= self.limit);
-        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).map(|_| ()).map_err(|_| Errno::ENOSPC)
+        let fits = |n: u64| n.checked_add(pages).filter(|n| *n <= self.limit());
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).map_err(|_| Errno::ENOSPC)?;
+        let fits = |n: u64| n.checked_add(pages).filter(|n| pages == 0 || *n <= MOST.load(Ordering::Relaxed));
+        PAGES.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).map(drop).map_err(|_| {
+            self.used.fetch_sub(pages, Ordering::Relaxed);
+            Errno::ENOSPC
+        })
     }
 
     fn give(&self, pages: u64) {
         self.used.fetch_sub(pages, Ordering::Relaxed);
+        PAGES.fetch_sub(pages, Ordering::Relaxed);
     }
 }
 
@@ -89,6 +125,15 @@ impl Content {
     pub fn pages(&self) -> u64 {
         let inner = self.inner.lock();
         if inner.layout.is_none() { u64::from(inner.size > 0) } else { inner.present.total() }
+    }
+
+    /// Pages of `[first, end)` with data.
+    pub fn pages_within(&self, first: u64, end: u64) -> u64 {
+        let inner = self.inner.lock();
+        if inner.layout.is_none() {
+            return u64::from(inner.size > 0 && first == 0 && end > 0);
+        }
+        inner.present.count(first, end)
     }
 
     /// Reads at an offset.
@@ -307,6 +352,69 @@ impl Content {
         self.paged(&mut inner)?;
         let end = start.saturating_add(len).min(inner.size);
         if start < end { self.clear(&mut inner, start, end) } else { Ok(()) }
+    }
+
+    /// Takes `[start, start + len)`, whole pages before the end, out of the file: what follows moves up.
+    pub fn collapse(&self, start: u64, len: u64) -> Result<(), Errno> {
+        let _pin = self.pin.write();
+        let mut inner = self.inner.lock();
+        let end = start.checked_add(len).filter(|e| *e < inner.size).ok_or(Errno::EINVAL)?;
+        if !start.is_multiple_of(PAGE) || !len.is_multiple_of(PAGE) {
+            return Err(Errno::EINVAL);
+        }
+        self.paged(&mut inner)?;
+        self.drop_pages(&mut inner, start / PAGE, end / PAGE);
+        let mut at = end / PAGE;
+        while let Some(page) = inner.present.next_in(at) {
+            self.move_page(&mut inner, page, page - len / PAGE)?;
+            at = page + 1;
+        }
+        inner.size -= len;
+        Ok(())
+    }
+
+    /// Puts a hole of `len` bytes, whole pages, into the file at `start`, before its end: what follows moves down.
+    pub fn insert(&self, start: u64, len: u64) -> Result<(), Errno> {
+        let _pin = self.pin.write();
+        let mut inner = self.inner.lock();
+        if !start.is_multiple_of(PAGE) || !len.is_multiple_of(PAGE) || start >= inner.size {
+            return Err(Errno::EINVAL);
+        }
+        let size = inner.size.checked_add(len).filter(|s| *s <= FILE_MAX).ok_or(Errno::EFBIG)?;
+        self.paged(&mut inner)?;
+        let mut ranges = Vec::new();
+        let mut at = start / PAGE;
+        while let Some(first) = inner.present.next_in(at) {
+            at = inner.present.covered_to(first).unwrap_or(first + 1);
+            ranges.push((first, at));
+        }
+        for page in ranges.into_iter().rev().flat_map(|(first, end)| (first..end).rev()) {
+            self.move_page(&mut inner, page, page + len / PAGE)?;
+        }
+        inner.size = size;
+        Ok(())
+    }
+
+    fn drop_pages(&self, inner: &mut Inner, first: u64, end: u64) {
+        if let Some(layout) = &inner.layout {
+            layout.clear(first * PAGE, end * PAGE);
+        }
+        self.quota.give(inner.present.remove(first, end));
+    }
+
+    /// Moves a page that is there to a place where none is.
+    fn move_page(&self, inner: &mut Inner, from: u64, to: u64) -> Result<(), Errno> {
+        let layout = inner.layout.as_mut().ok_or(Errno::EIO)?;
+        let mut bytes = [0; PAGE as usize];
+        let window = self.store.window();
+        let (there, _) = layout.take(to * PAGE, PAGE)?;
+        let here = layout.find(from * PAGE, PAGE).0.ok_or(Errno::EIO)?;
+        window.read(here, &mut bytes).map_err(|_| Errno::EIO)?;
+        window.write(there, &bytes).map_err(|_| Errno::EIO)?;
+        layout.clear(from * PAGE, (from + 1) * PAGE);
+        inner.present.remove(from, from + 1);
+        inner.present.add(to, to + 1);
+        Ok(())
     }
 
     /// The next data (or hole) from `at` on; ENXIO at or after the end.

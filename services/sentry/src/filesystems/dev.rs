@@ -11,7 +11,7 @@ use crate::memory::object::Object;
 use crate::memory::store::Store;
 use crate::uio::{Sink, Source};
 use crate::vfs::caller::Caller;
-use crate::vfs::file::{File, FileOps, Io, Whence};
+use crate::vfs::file::{File, FileOps, Io};
 use crate::vfs::inode::{InodeRef, OpenHow, next_ino};
 
 /// Major number of the memory devices.
@@ -41,10 +41,11 @@ pub fn open_char(
         (MEM_MAJOR, 8 | 9) => Memory::Random,
         (5, 0) => {
             let sid = caller.task.map_or(0, |t| crate::ipc::tty::place_of(t).0);
-            return TtyFile::open(crate::ipc::tty::of_session(sid).ok_or(Errno::ENXIO)?, false);
+            return TtyFile::open_slave(crate::ipc::tty::of_session(sid).ok_or(Errno::ENXIO)?, caller);
         }
         (5, 2) => return crate::filesystems::devpts::open_master(caller),
-        (PTS_MAJOR, n) => return TtyFile::open(crate::ipc::tty::by_number(n).ok_or(Errno::EIO)?, false),
+        // A terminal is opened by its node in devpts alone.
+        (PTS_MAJOR, _) => return Err(Errno::EIO),
         _ => return Err(Errno::ENXIO),
     };
     Ok(Box::new(device))
@@ -89,8 +90,13 @@ impl FileOps for Memory {
         }
     }
 
-    fn seek(&self, _file: &File, _offset: u64, _whence: Whence) -> Result<u64, Errno> {
-        Ok(0)
+    fn ignores_seeks(&self) -> bool {
+        true
+    }
+
+    // pread(2) and pwrite(2) are fine.
+    fn seekable(&self) -> bool {
+        true
     }
 
     fn memory_object(&self, _file: &File, _shared: bool, _write: bool) -> Result<Object, Errno> {

@@ -4,33 +4,67 @@
 //! nodes behave as inodes and open files. Never here: what they say.
 
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::errno::Errno;
 use crate::filesystems::anon::DirectoryFile;
 use crate::sync::Mutex;
+use crate::task::Creds;
+use crate::task::Group;
 use crate::uio::{Sink, Source};
 use crate::vfs::caller::Caller;
 use crate::vfs::file::{File, FileOps, Io, Whence};
 use crate::vfs::inode::{
-    Attr, Common, DirEntry, FileSystem, FileType, Inode, InodeRef, Link, OpenHow, SetAttr, StatFs, anonymous_dev,
-    file_time, next_ino,
+    Attr, Common, DirEntry, FileSystem, FileType, Inode, InodeRef, Link, NewNode, OpenHow, SetAttr, StatFs,
+    anonymous_dev, file_time, next_ino,
 };
 
 /// Largest text written to a generated file.
 const WRITE_MAX: usize = 64 * 1024;
 
+/// Which of Linux's ways files have: what may be opened, what a write comes to that nobody takes, and whether their end is
+/// known before they are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// Of the kernel, in `/proc`: EIO; made as they are read.
+    Kernel,
+    /// Of a process: EINVAL; made as they are read.
+    Process,
+    /// Of a process, too: EINVAL; copied from what there is.
+    ProcessCopied,
+    /// A setting in `/proc/sys`: its permissions are the last word, whatever capabilities one has.
+    Setting,
+    /// An attribute in `/sys`, of one page: what nobody takes is not opened for writing.
+    Attribute,
+    /// The same of a cgroup, of no size.
+    Control,
+}
+
+impl Style {
+    /// Whether it is no longer than a seek to its end says: nothing.
+    fn has_end(self) -> bool {
+        !matches!(self, Self::Kernel | Self::Process)
+    }
+}
+
 /// A file system of generated files.
+#[derive(Clone)]
 pub struct PseudoFs {
     name: &'static str,
     magic: u64,
     dev: u64,
+    style: Style,
 }
 
 impl PseudoFs {
     /// A file system of type `name`.
-    pub fn new(name: &'static str, magic: u64) -> Arc<Self> {
-        Arc::new(Self { name, magic, dev: anonymous_dev() })
+    pub fn new(name: &'static str, magic: u64, style: Style) -> Arc<Self> {
+        Arc::new(Self { name, magic, dev: anonymous_dev(), style })
+    }
+
+    /// The same, to make files of another style.
+    pub fn styled(&self, style: Style) -> Arc<Self> {
+        Arc::new(Self { style, ..self.clone() })
     }
 }
 
@@ -57,6 +91,9 @@ pub type Names = Box<dyn Fn(&Caller<'_>) -> Result<Vec<DirEntry>, Errno> + Send 
 /// The node of a name in a made-up directory.
 pub type Find = Box<dyn Fn(&Caller<'_>, &[u8]) -> Result<Option<InodeRef>, Errno> + Send + Sync>;
 
+/// Opens a file.
+pub type Opener = Box<dyn Fn(&Caller<'_>) -> Result<Box<dyn FileOps>, Errno> + Send + Sync>;
+
 /// Says whether a caller may open it.
 pub type Gate = Box<dyn Fn(&Caller<'_>) -> Result<(), Errno> + Send + Sync>;
 
@@ -68,6 +105,8 @@ pub enum Body {
     Dynamic(Vec<(Vec<u8>, InodeRef)>, Names, Find),
     /// A text, and what becomes of writes.
     Text(Text, Option<Take>),
+    /// A file that behaves in its own way: what opens it.
+    Special(Opener),
     /// A link: what `readlink(2)` shows, and where it leads if that is not a path.
     Link(Text, Option<Lead>),
 }
@@ -78,13 +117,37 @@ pub struct PseudoNode {
     attr: Mutex<Attr>,
     kind: FileType,
     body: Arc<Body>,
+    style: Style,
     /// Whether the thing it tells of is still there.
     alive: Option<Box<dyn Fn() -> bool + Send + Sync>>,
     owner: Option<Box<dyn Fn() -> (u32, u32) + Send + Sync>>,
     gate: Option<Gate>,
+    size: std::sync::OnceLock<Count>,
+    links: std::sync::OnceLock<Count>,
+    /// The process that it is the directory of: such a directory can stand for a pidfd.
+    process: std::sync::OnceLock<Weak<Group>>,
+    /// The permissions that a caller has, if they are not those that are shown.
+    rule: Option<fn(&Creds) -> u32>,
 }
 
+/// Counts what a node is said to have: bytes or links.
+type Count = Box<dyn Fn() -> u64 + Send + Sync>;
+
 impl PseudoNode {
+    /// A file that gives each caller permissions of his own.
+    pub fn ruled(fs: &PseudoFs, permissions: u32, body: Body, rule: fn(&Creds) -> u32) -> Arc<Self> {
+        let mut node = Self::make(fs, permissions, body);
+        node.rule = Some(rule);
+        Arc::new(node)
+    }
+
+    /// A node with these permissions and that inode number.
+    pub fn numbered(fs: &PseudoFs, ino: u64, permissions: u32, body: Body) -> Arc<Self> {
+        let node = Self::make(fs, permissions, body);
+        node.attr.lock().ino = ino;
+        Arc::new(node)
+    }
+
     /// A node with these permissions.
     pub fn new(fs: &PseudoFs, permissions: u32, body: Body) -> Arc<Self> {
         Arc::new(Self::make(fs, permissions, body))
@@ -112,13 +175,36 @@ impl PseudoNode {
         self
     }
 
+    /// The same, shown with the size that `count` says.
+    pub fn sized(self: Arc<Self>, count: impl Fn() -> u64 + Send + Sync + 'static) -> Arc<Self> {
+        self.size.set(Box::new(count)).ok();
+        self
+    }
+
+    /// The same, shown with as many links as `count` says: a directory's own two, and one of each directory in it.
+    pub fn linked(self: Arc<Self>, count: impl Fn() -> u64 + Send + Sync + 'static) -> Arc<Self> {
+        self.links.set(Box::new(count)).ok();
+        self
+    }
+
+    /// The same, as the directory of this process.
+    pub fn of_process(self: Arc<Self>, group: &Arc<Group>) -> Arc<Self> {
+        self.process.set(Arc::downgrade(group)).ok();
+        self
+    }
+
+    /// The process that it is the directory of.
+    pub fn process(&self) -> Option<Arc<Group>> {
+        self.process.get()?.upgrade()
+    }
+
     fn make(fs: &PseudoFs, permissions: u32, body: Body) -> Self {
         let (kind, nlink) = match &body {
             Body::Directory(names) | Body::Dynamic(names, ..) => {
                 let dirs = names.iter().filter(|n| n.1.kind() == FileType::Directory).count();
                 (FileType::Directory, 2 + u32::try_from(dirs).unwrap_or(0))
             }
-            Body::Text(..) => (FileType::Regular, 1),
+            Body::Text(..) | Body::Special(_) => (FileType::Regular, 1),
             Body::Link(..) => (FileType::Link, 1),
         };
         let t = file_time();
@@ -127,6 +213,7 @@ impl PseudoNode {
             ino: next_ino(),
             mode: kind.bits() | permissions,
             nlink,
+            size: if kind == FileType::Regular && fs.style == Style::Attribute { 4096 } else { 0 },
             block_size: 1024,
             atime: t,
             mtime: t,
@@ -138,9 +225,14 @@ impl PseudoNode {
             attr: Mutex::new(attr),
             kind,
             body: Arc::new(body),
+            style: fs.style,
             alive: None,
             owner: None,
             gate: None,
+            size: std::sync::OnceLock::new(),
+            links: std::sync::OnceLock::new(),
+            process: std::sync::OnceLock::new(),
+            rule: None,
         }
     }
 }
@@ -159,7 +251,8 @@ pub fn fixed(fs: &PseudoFs, content: impl Into<Vec<u8>>) -> InodeRef {
 /// A directory with fixed names.
 pub fn directory(fs: &PseudoFs, names: Vec<(&str, InodeRef)>) -> InodeRef {
     let names = names.into_iter().map(|(n, i)| (n.as_bytes().to_vec(), i)).collect();
-    PseudoNode::new(fs, 0o555, Body::Directory(names))
+    let bits = if matches!(fs.style, Style::Attribute | Style::Control) { 0o755 } else { 0o555 };
+    PseudoNode::new(fs, bits, Body::Directory(names))
 }
 
 impl Inode for PseudoNode {
@@ -169,6 +262,12 @@ impl Inode for PseudoNode {
         let mut a = *self.attr.lock();
         if let Some(owner) = &self.owner {
             (a.uid, a.gid) = owner();
+        }
+        if let Some(count) = self.size.get() {
+            a.size = count();
+        }
+        if let Some(count) = self.links.get() {
+            a.nlink = u32::try_from(count()).unwrap_or(u32::MAX);
         }
         Ok(a)
     }
@@ -184,6 +283,15 @@ impl Inode for PseudoNode {
         let mut a = self.attr.lock();
         set.apply_owner_and_mode(&mut a);
         Ok(())
+    }
+
+    fn permits(&self, creds: &Creds, want: u32) -> Option<bool> {
+        if let Some(rule) = self.rule {
+            return Some(want & !rule(creds) & 7 == 0);
+        }
+        let mode = self.attr.lock().mode;
+        let shift = if creds.euid == 0 { 6 } else { 3 * u32::from(creds.egid == 0 || creds.groups.contains(&0)) };
+        (self.style == Style::Setting).then_some(want & !(mode >> shift) & 7 == 0)
     }
 
     fn valid(&self) -> bool {
@@ -204,6 +312,11 @@ impl Inode for PseudoNode {
             },
             _ => Err(Errno::ENOTDIR),
         }
+    }
+
+    // Who may not make files is told otherwise than who may make nothing else.
+    fn create(&self, _name: &[u8], new: &NewNode) -> Result<InodeRef, Errno> {
+        Err(if FileType::of(new.mode) == FileType::Regular { Errno::EACCES } else { Errno::EPERM })
     }
 
     fn entries(&self, caller: &Caller<'_>) -> Result<Vec<DirEntry>, Errno> {
@@ -244,12 +357,18 @@ impl Inode for PseudoNode {
         match &*self.body {
             Body::Directory(_) | Body::Dynamic(..) => Ok(Box::new(DirectoryFile)),
             Body::Text(_, take) => {
-                // Files of processes can be opened by who passes their permissions, and take nothing.
-                if how.write && take.is_none() && self.owner.is_none() {
+                // Whoever passes their permissions opens the others, though they may take nothing.
+                let lacks = match self.style {
+                    Style::Attribute | Style::Control => how.write && take.is_none(),
+                    _ => false,
+                };
+                if lacks {
                     return Err(Errno::EACCES);
                 }
-                Ok(Box::new(PseudoFile { body: self.body.clone(), text: Mutex::new(None) }))
+                let (body, opener) = (self.body.clone(), caller.creds.clone());
+                Ok(Box::new(PseudoFile { body, style: self.style, text: Mutex::new(None), opener }))
             }
+            Body::Special(open) => open(caller),
             Body::Link(..) => Err(Errno::ELOOP),
         }
     }
@@ -258,7 +377,9 @@ impl Inode for PseudoNode {
 /// An open generated file. Its text is made when it is read from the start.
 struct PseudoFile {
     body: Arc<Body>,
+    style: Style,
     text: Mutex<Option<Arc<Vec<u8>>>>,
+    opener: Arc<Creds>,
 }
 
 impl FileOps for PseudoFile {
@@ -283,15 +404,20 @@ impl FileOps for PseudoFile {
     }
 
     fn write(&self, io: &Io<'_>, at: u64, _append: bool, from: &mut Source<'_>) -> Result<(usize, u64), Errno> {
-        let Body::Text(_, Some(take)) = &*self.body else { return Err(Errno::EIO) };
+        let Body::Text(_, Some(take)) = &*self.body else {
+            let of_process = matches!(self.style, Style::Process | Style::ProcessCopied);
+            return Err(if of_process { Errno::EINVAL } else { Errno::EIO });
+        };
         let data = from.take_vec(WRITE_MAX)?;
-        let caller = io.task.map_or_else(Caller::nobody, Caller::of);
+        let mut caller = io.task.map_or_else(Caller::nobody, Caller::of);
+        caller.opener = Some(self.opener.clone());
         take(&caller, &data)?;
         Ok((data.len(), at + data.len() as u64))
     }
 
-    fn seek(&self, _file: &File, offset: u64, whence: Whence) -> Result<u64, Errno> {
+    fn seek(&self, file: &File, offset: u64, whence: Whence) -> Result<u64, Errno> {
         match whence {
+            Whence::End if self.style.has_end() => Ok(file.inode().attr()?.size),
             // Its end is not known before it is read.
             Whence::End | Whence::Data | Whence::Hole => Err(Errno::EINVAL),
             _ => Ok(offset),

@@ -2,10 +2,10 @@
 //!
 //! Requests on that socket may take for ever (a person types), so none is waited for: a read that finds nothing asks the
 //! Gofer once and answers EAGAIN, and the answer wakes the file's queue. Writes are taken into a small buffer and sent one
-//! after the other; [`StdioHub::drain`] waits until all of them have arrived, before a container's end is told.
+//! after the other; [`StdioHub::after`] tells when all of a process's have arrived, before its end is told.
 
 use std::any::Any;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -15,11 +15,13 @@ use cofferdam_ninep::codec::NONUNAME;
 
 use crate::errno::Errno;
 use crate::filesystems::anon::{AnonInode, Family};
+use crate::kernel::Kernel;
 use crate::sync::Mutex;
+use crate::time::Deadline;
 use crate::uio::{Sink, Source};
 use crate::vfs::file::{File, FileOps, Io, flags};
-use crate::vfs::inode::{FileType, OpenHow};
-use crate::wait::{PollMask, WaitQueue, run_woken};
+use crate::vfs::inode::{FileType, InodeRef, OpenHow, SetAttr};
+use crate::wait::{PollMask, WaitQueue, Wake, run_woken};
 
 /// Offset that means "where the descriptor is": stdio has no position of ours.
 const CURRENT: u64 = u64::MAX;
@@ -40,15 +42,36 @@ struct Stops {
     told: bool,
 }
 
+/// Output that is under way of the streams of one name.
+#[derive(Default)]
+struct Output {
+    bytes: usize,
+    /// Called once there is none.
+    then: Vec<Arc<Drained>>,
+}
+
+/// Something to do once: when output has arrived, or when that takes too long.
+struct Drained(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl Wake for Drained {
+    fn wake(&self, _: PollMask) {
+        let then = self.0.lock().take();
+        if let Some(then) = then {
+            then();
+        }
+    }
+}
+
 /// The connection to the Gofer's stdio.
 pub struct StdioHub {
     client: Client,
-    pending: std::sync::Mutex<usize>,
+    /// By name; what has none is not there.
+    pending: std::sync::Mutex<HashMap<Arc<str>, Output>>,
     idle: Condvar,
     /// Whether input is left alone: whoever runs the sandbox has given the terminal to somebody else.
     held: AtomicBool,
     stops: Mutex<Stops>,
-    /// The container's input (one container a Sentry for now).
+    /// The input of the command of `do`.
     input: OnceLock<Weak<Stream>>,
 }
 
@@ -56,7 +79,7 @@ impl StdioHub {
     /// Takes a connected client and starts its reader thread.
     pub fn new(client: Client) -> std::io::Result<Arc<Self>> {
         client.start_reader("stdio")?;
-        let (pending, idle) = (std::sync::Mutex::new(0), Condvar::new());
+        let (pending, idle) = (std::sync::Mutex::default(), Condvar::new());
         Ok(Arc::new(Self {
             client,
             pending,
@@ -67,22 +90,37 @@ impl StdioHub {
         }))
     }
 
-    /// Waits until all output has reached the Gofer's descriptors, at most so long; whether it has.
-    pub fn drain(&self, at_most: Duration) -> bool {
+    /// Waits until all output of `stdio/NAME` has reached the Gofer's descriptors, at most so long.
+    pub fn drain(&self, name: &str, at_most: Duration) {
         let end = Instant::now() + at_most;
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        while *pending > 0 {
+        while pending.contains_key(name) {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return false;
+                return;
             }
             pending = self.idle.wait_timeout(pending, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        true
+    }
+
+    /// Calls `then` once all output of `stdio/NAME` has reached the Gofer's descriptors, or after so long.
+    pub fn after(&self, kernel: &Kernel, name: &str, at_most: Duration, then: impl FnOnce() + Send + 'static) {
+        let drained = Arc::new(Drained(Mutex::new(Some(Box::new(then)))));
+        {
+            let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(output) = pending.get_mut(name) {
+                output.then.push(drained.clone());
+                drop(pending);
+                let target: Arc<dyn Wake> = drained;
+                let wait = i64::try_from(at_most.as_nanos()).unwrap_or(i64::MAX);
+                return kernel.timers.add(Deadline::after(wait), &target);
+            }
+        }
+        drained.wake(PollMask::empty());
     }
 
     /// Leaves input alone until [`release`](Self::release). Before there is any.
-    pub fn hold(&self) {
+    fn hold(&self) {
         self.held.store(true, Ordering::SeqCst);
     }
 
@@ -141,45 +179,66 @@ impl StdioHub {
         }
     }
 
-    fn add(&self, n: usize) {
-        *self.pending.lock().unwrap_or_else(PoisonError::into_inner) += n;
+    fn add(&self, name: &Arc<str>, n: usize) {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).entry(name.clone()).or_default().bytes += n;
     }
 
-    fn sub(&self, n: usize) {
+    fn sub(&self, name: &str, n: usize) {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        *pending = pending.saturating_sub(n);
-        if *pending == 0 {
+        let Some(output) = pending.get_mut(name) else { return };
+        output.bytes = output.bytes.saturating_sub(n);
+        if output.bytes == 0 {
+            let output = pending.remove(name);
+            drop(pending);
             self.idle.notify_all();
+            output.into_iter().flat_map(|o| o.then).for_each(|t| t.wake(PollMask::empty()));
         }
     }
 
-    /// Attaches `stdio/CONTAINER/NAME`.
-    pub fn attach(self: &Arc<Self>, container: &str, name: &str) -> Result<Arc<Stream>, Errno> {
-        let aname = format!("stdio/{container}/{name}");
+    /// Attaches `stdio/PROCESS/NAME`. `job`: it is of the command of `do`, whose input may be left alone.
+    pub fn attach(self: &Arc<Self>, process: &str, name: &str, job: bool) -> Result<Arc<Stream>, Errno> {
+        let aname = format!("stdio/{process}/{name}");
         let (fid, _) = self.client.attach(aname.as_bytes(), b"", NONUNAME).map_err(errno)?;
         let attr = self.client.getattr(&fid).map_err(errno)?;
-        let how = match name {
-            "0" => libc::O_RDONLY,
-            "tty" => libc::O_RDWR,
-            _ => libc::O_WRONLY,
+        let ways: &[i32] = match name {
+            "0" => &[libc::O_RDONLY],
+            "tty" => &[libc::O_RDWR],
+            "1" | "2" => &[libc::O_WRONLY],
+            // Only as it is.
+            _ => &[libc::O_RDWR, libc::O_RDONLY, libc::O_WRONLY],
         };
-        self.client.lopen(&fid, how.cast_unsigned()).map_err(errno)?;
+        let mut how = Err(Errno::EACCES);
+        for way in ways {
+            how = self.client.lopen(&fid, way.cast_unsigned()).map(|_| *way).map_err(errno);
+            if how != Err(Errno::EACCES) {
+                break;
+            }
+        }
+        let how = how?;
         let stream = Arc::new(Stream {
             hub: self.clone(),
+            process: process.into(),
+            job,
             fid,
+            _given: GiveBack(self.clone()),
             kind: FileType::of(attr.mode),
+            how,
             state: Mutex::default(),
             queue: WaitQueue::new(),
             feed: OnceLock::new(),
         });
-        if how != libc::O_WRONLY {
+        if job && matches!(name, "0" | "tty") {
+            if name == "tty" {
+                // The user's own terminal, which is ours only while the command line is in front.
+                self.hold();
+            }
             self.input.set(Arc::downgrade(&stream)).ok();
         }
         Ok(stream)
     }
 }
 
-/// Takes input as it comes, `None` at its end; answers whether it wants more.
+/// Takes input as it comes, nothing in it for an end that was typed, `None` at its end; answers whether it wants more.
 pub type Feed = Box<dyn Fn(Option<Vec<u8>>) -> bool + Send + Sync>;
 
 #[derive(Default)]
@@ -198,12 +257,29 @@ struct State {
     out_error: Option<Errno>,
 }
 
+/// Gives back the fid that was dropped before it at once: somebody at the other end may wait until nobody holds the file.
+struct GiveBack(Arc<StdioHub>);
+
+impl Drop for GiveBack {
+    fn drop(&mut self) {
+        self.0.client.clunk_batch();
+    }
+}
+
 /// One of the Gofer's stdio files.
 pub struct Stream {
     hub: Arc<StdioHub>,
+    /// Whose it is.
+    process: Arc<str>,
+    /// Whether its input may be left alone.
+    job: bool,
     fid: Fid,
+    /// After the fid.
+    _given: GiveBack,
     /// What it is on the host.
     pub kind: FileType,
+    /// How it is open there: for reading, writing or both.
+    pub how: i32,
     state: Mutex<State>,
     /// Woken when there is input or room.
     pub queue: WaitQueue,
@@ -221,8 +297,17 @@ impl Stream {
         let Some(feed) = self.feed.get() else { return false };
         let data = {
             let mut s = self.state.lock();
-            let over = s.end || s.in_error.is_some();
-            if over && s.input.is_empty() { None } else { Some(s.input.drain(..).collect()) }
+            let end = std::mem::take(&mut s.end);
+            if s.in_error.is_some() && s.input.is_empty() {
+                None
+            } else if s.input.is_empty() && !end {
+                // A request that was taken back.
+                drop(s);
+                self.ask();
+                return true;
+            } else {
+                Some(s.input.drain(..).collect())
+            }
         };
         if feed(data) {
             self.ask();
@@ -234,13 +319,16 @@ impl Stream {
     pub fn ask(self: &Arc<Self>) {
         {
             let mut s = self.state.lock();
-            if s.asked || self.hub.held.load(Ordering::SeqCst) || s.end || s.in_error.is_some() || !s.input.is_empty() {
+            let held = self.job && self.hub.held.load(Ordering::SeqCst);
+            if s.asked || held || s.end || s.in_error.is_some() || !s.input.is_empty() {
                 return;
             }
             s.asked = true;
         }
-        let me = self.clone();
+        // A read that waits keeps nothing open that nobody has open any more.
+        let me = Arc::downgrade(self);
         let callback = Box::new(move |answer: Result<Vec<u8>, cofferdam_ninep::Errno>| {
+            let Some(me) = me.upgrade() else { return };
             let mut s = me.state.lock();
             s.asked = false;
             let quiet = s.quiet.take();
@@ -249,6 +337,8 @@ impl Stream {
                 Ok(data) => s.input.extend(data),
                 // Taken back.
                 Err(cofferdam_ninep::Errno::INTR) => {}
+                // A terminal that hung up, which a program has without ours between.
+                Err(cofferdam_ninep::Errno::IO) if me.kind == FileType::Char && me.feed.get().is_none() => s.end = true,
                 Err(e) => s.in_error = Some(errno(e)),
             }
             drop(s);
@@ -326,7 +416,7 @@ impl Stream {
             }
             s.output.extend(data);
         }
-        self.hub.add(data.len());
+        self.hub.add(&self.process, data.len());
         self.pump();
         Ok(())
     }
@@ -376,9 +466,22 @@ impl Stream {
                 }
             }
         };
-        self.hub.sub(gone);
+        self.hub.sub(&self.process, gone);
         self.queue.wake(PollMask::WRITE);
         self.pump();
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let (tag, quiet) = {
+            let mut s = self.state.lock();
+            (if s.asked { s.tag } else { None }, s.quiet.take())
+        };
+        self.hub.take_back(tag);
+        if let Some(quiet) = quiet {
+            quiet();
+        }
     }
 }
 
@@ -438,10 +541,17 @@ impl FileOps for StdioFile {
     }
 }
 
-/// The three stdio files of a container that has no terminal.
-pub fn stdio_files(hub: &Arc<StdioHub>, container: &str, uid: u32, gid: u32) -> Result<[Arc<File>; 3], Errno> {
-    let open = |n: &str, open_flags: i32| -> Result<Arc<File>, Errno> {
-        let stream = hub.attach(container, n)?;
+/// Files of a process that are no terminal of it: the three of its stdio, or what it has besides.
+pub fn stdio_files(
+    hub: &Arc<StdioHub>,
+    process: &str,
+    job: bool,
+    numbers: std::ops::Range<u32>,
+    (uid, gid): (u32, u32),
+) -> Result<Vec<Arc<File>>, Errno> {
+    let open = |n: u32| -> Result<Arc<File>, Errno> {
+        let stream = hub.attach(process, &n.to_string(), job)?;
+        let open_flags = stream.how;
         let bits = match stream.kind {
             // A directory or link cannot be stdio; a host's regular file has no pages of ours.
             FileType::Directory | FileType::Link => return Err(Errno::EINVAL),
@@ -460,28 +570,34 @@ pub fn stdio_files(hub: &Arc<StdioHub>, container: &str, uid: u32, gid: u32) -> 
         };
         Ok(File::new(Family::Pipe.place(inode, name.as_bytes()), Box::new(StdioFile(stream)), open_flags))
     };
-    Ok([open("0", flags::RDONLY)?, open("1", flags::WRONLY)?, open("2", flags::WRONLY)?])
+    numbers.map(open).collect()
 }
 
-/// A container's own terminal: the host's at the other end, our line discipline between. Its three files, and the
-/// terminal for window sizes. `fs`: where `/dev/pts` may be mounted.
+/// A process's own terminal: the host's at the other end, our line discipline between. Its three files, and the
+/// terminal for window sizes. `fs`: where `/dev/pts` may be mounted. Its owner is given; its group is as well, if the mount does not say
+/// another one: as runc does, who makes it as root and then gives it to the user.
 pub fn terminal_files(
-    kernel: &Arc<crate::kernel::Kernel>,
+    kernel: &Arc<Kernel>,
     hub: &Arc<StdioHub>,
-    container: &str,
+    process: &str,
+    job: bool,
     fs: &Arc<crate::vfs::FsContext>,
     (uid, gid): (u32, u32),
 ) -> Result<([Arc<File>; 3], Arc<crate::ipc::tty::Tty>), Errno> {
-    use crate::filesystems::devpts;
-    let stream = hub.attach(container, "tty")?;
-    let tty = crate::ipc::tty::Tty::new(kernel, Some(stream))?;
-    let node = devpts::make_node(&tty, uid, gid);
-    let path = format!("/dev/pts/{}", tty.number);
-    let caller = crate::vfs::Caller::kernel(fs.clone(), crate::task::Creds::root(crate::task::creds::ALL_CAPABILITIES));
-    let found = crate::vfs::walk::walk(&caller, fs.root(), path.as_bytes(), true).ok();
-    let place = found
-        .filter(|p| Arc::ptr_eq(p.dentry.inode(), &node))
-        .unwrap_or_else(|| Family::Inode.place(node, path.as_bytes()));
+    use crate::filesystems::devpts::Devpts;
+    let stream = hub.attach(process, "tty", job)?;
+    let root = crate::task::Creds::root(crate::task::creds::ALL_CAPABILITIES);
+    let caller = crate::vfs::Caller::kernel(fs.clone(), root);
+    // Without a devpts it has a number all the same, and no name that anybody could open.
+    let seen = Devpts::seen_from(fs, &caller).ok();
+    let instance = seen.as_ref().map_or_else(|| Devpts::new(Default::default(), &caller.creds), |(i, _)| i.clone());
+    let tty = instance.make(kernel, Some(stream), (uid, gid))?;
+    let node: InodeRef = tty.node.get().ok_or(Errno::EIO)?.clone();
+    node.set_attr(&SetAttr { uid: Some(uid), ..SetAttr::default() })?;
+    let name = tty.number.to_string();
+    let place = seen
+        .and_then(|(_, at)| crate::vfs::walk::walk(&caller, at, name.as_bytes(), true).ok())
+        .unwrap_or_else(|| Family::Inode.place(node, format!("/dev/pts/{name}").as_bytes()));
     let open = || -> Result<Arc<File>, Errno> {
         let ops = crate::ipc::tty_file::TtyFile::open(tty.clone(), false)?;
         Ok(File::new(place.clone(), ops, flags::RDWR))

@@ -6,27 +6,29 @@
 //! when one of them is changed, inode numbers never change, and a directory can be renamed without copying it, since its
 //! node takes its lower directory along. Owned here: names and attributes. Bytes are `content`'s.
 
-use std::any::Any;
+mod file;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use crate::errno::Errno;
 use crate::filesystems::anon::DirectoryFile;
-use crate::filesystems::content::{Content, Mapped, Quota};
+use crate::filesystems::content::{Content, Quota};
 use crate::filesystems::seals::Seals;
-use crate::memory::object::Object;
 use crate::memory::store::{PAGE, Store};
 use crate::sync::{Mutex, RwLock};
 use crate::uio::{Sink, Source};
 use crate::vfs::access;
 use crate::vfs::caller::Caller;
 use crate::vfs::dentry::Dentry;
-use crate::vfs::file::{File, FileOps, Io, Whence};
+use crate::vfs::file::{File, FileOps};
 use crate::vfs::inode::{
     Attr, Common, DirEntry, FileSystem, FileType, Inode, InodeRef, NewNode, OpenHow, RENAME_EXCHANGE, RENAME_NOREPLACE,
-    SetAttr, StatFs, anonymous_dev, file_time, mode, next_ino,
+    RENAME_WHITEOUT, SetAttr, StatFs, anonymous_dev, file_time, mode,
 };
+
+use file::NodeFile;
 
 /// Inodes a tree may have.
 const NODES_MAX: u64 = 4 << 20;
@@ -34,6 +36,8 @@ const NODES_MAX: u64 = 4 << 20;
 const XATTR_MAX: usize = 128 * 1024;
 /// `TMPFS_MAGIC`.
 const TMPFS_MAGIC: u64 = 0x0102_1994;
+/// `RAMFS_MAGIC`.
+const RAMFS_MAGIC: u64 = 0x8584_58f6;
 /// `OVERLAYFS_SUPER_MAGIC`.
 const OVERLAY_MAGIC: u64 = 0x794c_7630;
 
@@ -48,10 +52,14 @@ pub struct Tree {
     quota: Arc<Quota>,
     dev: u64,
     overlay: bool,
-    options: String,
+    /// A tmpfs without limits, of another name.
+    ramfs: bool,
+    options: RwLock<String>,
+    /// What a tmpfs was mounted with.
+    how: Mutex<Tmpfs>,
     nodes: AtomicU64,
     /// Most of them.
-    nodes_max: u64,
+    nodes_max: AtomicU64,
     /// Nodes that stand for lower inodes, by device and inode number.
     lower: Mutex<HashMap<(u64, u64), Lower>>,
     /// Held while names change, so that changes of two directories are one.
@@ -122,11 +130,13 @@ pub struct Tmpfs {
     pub uid: u32,
     /// Its group.
     pub gid: u32,
+    /// Whether it is a ramfs: of another name, and nobody asks how large it is.
+    pub ramfs: bool,
 }
 
 impl Default for Tmpfs {
     fn default() -> Self {
-        Self { size: None, nodes: None, mode: 0o1777, uid: 0, gid: 0 }
+        Self { size: None, nodes: None, mode: 0o1777, uid: 0, gid: 0, ramfs: false }
     }
 }
 
@@ -138,6 +148,9 @@ impl Tmpfs {
 
     /// As `/proc/mounts` shows it: what differs from the default.
     fn shown(&self) -> String {
+        if self.ramfs {
+            return if self.mode == 0o755 { String::new() } else { format!("mode={:o}", self.mode) };
+        }
         let mut all = Vec::new();
         all.extend(self.size.map(|s| format!("size={}k", s / 1024)));
         all.extend(self.nodes.map(|n| format!("nr_inodes={n}")));
@@ -150,45 +163,94 @@ impl Tmpfs {
 
 impl FileSystem for Tree {
     fn name(&self) -> &'static str {
-        if self.overlay { "overlay" } else { "tmpfs" }
+        match (self.overlay, self.ramfs) {
+            (true, _) => "overlay",
+            (_, true) => "ramfs",
+            _ => "tmpfs",
+        }
     }
     fn dev(&self) -> u64 {
         self.dev
     }
+    fn unmounted(&self) {
+        // Those that were changed hold the tree. Dropped with no lock held: each takes this one.
+        let changed = std::mem::take(&mut *self.lower.lock());
+        drop(changed);
+    }
     fn statfs(&self) -> Result<StatFs, Errno> {
+        if self.ramfs {
+            return Ok(StatFs { kind: RAMFS_MAGIC, block_size: PAGE, ..StatFs::default() });
+        }
         let nodes = self.nodes.load(Ordering::Relaxed);
         Ok(StatFs {
             kind: if self.overlay { OVERLAY_MAGIC } else { TMPFS_MAGIC },
             block_size: PAGE,
-            blocks: self.quota.limit,
-            free: self.quota.limit.saturating_sub(self.quota.used()),
-            files: self.nodes_max,
-            files_free: self.nodes_max.saturating_sub(nodes),
+            blocks: self.quota.limit(),
+            // The root directory of an upper layer on disk takes a block, too: none is ever found empty.
+            free: self.quota.limit().saturating_sub(self.quota.used().max(u64::from(self.overlay))),
+            files: self.nodes_max(),
+            files_free: self.nodes_max().saturating_sub(nodes),
         })
     }
     fn options(&self) -> String {
-        self.options.clone()
+        self.options.read().clone()
+    }
+    fn resize(&self, size: Option<u64>, nodes: Option<u64>) -> Result<(), &'static str> {
+        // 0 is no limit; who had none cannot get one.
+        let mut how = self.how.lock();
+        let too_small = size.is_some_and(|s| s > 0 && s / PAGE < self.quota.used());
+        let too_few = nodes.is_some_and(|n| n > 0 && n < self.nodes.load(Ordering::Relaxed));
+        if too_few {
+            return Err("Too few inodes for current use");
+        }
+        if too_small {
+            return Err("Too small a size for current use");
+        }
+        if let Some(size) = size {
+            how.size = Some(size).filter(|s| *s > 0);
+            self.quota.set_limit(how.size.unwrap_or(TMPFS_MAX) / PAGE);
+        }
+        if let Some(nodes) = nodes {
+            how.nodes = Some(nodes).filter(|n| *n > 0);
+            self.nodes_max.store(how.nodes.unwrap_or(NODES_MAX), Ordering::Relaxed);
+        }
+        *self.options.write() = how.shown();
+        Ok(())
     }
 }
 
 impl Tree {
-    fn make(store: Arc<Store>, size: u64, nodes_max: u64, overlay: bool, options: String) -> Arc<Self> {
+    fn make(store: Arc<Store>, size: u64, nodes_max: u64, overlay: bool, ramfs: bool, options: String) -> Arc<Self> {
         Arc::new(Self {
             store,
             quota: Quota::new(size / PAGE),
             dev: anonymous_dev(),
             overlay,
-            options,
+            ramfs,
+            options: RwLock::new(options),
+            how: Mutex::default(),
             nodes: AtomicU64::new(0),
-            nodes_max,
+            nodes_max: AtomicU64::new(nodes_max),
             lower: Mutex::default(),
             names: Mutex::new(()),
         })
     }
 
+    fn nodes_max(&self) -> u64 {
+        self.nodes_max.load(Ordering::Relaxed)
+    }
+
     /// A tmpfs, and its root directory.
     pub fn tmpfs(store: Arc<Store>, how: &Tmpfs) -> (Arc<Self>, Arc<Dentry>) {
-        let tree = Self::make(store, how.size.unwrap_or(TMPFS_MAX), how.nodes.unwrap_or(NODES_MAX), false, how.shown());
+        let tree = Self::make(
+            store,
+            how.size.unwrap_or(TMPFS_MAX),
+            how.nodes.unwrap_or(NODES_MAX),
+            false,
+            how.ramfs,
+            how.shown(),
+        );
+        *tree.how.lock() = how.clone();
         let new =
             NewNode { mode: mode::DIRECTORY | (how.mode & mode::PERMISSIONS), uid: how.uid, gid: how.gid, rdev: 0 };
         let root = tree.fresh(&new, Body::Directory(Mutex::default()), 2);
@@ -197,14 +259,26 @@ impl Tree {
 
     /// An overlay over the directory `lower`, with at most `size` bytes of changes, and its root directory.
     pub fn overlay(store: Arc<Store>, size: u64, lower: InodeRef) -> Result<(Arc<Self>, Arc<Dentry>), Errno> {
-        let tree = Self::make(store, size, NODES_MAX, true, String::from("lowerdir=/,upperdir=memory"));
+        let tree = Self::make(store, size, NODES_MAX, true, false, String::from("lowerdir=/,upperdir=memory"));
+        let root = tree.of_lower(lower)?;
+        Ok((tree.clone(), Dentry::root(root)))
+    }
+
+    /// A tmpfs that begins with what is in the directory `lower` (`tmpcopyup`): an overlay that nobody sees is one.
+    pub fn begun_with(
+        store: Arc<Store>,
+        size: u64,
+        options: String,
+        lower: InodeRef,
+    ) -> Result<(Arc<Self>, Arc<Dentry>), Errno> {
+        let tree = Self::make(store, size, NODES_MAX, false, false, options);
         let root = tree.of_lower(lower)?;
         Ok((tree.clone(), Dentry::root(root)))
     }
 
     /// A regular file of no tree (memfd), with seals.
     pub fn unnamed_file(store: Arc<Store>, new: &NewNode, seals: u32) -> Arc<Node> {
-        let tree = Self::make(store, u64::MAX >> 1, NODES_MAX, false, String::new());
+        let tree = Self::make(store, u64::MAX >> 1, NODES_MAX, false, false, String::new());
         tree.fresh_sealed(new, Body::Regular(Mutex::new(None)), 0, Some(Seals::new(seals)))
     }
 
@@ -214,31 +288,16 @@ impl Tree {
 
     fn fresh_sealed(self: &Arc<Self>, new: &NewNode, body: Body, nlink: u32, seals: Option<Seals>) -> Arc<Node> {
         self.nodes.fetch_add(1, Ordering::Relaxed);
-        let (t, ino) = (file_time(), next_ino());
         let body = match body {
             Body::Regular(_) => Body::Regular(Mutex::new(Some(Content::new(self.store.clone(), self.quota.clone())))),
             b => b,
         };
-        let attr = Attr {
-            dev: self.dev,
-            ino,
-            mode: new.mode,
-            nlink,
-            uid: new.uid,
-            gid: new.gid,
-            rdev: new.rdev,
-            block_size: 4096,
-            atime: t,
-            mtime: t,
-            ctime: t,
-            btime: t,
-            ..Attr::default()
-        };
+        let attr = Attr { nlink, ..Attr::fresh(self.dev, new) };
         Arc::new_cyclic(|me| Node {
             me: me.clone(),
             tree: self.clone(),
-            ino,
-            kind: FileType::of(new.mode),
+            ino: attr.ino,
+            kind: attr.kind(),
             common: Common::default(),
             meta: RwLock::new(Some(attr)),
             body,
@@ -250,11 +309,12 @@ impl Tree {
 
     /// The node that stands for a lower inode.
     fn of_lower(self: &Arc<Self>, lower: InodeRef) -> Result<Arc<Node>, Errno> {
-        let attr = lower.attr()?;
+        let key = lower.number()?;
         let kind = lower.kind();
-        let key = (attr.dev, attr.ino);
+        // The host may have given the number of one that is gone to another.
+        let same = |n: &Arc<Node>| n.lower.as_ref().is_some_and(|l| Arc::ptr_eq(l, &lower));
         let known = |t: &HashMap<(u64, u64), Lower>| match t.get(&key) {
-            Some(Lower::Clean(w)) => w.upgrade(),
+            Some(Lower::Clean(w)) => w.upgrade().filter(same),
             Some(Lower::Changed(n)) => Some(n.clone()),
             None => None,
         };
@@ -271,12 +331,12 @@ impl Tree {
             me: me.clone(),
             tree: self.clone(),
             // Numbers of the lower layer, marked so that they never meet one of ours.
-            ino: attr.ino | (1 << 62),
+            ino: key.1 | (1 << 62),
             kind,
             common: Common::default(),
             meta: RwLock::new(None),
             body,
-            lower: Some(lower),
+            lower: Some(lower.clone()),
             xattrs: Mutex::new(None),
             seals: None,
         });
@@ -292,8 +352,7 @@ impl Tree {
 
 impl Node {
     fn lower_key(&self) -> Option<(u64, u64)> {
-        let attr = self.lower.as_ref()?.attr().ok()?;
-        Some((attr.dev, attr.ino))
+        self.lower.as_ref()?.number().ok()
     }
 
     /// Keeps a node that stands for a lower inode, since it is changed now.
@@ -387,7 +446,7 @@ impl Node {
         if self.base_attr()?.nlink == 0 {
             return Err(Errno::ENOENT);
         }
-        if self.tree.nodes.load(Ordering::Relaxed) >= self.tree.nodes_max {
+        if self.tree.nodes.load(Ordering::Relaxed) >= self.tree.nodes_max() {
             return Err(Errno::ENOSPC);
         }
         let node = make(&self.tree);
@@ -539,13 +598,15 @@ impl Inode for Node {
         if let (Some(seals), Some(m)) = (&self.seals, set.mode) {
             seals.check_mode(self.attr()?.mode, m)?;
         }
-        let t = file_time();
-        self.change(|a| {
-            set.apply_owner_and_mode(a);
-            a.atime = set.atime.unwrap_or(a.atime);
-            a.mtime = set.mtime.unwrap_or(a.mtime);
-            a.ctime = t;
-        })
+        self.change(|a| set.apply(a))
+    }
+
+    fn shared(&self) -> bool {
+        self.kind == FileType::Directory && self.lower.as_ref().is_some_and(|l| l.shared())
+    }
+
+    fn number(&self) -> Result<(u64, u64), Errno> {
+        Ok((self.tree.dev, self.ino))
     }
 
     fn lookup(&self, _caller: &Caller<'_>, name: &[u8]) -> Result<Option<InodeRef>, Errno> {
@@ -651,11 +712,20 @@ impl Inode for Node {
                 _ => {}
             }
         }
+        let whiteout = match flags & RENAME_WHITEOUT {
+            0 => None,
+            _ if self.tree.nodes.load(Ordering::Relaxed) >= self.tree.nodes_max() => return Err(Errno::ENOSPC),
+            _ => {
+                let a = self.base_attr()?;
+                let new = NewNode { mode: mode::CHAR, uid: a.uid, gid: a.gid, rdev: 0 };
+                Some(self.tree.fresh(&new, Body::Special, 1))
+            }
+        };
         let t = file_time();
         let _names = self.tree.names.lock();
         node.change(|a| a.ctime = t)?;
         to.set_name(new_name, Some(node), old_covers)?;
-        self.set_name(name, None, covers)?;
+        self.set_name(name, whiteout, covers)?;
         self.touch_names(-is_dir)?;
         let replaced_dir = i32::from(old.as_ref().is_some_and(|o| o.kind == FileType::Directory));
         to.touch_names(is_dir - replaced_dir)?;
@@ -733,6 +803,10 @@ impl Inode for Node {
         }
     }
 
+    fn has_flags(&self) -> bool {
+        matches!(self.kind, FileType::Regular | FileType::Directory)
+    }
+
     fn touch(&self) {
         let t = file_time();
         // As relatime: only where it says something new. Lower objects stay as they are.
@@ -741,102 +815,5 @@ impl Inode for Node {
         {
             a.atime = t;
         }
-    }
-}
-
-/// An open regular file of the tree.
-struct NodeFile {
-    node: Arc<Node>,
-    /// The lower file, while its bytes are the ones that count.
-    lower: OnceLock<Box<dyn FileOps>>,
-}
-
-impl FileOps for NodeFile {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn read(&self, io: &Io<'_>, at: u64, to: &mut Sink<'_>) -> Result<usize, Errno> {
-        match (self.node.content(), self.lower.get()) {
-            (Some(content), _) => {
-                let n = content.read(at, to)?;
-                self.node.touch();
-                Ok(n)
-            }
-            (None, Some(lower)) => lower.read(io, at, to),
-            (None, None) => Err(Errno::EIO),
-        }
-    }
-
-    fn write(&self, _io: &Io<'_>, at: u64, append: bool, from: &mut Source<'_>) -> Result<(usize, u64), Errno> {
-        let content = self.node.own_content(u64::MAX)?;
-        if let Some(seals) = &self.node.seals {
-            let (size, len) = (content.size(), from.left());
-            let may = seals.check_write(if append { size } else { at }, len as u64, size)?;
-            from.limit(usize::try_from(may).unwrap_or(len));
-        }
-        let r = content.write(at, append, from)?;
-        self.node.written()?;
-        Ok(r)
-    }
-
-    fn seek(&self, file: &File, offset: u64, whence: Whence) -> Result<u64, Errno> {
-        match (self.node.content(), whence) {
-            (Some(c), Whence::End) => Ok(c.size()),
-            (Some(c), _) => c.seek(offset, whence == Whence::Data),
-            (None, Whence::End) => Ok(self.node.attr()?.size),
-            (None, _) => match self.lower.get() {
-                Some(l) => l.seek(file, offset, whence),
-                None => Err(Errno::EIO),
-            },
-        }
-    }
-
-    fn memory_object(&self, file: &File, shared: bool, write: bool) -> Result<Object, Errno> {
-        let content = match (self.node.content(), self.lower.get()) {
-            (Some(c), _) => c,
-            (None, Some(lower)) if !(shared && write) => return lower.memory_object(file, shared, write),
-            _ => self.node.own_content(u64::MAX)?,
-        };
-        let identity = (self.node.tree.dev, self.node.ino);
-        let writer = match &self.node.seals {
-            // One that is only read now and sealed can never be written either: see `mmap`.
-            Some(seals) if shared && file.writable() && (write || !seals.no_writing()) => Some(seals.map()?),
-            _ => None,
-        };
-        Ok(Arc::new(Mapped { content, identity, path: Some(file.path_ref().clone()), _writer: writer }))
-    }
-
-    fn truncate(&self, _file: &File, size: u64) -> Result<(), Errno> {
-        self.node.resize(size)
-    }
-
-    fn allocate(&self, _file: &File, how: i32, offset: u64, len: u64) -> Result<(), Errno> {
-        const KEEP: i32 = libc::FALLOC_FL_KEEP_SIZE;
-        const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE | KEEP;
-        const ZERO: i32 = libc::FALLOC_FL_ZERO_RANGE;
-        let content = self.node.own_content(u64::MAX)?;
-        if let Some(seals) = &self.node.seals {
-            if how & (PUNCH & !KEEP | ZERO) != 0 && seals.no_writing() {
-                return Err(Errno::EPERM);
-            }
-            if how & KEEP == 0 {
-                seals.check_resize(content.size(), content.size().max(offset.saturating_add(len)))?;
-            }
-        }
-        match how {
-            0 | KEEP => content.allocate(offset, len, how == KEEP)?,
-            PUNCH => content.punch(offset, len)?,
-            _ if how & !KEEP == ZERO => {
-                content.punch(offset, len)?;
-                content.allocate(offset, len, how & KEEP != 0)?;
-            }
-            _ => return Err(Errno::EOPNOTSUPP),
-        }
-        self.node.written()
-    }
-
-    fn sync(&self, _file: &File, _data_only: bool) -> Result<(), Errno> {
-        Ok(())
     }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use crate::errno::Errno;
-use crate::filesystems::anon::{AnonInode, Family};
+use crate::filesystems::anon;
 use crate::sync::Mutex;
 use crate::vfs::file::{File, FileOps, flags};
 use crate::wait::{PollMask, Registration, WaitQueue, Wake};
@@ -89,9 +89,7 @@ pub fn create() -> Arc<File> {
         ready: Mutex::default(),
         queue: WaitQueue::new(),
     });
-    let inode = AnonInode::make(Family::Inode.dev(), 0o600, 0, 0, None);
-    let place = Family::Inode.place(inode, b"anon_inode:[eventpoll]");
-    File::new(place, Box::new(EpollFile(epoll)), flags::RDWR)
+    anon::file(b"anon_inode:[eventpoll]", Box::new(EpollFile(epoll)), flags::RDWR)
 }
 
 /// An open epoll instance.
@@ -256,6 +254,12 @@ impl Epoll {
         out
     }
 
+    /// The file that was added as descriptor `fd`, or one of several.
+    pub fn target(&self, fd: i32, index: usize) -> Option<Arc<File>> {
+        let items = self.items.lock();
+        items.range((fd, 0)..=(fd, u64::MAX)).filter_map(|(_, i)| i.file.upgrade()).nth(index)
+    }
+
     /// The queue that is woken when something becomes ready.
     pub fn queue(&self) -> &WaitQueue {
         &self.queue
@@ -281,10 +285,18 @@ impl FileOps for EpollFile {
     }
 
     fn fdinfo(&self) -> String {
-        let items = self.0.items.lock();
-        let line = |(k, i): (&Key, &Arc<Item>)| {
-            let i = i.interest.lock();
-            format!("tfd: {:8} events: {:8x} data: {:16x}\n", k.0, i.events, i.data)
+        let items: Vec<(Key, Arc<Item>)> = self.0.items.lock().iter().map(|(k, i)| (*k, i.clone())).collect();
+        let line = |(k, item): &(Key, Arc<Item>)| {
+            let (pos, (ino, dev)) = item
+                .file
+                .upgrade()
+                .map_or((0, (0, 0)), |f| (f.position(), f.inode().attr().map_or((0, 0), |a| (a.ino, a.dev))));
+            let i = item.interest.lock();
+            // Errors and hang-ups are told whether asked for or not, until the one time is over.
+            let asked = (PollMask::all().bits() & i.events) != 0;
+            let events = i.events | if asked { (PollMask::ERR | PollMask::HUP).bits() } else { 0 };
+            let data = i.data;
+            format!("tfd: {:8} events: {events:8x} data: {data:16x}  pos:{pos} ino:{ino:x} sdev:{dev:x}\n", k.0)
         };
         items.iter().map(line).collect()
     }

@@ -2,9 +2,10 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::errno::Errno;
-use crate::filesystems::anon::{AnonInode, Family};
+use crate::filesystems::anon;
 use crate::sync::Mutex;
 use crate::uio::{Sink, Source};
 use crate::vfs::file::{File, FileOps, Io, flags};
@@ -13,19 +14,26 @@ use crate::wait::{PollMask, WaitQueue};
 /// `EFD_SEMAPHORE`.
 pub const SEMAPHORE: i32 = 1;
 
-struct EventFd {
+pub struct EventFd {
     count: Mutex<u64>,
     semaphore: bool,
     queue: WaitQueue,
+    /// As `fdinfo` tells it.
+    id: u64,
 }
+
+static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// A new counter.
 pub fn eventfd(initial: u32, options: i32) -> Arc<File> {
-    let ops =
-        EventFd { count: Mutex::new(u64::from(initial)), semaphore: options & SEMAPHORE != 0, queue: WaitQueue::new() };
-    let inode = AnonInode::make(Family::Inode.dev(), 0o600, 0, 0, None);
+    let ops = EventFd {
+        count: Mutex::new(u64::from(initial)),
+        semaphore: options & SEMAPHORE != 0,
+        queue: WaitQueue::new(),
+        id: NEXT.fetch_add(1, Ordering::Relaxed),
+    };
     let open = flags::RDWR | (options & flags::NONBLOCK);
-    File::new(Family::Inode.place(inode, b"anon_inode:[eventfd]"), Box::new(ops), open)
+    anon::file(b"anon_inode:[eventfd]", Box::new(ops), open)
 }
 
 impl FileOps for EventFd {
@@ -87,7 +95,8 @@ impl FileOps for EventFd {
     }
 
     fn fdinfo(&self) -> String {
-        format!("eventfd-count: {:16x}\n", *self.count.lock())
+        let (count, semaphore) = (*self.count.lock(), i32::from(self.semaphore));
+        format!("eventfd-count: {count:16x}\neventfd-id: {}\neventfd-semaphore: {semaphore}\n", self.id)
     }
 }
 

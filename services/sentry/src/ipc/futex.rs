@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::pi_futex::{self, Locks, Taken};
 use crate::errno::Errno;
 use crate::sync::Mutex;
 use crate::task::Task;
@@ -16,8 +17,9 @@ use crate::task::Task;
 /// Where a futex word lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Key {
-    /// In private memory: address space, address.
-    Private(usize, u64),
+    /// In memory of one address space: that, the address, and whether the caller said so (FUTEX_PRIVATE_FLAG): as on Linux, who
+    /// says it and who does not do not meet.
+    Private(usize, u64, bool),
     /// In shared memory: object, offset.
     Shared(u64, u64, u64),
 }
@@ -28,12 +30,44 @@ pub struct Waiter {
     bits: u32,
     woken: AtomicBool,
     key: Mutex<Key>,
+    /// It waits to be moved to a lock with priority inheritance (`FUTEX_WAIT_REQUEUE_PI`): that, as it names it.
+    lock: Option<(Key, u64)>,
+    /// Its place there once it was moved.
+    moved: Mutex<Option<Arc<pi_futex::Place>>>,
 }
 
 impl Waiter {
+    /// Where it waits for the lock it was moved to.
+    pub fn moved(&self) -> Option<Arc<pi_futex::Place>> {
+        self.moved.lock().clone()
+    }
+
     /// Whether it has been woken.
     pub fn woken(&self) -> bool {
         self.woken.load(Ordering::Acquire)
+    }
+}
+
+/// A waiter's place in the table: left when this is dropped, be it that the call ended or its task did.
+pub struct Place(Arc<Waiter>);
+
+impl Place {
+    /// Gives up; false if it had been woken.
+    pub fn leave(&self) -> bool {
+        self.0.task.kernel().futexes.leave(&self.0)
+    }
+}
+
+impl std::ops::Deref for Place {
+    type Target = Waiter;
+    fn deref(&self) -> &Waiter {
+        &self.0
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
@@ -50,10 +84,11 @@ pub fn key(task: &Task, address: u64, private: bool) -> Result<Key, Errno> {
     if !private && let Some(((dev, ino), offset)) = mm.shared_at(address) {
         return Ok(Key::Shared(dev, ino, offset));
     }
-    Ok(Key::Private(Arc::as_ptr(&mm) as usize, address))
+    Ok(Key::Private(Arc::as_ptr(&mm) as usize, address, private))
 }
 
-fn word(task: &Task, address: u64) -> Result<u32, Errno> {
+/// The word at an address.
+pub fn word(task: &Task, address: u64) -> Result<u32, Errno> {
     let mut b = [0; 4];
     task.read_exact(address, &mut b)?;
     Ok(u32::from_le_bytes(b))
@@ -61,29 +96,41 @@ fn word(task: &Task, address: u64) -> Result<u32, Errno> {
 
 impl Futexes {
     /// Queues the task if the word still has the expected value; EAGAIN if not.
-    pub fn enqueue(
+    pub fn enqueue(&self, task: &Arc<Task>, address: u64, key: Key, expected: u32, bits: u32) -> Result<Place, Errno> {
+        self.enqueue_for(task, address, key, expected, bits, None)
+    }
+
+    /// As [`enqueue`](Self::enqueue), to be moved to a lock later.
+    pub fn enqueue_for(
         &self,
         task: &Arc<Task>,
         address: u64,
         key: Key,
         expected: u32,
         bits: u32,
-    ) -> Result<Arc<Waiter>, Errno> {
+        lock: Option<(Key, u64)>,
+    ) -> Result<Place, Errno> {
         // A first look without the lock fills in pages; the one that counts is under it.
         word(task, address)?;
         let mut table = self.0.lock();
         if word(task, address)? != expected {
             return Err(Errno::EAGAIN);
         }
-        let waiter = Arc::new(Waiter { task: task.clone(), bits, woken: AtomicBool::new(false), key: Mutex::new(key) });
+        let waiter = Arc::new(Waiter {
+            task: task.clone(),
+            bits,
+            woken: AtomicBool::new(false),
+            key: Mutex::new(key),
+            lock,
+            moved: Mutex::default(),
+        });
         table.entry(key).or_default().push(waiter.clone());
-        Ok(waiter)
+        Ok(Place(waiter))
     }
 
-    /// Takes a waiter out that gave up; false if it had been woken.
-    pub fn leave(&self, waiter: &Arc<Waiter>) -> bool {
+    fn leave(&self, waiter: &Arc<Waiter>) -> bool {
         let mut table = self.0.lock();
-        if waiter.woken() {
+        if waiter.woken() || waiter.moved.lock().is_some() {
             return false;
         }
         let key = *waiter.key.lock();
@@ -123,6 +170,74 @@ impl Futexes {
             table.remove(&key);
         }
         woken
+    }
+
+    /// EINVAL if somebody there can only be moved to a lock.
+    pub fn check_plain(&self, key: Key) -> Result<(), Errno> {
+        let table = self.0.lock();
+        let plain = table.get(&key).is_none_or(|list| list.iter().all(|w| w.lock.is_none()));
+        if plain { Ok(()) } else { Err(Errno::EINVAL) }
+    }
+
+    /// Whether anybody waits there.
+    pub fn any(&self, key: Key) -> bool {
+        self.0.lock().contains_key(&key)
+    }
+
+    /// Gives the lock at `to` to the first that waits at `from`, if it is free, and moves up to `limit` others into its queue, or one
+    /// more if it is not. `None`: the lock's word has lost its waiters' bit. How many were woken and moved.
+    pub fn requeue_pi(
+        &self,
+        task: &Arc<Task>,
+        (address, from, expected): (u64, Key, u32),
+        (address2, to): (u64, Key),
+        limit: usize,
+    ) -> Result<Option<usize>, Errno> {
+        let mut count = 0;
+        let mut woken = None;
+        let mut failure = None;
+        {
+            let mut table = self.0.lock();
+            if word(task, address)? != expected {
+                return Err(Errno::EAGAIN);
+            }
+            while count <= limit {
+                let Some(first) = table.get(&from).and_then(|list| list.first()).cloned() else { break };
+                let Some((key, own)) = first.lock.filter(|(key, _)| *key == to) else {
+                    failure = Some(Errno::EINVAL);
+                    break;
+                };
+                let last = limit == 0;
+                match Locks::take_for(task, &first.task, (address2, own), key, last) {
+                    Ok(Taken::Again) if count == 0 => return Ok(None),
+                    // Nobody else may change it by now.
+                    Ok(Taken::Again) => break,
+                    Ok(Taken::Yes) => {
+                        first.woken.store(true, Ordering::Release);
+                        woken = Some(first.clone());
+                    }
+                    Ok(Taken::Waits(place)) => *first.moved.lock() = Some(Arc::new(place)),
+                    Err(e) => {
+                        failure = Some(e);
+                        break;
+                    }
+                }
+                count += 1;
+                if let Some(list) = table.get_mut(&from) {
+                    list.remove(0);
+                    if list.is_empty() {
+                        table.remove(&from);
+                    }
+                }
+            }
+        }
+        if let Some(w) = woken {
+            w.task.wake_up();
+        }
+        match failure {
+            Some(e) => Err(e),
+            None => Ok(Some(count)),
+        }
     }
 
     /// Wakes `count` waiters of `from` and moves up to `limit` others to `to`. `check`: the value the word at `address`
@@ -176,17 +291,18 @@ impl Futexes {
 pub fn wake_address(task: &Arc<Task>, address: u64, count: usize) {
     let futexes = &task.kernel().futexes;
     for private in [true, false] {
-        if let Ok(k) = key(task, address, private)
-            && (private || matches!(k, Key::Shared(..)))
-        {
+        if let Ok(k) = key(task, address, private) {
             futexes.wake(k, count, u32::MAX);
         }
     }
 }
 
-const WAITERS: u32 = 0x8000_0000;
-const OWNER_DIED: u32 = 0x4000_0000;
-const TID_MASK: u32 = 0x3fff_ffff;
+/// Somebody waits for the lock.
+pub const WAITERS: u32 = 0x8000_0000;
+/// The lock's owner ended without giving it back.
+pub const OWNER_DIED: u32 = 0x4000_0000;
+/// Who has the lock.
+pub const TID_MASK: u32 = 0x3fff_ffff;
 /// Most locks of a robust list that are looked at (`ROBUST_LIST_LIMIT`).
 const ROBUST_LIMIT: usize = 2048;
 
@@ -220,7 +336,7 @@ pub fn exit_robust_list(task: &Arc<Task>, head: u64) {
 
 fn release(task: &Arc<Task>, address: u64) {
     let Ok(value) = word(task, address) else { return };
-    if value & TID_MASK != task.tid() as u32 {
+    if value & TID_MASK != task.shown(task.tid()) as u32 {
         return;
     }
     // The owner is ending and nobody else may change the word but to set the waiters bit.

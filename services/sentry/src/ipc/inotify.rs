@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use crate::errno::Errno;
-use crate::filesystems::anon::{AnonInode, Family};
+use crate::filesystems::anon;
 use crate::ipc::FIONREAD;
 use crate::sync::Mutex;
 use crate::syscalls::{SysResult, UserPtr, done};
@@ -92,9 +92,8 @@ pub fn inotify(options: i32) -> Result<Arc<File>, Errno> {
     let more = |n: usize| (n < INSTANCES_MOST.load(Ordering::Relaxed)).then_some(n + 1);
     INSTANCES.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).map_err(|_| Errno::EMFILE)?;
     let instance = Arc::new_cyclic(|me| Inotify { me: me.clone(), inner: Mutex::default(), queue: WaitQueue::new() });
-    let inode = AnonInode::make(Family::Inode.dev(), 0o600, 0, 0, None);
-    let place = Family::Inode.place(inode, b"anon_inode:inotify");
-    Ok(File::new(place, Box::new(Handle(instance)), flags::RDONLY | (options & flags::NONBLOCK)))
+    let open = flags::RDONLY | (options & flags::NONBLOCK);
+    Ok(anon::file(b"anon_inode:inotify", Box::new(Handle(instance)), open))
 }
 
 /// The instance behind a descriptor; EINVAL for another.
@@ -129,7 +128,7 @@ impl Inotify {
     pub fn add(&self, inode: &InodeRef, mask: u32) -> Result<i32, Errno> {
         let kept = mask & (event::ALL | event::EXCL_UNLINK | ONESHOT);
         let mut inner = self.inner.lock();
-        if let Some((watch, _)) = inner.watches.values().find(|(_, i)| Arc::ptr_eq(i, inode)) {
+        if let Some((watch, _)) = inner.watches.values().find(|(_, i)| Arc::ptr_eq(i.meeting(), inode.meeting())) {
             if mask & MASK_CREATE != 0 {
                 return Err(Errno::EEXIST);
             }
@@ -225,6 +224,10 @@ impl FileOps for Handle {
         let mut m = PollMask::empty();
         m.set(PollMask::IN | PollMask::RDNORM, !self.0.inner.lock().events.is_empty());
         m
+    }
+
+    fn fasync(&self) -> PollMask {
+        PollMask::IN
     }
 
     fn queue(&self) -> Option<&WaitQueue> {

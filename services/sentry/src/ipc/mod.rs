@@ -1,11 +1,18 @@
 //! Inter-process communication that is used through descriptors (pipes, eventfd, epoll, Unix sockets, terminals), and futexes.
 
+pub mod aio;
 pub mod epoll;
 pub mod eventfd;
 pub mod futex;
+pub mod garbage;
 pub mod inotify;
+pub mod mqueue;
+mod n_tty;
+pub mod netlink;
+pub mod pi_futex;
 pub mod pidfd;
 pub mod pipe;
+pub mod scm;
 pub mod signalfd;
 pub mod sysv;
 pub mod termios;
@@ -28,6 +35,7 @@ pub fn terminal_opened(
     }
     if let Some(t) = file.ops_as::<tty_file::TtyFile>()
         && !t.master
+        && file.readable()
     {
         // Whoever may not have it simply has not got it.
         t.tty.make_controlling(task, false).ok();

@@ -128,7 +128,7 @@ impl Pipe {
         let waits = fifo && ((how.read && !how.write && s.writers == 0) || (how.write && !how.read && s.readers == 0));
         drop(s);
         self.queue.wake(PollMask::empty());
-        Box::new(PipeEnd { pipe: self.clone(), read: how.read, write: how.write, seen, waits })
+        Box::new(PipeEnd { pipe: self.clone(), read: how.read, write: how.write, seen, waits, quiet_at: 0 })
     }
 }
 
@@ -139,6 +139,9 @@ pub struct PipeEnd {
     write: bool,
     seen: (u64, u64),
     waits: bool,
+    /// How many writers there had been when this end was opened without waiting for one: until there is another, that nobody
+    /// writes is no hang-up (`poll`). Otherwise 0.
+    quiet_at: u64,
 }
 
 impl Drop for PipeEnd {
@@ -175,7 +178,8 @@ pub fn open_fifo(inode: &InodeRef, how: OpenHow) -> Result<Box<dyn FileOps>, Err
         return inode.clone().open(&crate::vfs::Caller::nobody(), how);
     }
     let pipe = {
-        let mut slot = inode.common().fifo.lock();
+        let meeting = inode.meeting();
+        let mut slot = meeting.fifo.lock();
         let old = slot.as_ref().and_then(std::sync::Weak::upgrade).and_then(|p| p.downcast::<Pipe>().ok());
         match old {
             Some(p) => p,
@@ -192,7 +196,10 @@ pub fn open_fifo(inode: &InodeRef, how: OpenHow) -> Result<Box<dyn FileOps>, Err
         return Err(Errno::ENXIO);
     }
     let mut end = pipe.end(how, true);
-    end.waits &= !nonblocking;
+    if nonblocking && end.waits {
+        end.waits = false;
+        end.quiet_at = end.seen.1;
+    }
     Ok(end)
 }
 
@@ -387,7 +394,7 @@ impl FileOps for PipeEnd {
             if !s.data.is_empty() {
                 m |= PollMask::IN | PollMask::RDNORM;
             }
-            if s.writers == 0 && (s.writers_seen > 0 || !self.waits) {
+            if s.writers == 0 && s.writers_seen != self.quiet_at {
                 m |= PollMask::HUP;
             }
         }
@@ -400,6 +407,10 @@ impl FileOps for PipeEnd {
             }
         }
         m
+    }
+
+    fn fasync(&self) -> PollMask {
+        PollMask::IN | PollMask::OUT
     }
 
     fn queue(&self) -> Option<&WaitQueue> {

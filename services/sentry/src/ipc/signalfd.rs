@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use crate::errno::Errno;
-use crate::filesystems::anon::{AnonInode, Family};
+use crate::filesystems::anon;
 use crate::kernel::Kernel;
 use crate::signal::{SigInfo, SigSet, code};
 use crate::sync::Mutex;
@@ -38,9 +38,8 @@ pub fn polling_for<R>(task: &Arc<Task>, poll: impl FnOnce() -> R) -> R {
 /// A signalfd for the signals of `mask`.
 pub fn signalfd(kernel: &Kernel, mask: SigSet, nonblocking: bool) -> Arc<File> {
     let ops = SignalFd { mask: Mutex::new(mask), queue: kernel.signalled.clone() };
-    let inode = AnonInode::make(Family::Inode.dev(), 0o600, 0, 0, None);
     let open = flags::RDWR | if nonblocking { flags::NONBLOCK } else { 0 };
-    File::new(Family::Inode.place(inode, b"anon_inode:[signalfd]"), Box::new(ops), open)
+    anon::file(b"anon_inode:[signalfd]", Box::new(ops), open)
 }
 
 impl SignalFd {

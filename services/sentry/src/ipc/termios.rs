@@ -5,6 +5,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 /// Flags.
 #[allow(missing_docs)]
 pub mod flag {
+    pub const PARMRK: u32 = 0o10;
     pub const ISTRIP: u32 = 0o40;
     pub const INLCR: u32 = 0o100;
     pub const IGNCR: u32 = 0o200;
@@ -15,9 +16,11 @@ pub mod flag {
     pub const IMAXBEL: u32 = 0o20000;
     pub const IUTF8: u32 = 0o40000;
     pub const OPOST: u32 = 0o1;
+    pub const OLCUC: u32 = 0o2;
     pub const ONLCR: u32 = 0o4;
     pub const OCRNL: u32 = 0o10;
     pub const ONOCR: u32 = 0o20;
+    pub const ONLRET: u32 = 0o40;
     pub const XTABS: u32 = 0o14000;
     pub const ISIG: u32 = 0o1;
     pub const ICANON: u32 = 0o2;
@@ -28,8 +31,10 @@ pub mod flag {
     pub const NOFLSH: u32 = 0o200;
     pub const TOSTOP: u32 = 0o400;
     pub const ECHOCTL: u32 = 0o1000;
+    pub const ECHOPRT: u32 = 0o2000;
     pub const ECHOKE: u32 = 0o4000;
     pub const IEXTEN: u32 = 0o100000;
+    pub const EXTPROC: u32 = 0o200000;
 }
 
 /// Indices of special characters.
@@ -100,6 +105,25 @@ impl Termios {
     /// Whether `b` is that special character (0 disables one).
     pub fn is(&self, index: usize, b: u8) -> bool {
         b != 0 && self.character(index) == b
+    }
+
+    /// As a pseudo terminal keeps it: eight bits without parity, and it can be read.
+    pub fn of_pseudo_terminal(mut self) -> Self {
+        const CSIZE: u32 = 0o60;
+        const CREAD: u32 = 0o200;
+        const PARENB: u32 = 0o400;
+        self.cflag = self.cflag & !PARENB | CSIZE | CREAD;
+        self
+    }
+
+    /// Whether ^S and ^Q stop output and let it go on, which is what the other end may do in its place.
+    pub fn usual_flow_control(&self) -> bool {
+        self.input(flag::IXON) && self.character(special::STOP) == 0o23 && self.character(special::START) == 0o21
+    }
+
+    /// Whether a byte goes on with a UTF-8 character that began before it.
+    pub fn continues(&self, b: u8) -> bool {
+        self.input(flag::IUTF8) && b & 0xc0 == 0x80
     }
 
     /// Without these local flags.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use crate::errno::Errno;
-use crate::filesystems::anon::{AnonInode, Family};
+use crate::filesystems::anon;
 use crate::interval::{Base, IntervalTimer};
 use crate::kernel::Kernel;
 use crate::time::{Clock, NS};
@@ -32,9 +32,8 @@ pub fn timerfd(kernel: &Arc<Kernel>, clock: Clock, clock_id: i32, nonblocking: b
         wakes.wake(PollMask::IN | PollMask::RDNORM);
     });
     let ops = TimerFd { timer, ticks, queue, clock_id, options: AtomicI32::new(0) };
-    let inode = AnonInode::make(Family::Inode.dev(), 0o600, 0, 0, None);
     let open = flags::RDWR | if nonblocking { flags::NONBLOCK } else { 0 };
-    File::new(Family::Inode.place(inode, b"anon_inode:[timerfd]"), Box::new(ops), open)
+    anon::file(b"anon_inode:[timerfd]", Box::new(ops), open)
 }
 
 impl TimerFd {

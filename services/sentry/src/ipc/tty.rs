@@ -1,63 +1,37 @@
-//! Terminals: pseudo terminal pairs, the N_TTY line discipline, controlling terminals; `termios(3)`, `ioctl_tty(2)`.
+//! Terminals: pseudo terminal pairs, controlling terminals; `pty(7)`, `ioctl_tty(2)`.
 //!
-//! A [`Tty`] is the slave side and the line discipline. Its other end is a master file in the container, or the host's
-//! terminal behind the Gofer's stdio. Owned here: what bytes become on their way. Never here: where nodes are (`devpts`).
+//! A [`Tty`] is the slave side. Its other end is a master file in the container, or the host's terminal behind the Gofer's
+//! stdio. Owned here: who waits, who is woken and who gets signals. Never here: what bytes become on their way (`n_tty`), and
+//! numbers and nodes (`devpts`).
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, Weak};
 
 use crate::errno::Errno;
+use crate::filesystems::anon::AnonInode;
+use crate::filesystems::devpts::Devpts;
 use crate::filesystems::stdio::Stream;
+use crate::interval::{Base, IntervalTimer};
+use crate::ipc::n_tty::{OUTPUT_MAX, State, packet};
 use crate::ipc::termios::{Termios, WinSize, flag, special};
 use crate::kernel::Kernel;
 use crate::signal::{SigInfo, code, send, sig};
 use crate::sync::Mutex;
-use crate::task::Task;
-use crate::vfs::inode::{InodeRef, makedev};
+use crate::task::creds::cap;
+use crate::task::{Creds, Task};
+use crate::time::Clock;
+use crate::vfs::inode::makedev;
 use crate::wait::{PollMask, WaitQueue};
 
 /// Major number of pseudo terminal slaves.
 pub const PTS_MAJOR: u32 = 136;
-/// Bytes of input that wait to be read (`N_TTY_BUF_SIZE`).
-const INPUT_MAX: usize = 4096;
-/// Bytes of output that wait for the master.
-const OUTPUT_MAX: usize = 64 * 1024;
-/// Pseudo terminals there may be (`kernel.pty.max`).
-const PTYS_MAX: usize = 4096;
-
-#[derive(Default)]
-struct State {
-    termios: Termios,
-    size: WinSize,
-    /// Input that can be read.
-    input: VecDeque<u8>,
-    /// In canonical mode: lengths of the lines in `input`; an end of file is a line of its own.
-    lines: VecDeque<usize>,
-    /// The line being typed.
-    line: Vec<u8>,
-    /// The next character is taken as it is.
-    literal: bool,
-    /// Output stopped by ^S.
-    stopped: bool,
-    column: usize,
-    output: VecDeque<u8>,
-    session: i32,
-    foreground: i32,
-    masters: u32,
-    slaves: u32,
-    slave_seen: bool,
-    locked: bool,
-    hung_up: bool,
-    /// `TIOCPKT`: control bytes that wait for the master.
-    packet: bool,
-    packet_status: u8,
-}
 
 /// A terminal.
 pub struct Tty {
     /// Its number in `/dev/pts`.
     pub number: u32,
+    /// The instance that the number is one of.
+    devpts: Arc<Devpts>,
     kernel: Arc<Kernel>,
     state: Mutex<State>,
     /// Woken for readers and writers of the terminal.
@@ -65,30 +39,18 @@ pub struct Tty {
     /// Woken for the master.
     pub master_queue: WaitQueue,
     remote: Option<Arc<Stream>>,
+    /// Measures pauses between bytes for a raw read with both `VMIN` and `VTIME`; made when first needed.
+    pause: OnceLock<Arc<IntervalTimer>>,
     /// Its node in `/dev/pts`.
-    pub node: OnceLock<InodeRef>,
+    pub node: OnceLock<Arc<AnonInode>>,
 }
 
-static PTYS: Mutex<BTreeMap<u32, Weak<Tty>>> = Mutex::new(BTreeMap::new());
 static SESSIONS: Mutex<Option<HashMap<i32, Weak<Tty>>>> = Mutex::new(None);
 
 impl Drop for Tty {
     fn drop(&mut self) {
-        let mut ptys = PTYS.lock();
-        if ptys.get(&self.number).is_some_and(|w| w.strong_count() == 0) {
-            ptys.remove(&self.number);
-        }
+        self.devpts.release(self.number);
     }
-}
-
-/// Terminals there are.
-pub fn all() -> Vec<Arc<Tty>> {
-    PTYS.lock().values().filter_map(Weak::upgrade).collect()
-}
-
-/// The terminal of a number.
-pub fn by_number(number: u32) -> Option<Arc<Tty>> {
-    PTYS.lock().get(&number)?.upgrade()
 }
 
 /// The controlling terminal of a session.
@@ -106,8 +68,13 @@ pub fn foreground_of_session(sid: i32) -> i32 {
     of_session(sid).map_or(-1, |t| t.state.lock().foreground)
 }
 
-/// The leader of a session has ended: its terminal hangs up on the foreground group and is nobody's.
+/// The leader of a session has ended: its terminal is nobody's, of which the foreground group is told.
 pub fn session_ended(kernel: &Arc<Kernel>, sid: i32) {
+    session_left(kernel, sid, &[sig::HUP]);
+}
+
+/// A session gives up its terminal; the foreground group gets these signals.
+pub fn session_left(kernel: &Arc<Kernel>, sid: i32, signals: &[i32]) {
     let tty = SESSIONS.lock().as_mut().and_then(|s| s.remove(&sid)).and_then(|w| w.upgrade());
     if let Some(tty) = tty {
         let foreground = {
@@ -115,8 +82,8 @@ pub fn session_ended(kernel: &Arc<Kernel>, sid: i32) {
             s.session = 0;
             std::mem::take(&mut s.foreground)
         };
-        for signal in [sig::HUP, sig::CONT] {
-            send::to_process_group(kernel, foreground, SigInfo::new(signal, code::KERNEL));
+        for signal in signals {
+            send::to_process_group(kernel, foreground, SigInfo::new(*signal, code::KERNEL));
         }
     }
 }
@@ -127,27 +94,26 @@ pub fn place_of(task: &Task) -> (i32, i32) {
 }
 
 impl Tty {
-    /// A terminal with the lowest free number. `remote`: the host's terminal at its other end.
-    pub fn new(kernel: &Arc<Kernel>, remote: Option<Arc<Stream>>) -> Result<Arc<Self>, Errno> {
-        let mut ptys = PTYS.lock();
-        if ptys.len() >= PTYS_MAX {
-            return Err(Errno::ENOSPC);
-        }
-        let number = (0..).find(|n| !ptys.contains_key(n)).ok_or(Errno::ENOSPC)?;
+    /// A terminal with a number that `devpts` has taken for it. `remote`: the host's terminal at its other end.
+    pub fn new(kernel: &Arc<Kernel>, devpts: Arc<Devpts>, number: u32, remote: Option<Arc<Stream>>) -> Arc<Self> {
         let tty = Arc::new(Self {
             number,
+            devpts,
             kernel: kernel.clone(),
-            state: Mutex::new(State { locked: remote.is_none(), ..State::default() }),
+            state: Mutex::new(State::new(remote.is_none())),
             queue: remote.as_ref().map_or_else(WaitQueue::new, |r| r.queue.clone()),
             master_queue: WaitQueue::new(),
             remote,
+            pause: OnceLock::new(),
             node: OnceLock::new(),
         });
-        ptys.insert(number, Arc::downgrade(&tty));
-        drop(ptys);
         if let Some(stream) = &tty.remote {
             let me = Arc::downgrade(&tty);
             stream.feed(Box::new(move |data| match (me.upgrade(), data) {
+                (Some(t), Some(data)) if data.is_empty() => {
+                    t.end_typed();
+                    true
+                }
                 (Some(t), Some(data)) => {
                     t.receive(&data);
                     true
@@ -159,7 +125,7 @@ impl Tty {
                 (None, _) => false,
             }));
         }
-        Ok(tty)
+        tty
     }
 
     fn signal(&self, group: i32, signal: i32) {
@@ -171,7 +137,12 @@ impl Tty {
     /// Wakes readers and the master after input or output.
     fn wake(&self) {
         self.queue.wake(PollMask::IN | PollMask::RDNORM);
-        self.master_queue.wake(PollMask::IN | PollMask::RDNORM);
+        self.wake_master();
+    }
+
+    /// Wakes the master after output or a change that packet mode tells of.
+    fn wake_master(&self) {
+        self.master_queue.wake(PollMask::IN | PollMask::RDNORM | PollMask::PRI);
         self.flush_remote();
     }
 
@@ -187,20 +158,35 @@ impl Tty {
         }
     }
 
+    /// An end of file was typed at the host's terminal while that was not raw yet: it is typed here instead.
+    fn end_typed(self: &Arc<Self>) {
+        let end = {
+            let s = self.state.lock();
+            s.termios.local(flag::ICANON).then(|| s.termios.character(special::EOF))
+        };
+        if let Some(end) = end.filter(|b| *b != 0) {
+            self.receive(&[end]);
+        }
+    }
+
     /// Input from the other end: as much of it as there is room for; how much that was.
-    pub fn receive(&self, data: &[u8]) -> usize {
+    pub fn receive(self: &Arc<Self>, data: &[u8]) -> usize {
         let mut signals = Vec::new();
         let mut taken = 0;
-        {
+        let pause = {
             let mut s = self.state.lock();
             for b in data {
-                let canonical = s.termios.local(flag::ICANON);
-                if !canonical && s.input.len() >= INPUT_MAX && self.remote.is_none() {
+                if !s.room() && self.remote.is_none() {
                     break;
                 }
                 s.character(*b, &mut signals);
                 taken += 1;
             }
+            s.paused = false;
+            s.pause()
+        };
+        if let Some(ns) = pause {
+            self.measure_pause(ns);
         }
         let group = self.state.lock().foreground;
         for n in signals {
@@ -210,8 +196,22 @@ impl Tty {
         taken
     }
 
-    /// Reads what the line discipline lets through.
-    pub fn read(&self, max: usize) -> Result<Vec<u8>, Errno> {
+    /// From now on so many nanoseconds with nothing more to read end a raw read that has something.
+    fn measure_pause(self: &Arc<Self>, ns: i64) {
+        let timer = self.pause.get_or_init(|| {
+            let me = Arc::downgrade(self);
+            IntervalTimer::new(&self.kernel.timers, Base::Clock(Clock::Monotonic), move |_| {
+                if let Some(tty) = me.upgrade() {
+                    tty.state.lock().paused = true;
+                    tty.queue.wake(PollMask::IN | PollMask::RDNORM);
+                }
+            })
+        });
+        timer.set(ns, 0, false);
+    }
+
+    /// Reads what the line discipline lets through; `waits`: not before there is as much as `VMIN` says.
+    pub fn read(&self, max: usize, waits: bool) -> Result<Vec<u8>, Errno> {
         let mut s = self.state.lock();
         if s.termios.local(flag::ICANON) {
             let Some(line) = s.lines.front().copied() else {
@@ -224,6 +224,8 @@ impl Tty {
             } else if let Some(l) = s.lines.front_mut() {
                 *l -= n;
             }
+            drop(s);
+            self.master_queue.wake(PollMask::OUT | PollMask::WRNORM);
             return Ok(data);
         }
         if s.hung_up && s.input.is_empty() {
@@ -233,8 +235,9 @@ impl Tty {
         if s.input.is_empty() && least == 0 && time == 0 {
             return Ok(Vec::new());
         }
-        // With a minimum above what is asked for, what is asked for is enough.
-        if s.input.len() < usize::from(least.max(1)).min(max) {
+        // With a minimum above what is asked for, what is asked for is enough; and who does not wait takes what there is.
+        let least = if waits && !(s.paused && time > 0) { least.max(1) } else { 1 };
+        if s.input.len() < usize::from(least).min(max) {
             return Err(Errno::EAGAIN);
         }
         let n = s.input.len().min(max);
@@ -279,7 +282,7 @@ impl Tty {
     /// The master reads what was written. EAGAIN if there is nothing, EIO once the slave is closed.
     pub fn master_read(&self, max: usize) -> Result<Vec<u8>, Errno> {
         let mut s = self.state.lock();
-        if s.packet && s.packet_status != 0 {
+        if max > 0 && s.packet && s.packet_status != 0 {
             return Ok(vec![std::mem::take(&mut s.packet_status)]);
         }
         if s.output.is_empty() {
@@ -304,7 +307,7 @@ impl Tty {
         if master {
             m.set(PollMask::IN | PollMask::RDNORM, !s.output.is_empty() || (s.packet && s.packet_status != 0));
             m.set(PollMask::PRI, s.packet && s.packet_status != 0);
-            m.set(PollMask::OUT | PollMask::WRNORM, canonical || s.input.len() < INPUT_MAX);
+            m.set(PollMask::OUT | PollMask::WRNORM, s.room());
             m.set(PollMask::HUP, s.slave_seen && s.slaves == 0);
             return m;
         }
@@ -341,7 +344,10 @@ impl Tty {
         };
         if gone && master {
             self.hang_up();
-            PTYS.lock().remove(&self.number);
+            self.devpts.unlist(self.number);
+            if let Some(node) = self.node.get() {
+                node.unlinked();
+            }
         }
         self.master_queue.wake(PollMask::empty());
     }
@@ -359,8 +365,12 @@ impl Tty {
                 return;
             }
             s.hung_up = true;
-            (s.session, s.foreground)
+            (std::mem::take(&mut s.session), std::mem::take(&mut s.foreground))
         };
+        // It is nobody's from now on.
+        if let Some(sessions) = SESSIONS.lock().as_mut() {
+            sessions.remove(&session);
+        }
         for signal in [sig::HUP, sig::CONT] {
             if let Some(leader) = self.kernel.tree.lock().group(session) {
                 send::to_group(&self.kernel, &leader, SigInfo::new(signal, code::KERNEL));
@@ -396,13 +406,20 @@ impl Tty {
     /// Changes the settings; `flush` forgets input that was not read.
     pub fn set_termios(&self, new: Termios, flush: bool) {
         {
+            let new = new.of_pseudo_terminal();
             let mut s = self.state.lock();
-            let was = s.termios.local(flag::ICANON);
-            s.termios = new;
             if flush {
                 s.flush_input();
             }
-            match (was, new.local(flag::ICANON)) {
+            let old = std::mem::replace(&mut s.termios, new);
+            if old.usual_flow_control() != new.usual_flow_control() {
+                s.packet_status &= !(packet::DO_STOP | packet::NO_STOP);
+                s.tell(if new.usual_flow_control() { packet::DO_STOP } else { packet::NO_STOP });
+            }
+            if old.local(flag::EXTPROC) || new.local(flag::EXTPROC) {
+                s.tell(packet::IOCTL);
+            }
+            match (old.local(flag::ICANON), new.local(flag::ICANON)) {
                 (true, false) => {
                     let line = std::mem::take(&mut s.line);
                     s.input.extend(line);
@@ -414,34 +431,77 @@ impl Tty {
                 }
                 _ => {}
             }
-            if !new.input(flag::IXON) {
-                s.stopped = false;
+            if old.input(flag::IXON) && !new.input(flag::IXON) {
+                s.start();
             }
         }
         self.queue.wake_all();
+        self.wake_master();
     }
 
-    /// `TCFLSH`: 0 input, 1 output, 2 both.
-    pub fn flush(&self, which: u64) -> Result<(), Errno> {
+    /// `TCFLSH` of a side: 0 input, 1 output, 2 both. What was put out has reached the other end already, which alone can
+    /// forget it.
+    pub fn flush(&self, master: bool, which: u64) -> Result<(), Errno> {
         let mut s = self.state.lock();
         if which > 2 {
             return Err(Errno::EINVAL);
         }
-        if which != 1 {
-            s.flush_input();
-        }
-        if which != 0 {
-            s.output.clear();
+        match master {
+            true if which != 1 => s.output.clear(),
+            true => {}
+            false => {
+                if which != 1 {
+                    s.flush_input();
+                }
+                if which != 0 {
+                    s.tell(packet::FLUSH_WRITE);
+                }
+            }
         }
         drop(s);
         self.queue.wake_all();
+        self.wake_master();
         Ok(())
     }
 
-    /// `TCXONC`: 0 stops output, 1 lets it go on.
-    pub fn set_stopped(&self, stopped: bool) {
-        self.state.lock().stopped = stopped;
+    /// `TCXONC`: 0 stops output, 1 lets it go on, 2 and 3 ask the other end for that.
+    pub fn control_flow(&self, how: u64) -> Result<(), Errno> {
+        {
+            let mut s = self.state.lock();
+            match how {
+                0 => {
+                    s.stop();
+                    s.stopped_by_call = true;
+                }
+                1 if s.stopped_by_call => {
+                    s.stopped_by_call = false;
+                    s.start();
+                }
+                1 => {}
+                2 | 3 => {
+                    let c = s.termios.character(if how == 2 { special::STOP } else { special::START });
+                    if c != 0 && s.output.len() < OUTPUT_MAX {
+                        s.output.push_back(c);
+                    }
+                }
+                _ => return Err(Errno::EINVAL),
+            }
+        }
         self.queue.wake_all();
+        self.wake_master();
+        Ok(())
+    }
+
+    /// `TIOCEXCL` and its kin: whether nobody else may open it.
+    pub fn exclusive(&self, set: Option<bool>) -> bool {
+        let mut s = self.state.lock();
+        s.exclusive = set.unwrap_or(s.exclusive);
+        s.exclusive
+    }
+
+    /// EBUSY for who may not open it because somebody has it alone.
+    pub fn check_exclusive(&self, creds: &Creds) -> Result<(), Errno> {
+        if self.exclusive(None) && !creds.capable(cap::SYS_ADMIN) { Err(Errno::EBUSY) } else { Ok(()) }
     }
 
     /// Bytes that can be read, by the slave or the master.
@@ -450,7 +510,7 @@ impl Tty {
         if master {
             s.output.len()
         } else if s.termios.local(flag::ICANON) {
-            s.lines.front().copied().unwrap_or(0)
+            s.lines.iter().sum()
         } else {
             s.input.len()
         }
@@ -463,9 +523,14 @@ impl Tty {
         s.locked
     }
 
-    /// `TIOCPKT`.
-    pub fn set_packet(&self, on: bool) {
-        self.state.lock().packet = on;
+    /// `TIOCPKT`, `TIOCGPKT`.
+    pub fn packet(&self, set: Option<bool>) -> bool {
+        let mut s = self.state.lock();
+        if set == Some(true) && !s.packet {
+            s.packet_status = 0;
+        }
+        s.packet = set.unwrap_or(s.packet);
+        s.packet
     }
 
     /// Session and foreground process group.
@@ -480,15 +545,19 @@ impl Tty {
     }
 
     /// Becomes the controlling terminal of the caller's session. EPERM unless the caller leads a session that has none;
-    /// `steal` takes it from another session.
+    /// `steal` takes it from another session, which needs a right.
     pub fn make_controlling(self: &Arc<Self>, task: &Task, steal: bool) -> Result<(), Errno> {
         let (sid, pgid) = place_of(task);
+        if sid != task.pid() {
+            return Err(Errno::EPERM);
+        }
         let current = of_session(sid);
         if current.as_ref().is_some_and(|t| Arc::ptr_eq(t, self)) {
             return Ok(());
         }
+        let may_steal = steal && task.creds().capable(cap::SYS_ADMIN);
         let mut s = self.state.lock();
-        if sid != task.pid() || current.is_some() || (s.session != 0 && !steal) {
+        if current.is_some() || (s.session != 0 && !may_steal) {
             return Err(Errno::EPERM);
         }
         let old = s.session;
@@ -539,200 +608,6 @@ impl Tty {
     }
 }
 
-impl State {
-    fn flush_input(&mut self) {
-        self.input.clear();
-        self.lines.clear();
-        self.line.clear();
-    }
-
-    /// One character of input through the line discipline.
-    fn character(&mut self, b: u8, signals: &mut Vec<i32>) {
-        let t = self.termios;
-        let mut b = if t.input(flag::ISTRIP) { b & 0x7f } else { b };
-        if t.input(flag::IUCLC) && t.local(flag::IEXTEN) {
-            b = b.to_ascii_lowercase();
-        }
-        if self.literal {
-            self.literal = false;
-            self.take(b);
-            self.echo(b);
-            return;
-        }
-        if t.local(flag::ISIG) {
-            let signal = [(special::INTR, sig::INT), (special::QUIT, sig::QUIT), (special::SUSP, sig::TSTP)]
-                .into_iter()
-                .find(|(c, _)| t.is(*c, b));
-            if let Some((_, signal)) = signal {
-                if !t.local(flag::NOFLSH) {
-                    // What was put out has reached the other end: only what was not read of the input goes.
-                    self.flush_input();
-                }
-                self.stopped = false;
-                self.echo(b);
-                signals.push(signal);
-                return;
-            }
-        }
-        if t.input(flag::IXON) {
-            if t.is(special::STOP, b) {
-                self.stopped = true;
-                return;
-            }
-            if t.is(special::START, b) || (self.stopped && t.input(flag::IXANY)) {
-                self.stopped = false;
-                if t.is(special::START, b) {
-                    return;
-                }
-            }
-        }
-        match b {
-            b'\r' if t.input(flag::IGNCR) => return,
-            b'\r' if t.input(flag::ICRNL) => b = b'\n',
-            b'\n' if t.input(flag::INLCR) => b = b'\r',
-            _ => {}
-        }
-        if !t.local(flag::ICANON) {
-            self.input.push_back(b);
-            self.echo(b);
-            return;
-        }
-        let extended = t.local(flag::IEXTEN);
-        if t.is(special::ERASE, b) {
-            self.erase_one();
-        } else if extended && t.is(special::WERASE, b) {
-            while self.line.last().is_some_and(|c| *c == b' ' || *c == b'\t') {
-                self.erase_one();
-            }
-            while self.line.last().is_some_and(|c| *c != b' ' && *c != b'\t') {
-                self.erase_one();
-            }
-        } else if t.is(special::KILL, b) {
-            if t.local(flag::ECHOKE) {
-                while !self.line.is_empty() {
-                    self.erase_one();
-                }
-            } else {
-                self.line.clear();
-                self.echo(b);
-                if t.local(flag::ECHOK) {
-                    self.put(b'\n');
-                }
-            }
-        } else if extended && t.is(special::LNEXT, b) {
-            self.literal = true;
-            if t.local(flag::ECHO) && t.local(flag::ECHOCTL) {
-                self.output.extend(b"^\x08");
-            }
-        } else if extended && t.is(special::REPRINT, b) {
-            self.echo(b);
-            self.put(b'\n');
-            for c in self.line.clone() {
-                self.echo(c);
-            }
-        } else if t.is(special::EOF, b) {
-            self.end_line();
-        } else if b == b'\n' || t.is(special::EOL, b) || (extended && t.is(special::EOL2, b)) {
-            self.line.push(b);
-            if b == b'\n' && (t.local(flag::ECHO) || t.local(flag::ECHONL)) {
-                self.put(b'\n');
-            } else {
-                self.echo(b);
-            }
-            self.end_line();
-        } else {
-            self.take(b);
-            self.echo(b);
-        }
-    }
-
-    fn take(&mut self, b: u8) {
-        if !self.termios.local(flag::ICANON) {
-            self.input.push_back(b);
-        } else if self.line.len() + self.input.len() < INPUT_MAX - 1 {
-            self.line.push(b);
-        } else if self.termios.input(flag::IMAXBEL) {
-            self.output.push_back(7);
-        }
-    }
-
-    fn end_line(&mut self) {
-        let line = std::mem::take(&mut self.line);
-        self.lines.push_back(line.len());
-        self.input.extend(line);
-    }
-
-    fn erase_one(&mut self) {
-        let Some(mut last) = self.line.pop() else { return };
-        // All bytes of one UTF-8 character.
-        while self.termios.input(flag::IUTF8) && last & 0xc0 == 0x80 {
-            match self.line.pop() {
-                Some(b) => last = b,
-                None => break,
-            }
-        }
-        if !self.termios.local(flag::ECHO) {
-            return;
-        }
-        if self.termios.local(flag::ECHOE) {
-            let width =
-                if (last < 32 || last == 127) && last != b'\t' && self.termios.local(flag::ECHOCTL) { 2 } else { 1 };
-            for _ in 0..width {
-                self.output.extend(b"\x08 \x08");
-                self.column = self.column.saturating_sub(1);
-            }
-        } else {
-            let erase = self.termios.character(special::ERASE);
-            self.echo(erase);
-        }
-    }
-
-    fn echo(&mut self, b: u8) {
-        if !self.termios.local(flag::ECHO) || self.output.len() + 8 > OUTPUT_MAX {
-            return;
-        }
-        if (b < 32 && b != b'\t' && b != b'\n' || b == 127) && self.termios.local(flag::ECHOCTL) {
-            self.output.extend([b'^', b ^ 0x40]);
-            self.column += 2;
-        } else {
-            self.put(b);
-        }
-    }
-
-    /// One character of output, processed.
-    fn put(&mut self, b: u8) {
-        let t = self.termios;
-        if !t.output(flag::OPOST) {
-            self.output.push_back(b);
-            return;
-        }
-        match b {
-            b'\n' if t.output(flag::ONLCR) => {
-                self.output.extend(b"\r\n");
-                self.column = 0;
-            }
-            b'\r' if t.output(flag::OCRNL) => self.output.push_back(b'\n'),
-            b'\r' if t.output(flag::ONOCR) && self.column == 0 => {}
-            b'\t' if t.output(flag::XTABS) => {
-                let n = 8 - self.column % 8;
-                self.output.extend(std::iter::repeat_n(b' ', n));
-                self.column += n;
-            }
-            _ => {
-                self.output.push_back(b);
-                match b {
-                    b'\r' => self.column = 0,
-                    8 => self.column = self.column.saturating_sub(1),
-                    b'\t' => self.column = (self.column / 8 + 1) * 8,
-                    // Bytes after the first of a UTF-8 character take no column.
-                    b if b >= 32 && b & 0xc0 != 0x80 => self.column += 1,
-                    _ => {}
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -740,7 +615,8 @@ mod tests {
 
     fn tty() -> Arc<Tty> {
         let window = || Window::create("t", 1 << 30).unwrap();
-        let t = Tty::new(&Kernel::new(window(), window()), None).unwrap();
+        let instance = Devpts::new(Default::default(), &Creds::root(0));
+        let t = instance.make(&Kernel::new(window(), window()), None, (0, 0)).unwrap();
         t.opened(true).unwrap();
         assert_eq!(t.opened(false), Err(Errno::EIO), "locked");
         t.lock(Some(false));
@@ -758,18 +634,18 @@ mod tests {
         t.receive(b"helo\x7flo\r");
         assert_eq!(shown(&t), b"helo\x08 \x08lo\r\n");
         t.receive(b"two\n\x04part");
-        assert_eq!(t.read(100).unwrap(), b"hello\n");
-        assert_eq!(t.read(2).unwrap(), b"tw");
-        assert_eq!(t.read(100).unwrap(), b"o\n");
-        assert_eq!(t.read(100).unwrap(), b"", "^D on an empty line is the end");
-        assert_eq!(t.read(100), Err(Errno::EAGAIN));
+        assert_eq!(t.read(100, true).unwrap(), b"hello\n");
+        assert_eq!(t.read(2, true).unwrap(), b"tw");
+        assert_eq!(t.read(100, true).unwrap(), b"o\n");
+        assert_eq!(t.read(100, true).unwrap(), b"", "^D on an empty line is the end");
+        assert_eq!(t.read(100, true), Err(Errno::EAGAIN));
         t.receive(b"\x04");
-        assert_eq!(t.read(100).unwrap(), b"part");
+        assert_eq!(t.read(100, true).unwrap(), b"part");
         t.receive(b"one two\x17x\n\x16\x03\n");
-        assert_eq!(t.read(100).unwrap(), b"one x\n");
-        assert_eq!(t.read(100).unwrap(), b"\x03\n", "^V takes the next as it is");
+        assert_eq!(t.read(100, true).unwrap(), b"one x\n");
+        assert_eq!(t.read(100, true).unwrap(), b"\x03\n", "^V takes the next as it is");
         t.receive(b"gone\x15kept\n");
-        assert_eq!(t.read(100).unwrap(), b"kept\n");
+        assert_eq!(t.read(100, true).unwrap(), b"kept\n");
     }
 
     #[test]
@@ -777,11 +653,11 @@ mod tests {
         let t = tty();
         t.receive(b"typed");
         t.set_termios(t.termios().without_local(flag::ICANON | flag::ECHO | flag::ISIG), false);
-        assert_eq!(t.read(100).unwrap(), b"typed");
-        assert_eq!(t.read(100), Err(Errno::EAGAIN));
+        assert_eq!(t.read(100, true).unwrap(), b"typed");
+        assert_eq!(t.read(100, true), Err(Errno::EAGAIN));
         shown(&t);
         t.receive(b"\x03\x7f");
-        assert_eq!(t.read(100).unwrap(), b"\x03\x7f");
+        assert_eq!(t.read(100, true).unwrap(), b"\x03\x7f");
         assert_eq!(shown(&t), b"");
     }
 
@@ -799,16 +675,16 @@ mod tests {
         assert_eq!(t.master_read(9), Err(Errno::EIO));
         t.closed(true);
         assert_eq!(t.write(b"x"), Err(Errno::EIO));
-        assert_eq!(t.read(9).unwrap(), b"");
+        assert_eq!(t.read(9, true).unwrap(), b"");
         assert!(t.events(false).contains(PollMask::HUP));
-        assert!(by_number(t.number).is_none());
+        assert!(t.devpts.by_number(t.number).is_none());
     }
 
     #[test]
     fn control_characters_interrupt_and_forget_the_line() {
         let t = tty();
         t.receive(b"abc\x03def\n");
-        assert_eq!(t.read(100).unwrap(), b"def\n");
+        assert_eq!(t.read(100, true).unwrap(), b"def\n");
         assert!(shown(&t).starts_with(b"abc^C"));
     }
 }

@@ -9,7 +9,9 @@ use crate::ipc::tty::{self, Tty};
 use crate::signal::sig;
 use crate::syscalls::{SysResult, UserPtr, done, value};
 use crate::task::Task;
+use crate::task::creds::cap;
 use crate::uio::{Sink, Source};
+use crate::vfs::caller::Caller;
 use crate::vfs::file::{File, FileOps, Io, flags};
 use crate::wait::{PollMask, WaitQueue};
 
@@ -26,6 +28,12 @@ impl TtyFile {
     pub fn open(tty: Arc<Tty>, master: bool) -> Result<Box<dyn FileOps>, Errno> {
         tty.opened(master)?;
         Ok(Box::new(Self { tty, master }))
+    }
+
+    /// Opens the slave side once more, by its name; EBUSY if somebody has the terminal alone.
+    pub fn open_slave(tty: Arc<Tty>, caller: &Caller<'_>) -> Result<Box<dyn FileOps>, Errno> {
+        tty.check_exclusive(&caller.creds)?;
+        Self::open(tty, false)
     }
 }
 
@@ -51,7 +59,7 @@ impl FileOps for TtyFile {
         if let Some(task) = io.task {
             self.tty.check_foreground(task, sig::TTIN)?;
         }
-        to.put(&self.tty.read(to.room())?)
+        to.put(&self.tty.read(to.room(), !io.file.nonblocking())?)
     }
 
     fn write(&self, io: &Io<'_>, _at: u64, _append: bool, from: &mut Source<'_>) -> Result<(usize, u64), Errno> {
@@ -69,6 +77,10 @@ impl FileOps for TtyFile {
 
     fn poll(&self, _file: &File) -> PollMask {
         self.tty.events(self.master)
+    }
+
+    fn fasync(&self) -> PollMask {
+        PollMask::IN
     }
 
     fn queue(&self) -> Option<&WaitQueue> {
@@ -94,15 +106,25 @@ impl FileOps for TtyFile {
                 tty.set_termios(new, request == 0x5404);
             }
             // TCSBRK, TCSBRKP: nothing to break or drain.
-            0x5409 | 0x5425 => {}
-            0x540a => match argument {
-                0 | 1 => tty.set_stopped(argument == 0),
-                2 | 3 => {}
-                _ => return Err(Errno::EINVAL),
-            },
-            0x540b => tty.flush(argument)?,
+            0x5409 | 0x5425 => {
+                if !self.master {
+                    tty.check_change(task)?;
+                }
+            }
+            // TCXONC, TCFLSH
+            0x540a | 0x540b => {
+                if !self.master {
+                    tty.check_change(task)?;
+                }
+                if request == 0x540a { tty.control_flow(argument)? } else { tty.flush(self.master, argument)? }
+            }
             // TIOCSCTTY
-            0x540e => tty.make_controlling(task, argument == 1)?,
+            0x540e => {
+                if !file.readable() && !task.creds().capable(cap::SYS_ADMIN) {
+                    return Err(Errno::EPERM);
+                }
+                tty.make_controlling(task, argument == 1)?;
+            }
             // TIOCGPGRP
             0x540f => {
                 let (sid, _) = tty::place_of(task);
@@ -110,19 +132,20 @@ impl FileOps for TtyFile {
                 if !self.master && session != sid {
                     return Err(Errno::ENOTTY);
                 }
-                int.write(task, &foreground)?;
+                int.write(task, &task.shown(foreground))?;
             }
             // TIOCSPGRP
             0x5410 => {
                 let (sid, _) = tty::place_of(task);
+                tty.check_change(task).map_err(|e| if e == Errno::EIO { Errno::ENOTTY } else { e })?;
                 if tty.owners().0 != sid {
                     return Err(Errno::ENOTTY);
                 }
-                tty.check_change(task)?;
                 let group = int.read(task)?;
                 if group < 0 {
                     return Err(Errno::EINVAL);
                 }
+                let group = task.id_of(group);
                 match task.kernel().tree.lock().session_of(group) {
                     None => return Err(Errno::ESRCH),
                     Some(s) if s != sid => return Err(Errno::EPERM),
@@ -135,7 +158,24 @@ impl FileOps for TtyFile {
             0x5413 => UserPtr::<WinSize>::new(argument).write(task, &tty.size())?,
             0x5414 => tty.set_size(UserPtr::<WinSize>::new(argument).read(task)?),
             super::FIONREAD => int.write(task, &i32::try_from(tty.available(self.master)).unwrap_or(0))?,
-            0x5420 if self.master => tty.set_packet(int.read(task)? != 0),
+            // TIOCPKT, TIOCGPKT
+            0x5420 if self.master => {
+                tty.packet(Some(int.read(task)? != 0));
+            }
+            0x8004_5438 if self.master => int.write(task, &i32::from(tty.packet(None)))?,
+            // TIOCSTI
+            0x5412 => {
+                let own = tty::of_session(tty::place_of(task).0).is_some_and(|t| Arc::ptr_eq(&t, tty));
+                if (!own || self.master) && !task.creds().capable(cap::SYS_ADMIN) {
+                    return Err(Errno::EPERM);
+                }
+                let byte = UserPtr::<u8>::new(argument).read(task)?;
+                if self.master {
+                    tty.write(&[byte])?
+                } else {
+                    tty.receive(&[byte])
+                };
+            }
             // TIOCNOTTY
             0x5422 => {
                 let (sid, _) = tty::place_of(task);
@@ -143,18 +183,22 @@ impl FileOps for TtyFile {
                     return Err(Errno::ENOTTY);
                 }
                 if sid == task.pid() {
-                    tty::session_ended(task.kernel(), sid);
+                    tty::session_left(task.kernel(), sid, &[sig::HUP, sig::CONT]);
                 }
             }
             // TIOCGSID
             0x5429 => match tty.owners().0 {
                 0 => return Err(Errno::ENOTTY),
-                s => int.write(task, &s)?,
+                s if !self.master && s != tty::place_of(task).0 => return Err(Errno::ENOTTY),
+                s => int.write(task, &task.shown(s))?,
             },
             // TIOCGETD
             0x5424 => int.write(task, &0)?,
-            // TIOCEXCL, TIOCNXCL
-            0x540c | 0x540d => {}
+            // TIOCEXCL, TIOCNXCL, TIOCGEXCL
+            0x540c | 0x540d => {
+                tty.exclusive(Some(request == 0x540c));
+            }
+            0x8004_5440 => int.write(task, &i32::from(tty.exclusive(None)))?,
             0x8004_5430 if self.master => UserPtr::<u32>::new(argument).write(task, &tty.number)?,
             0x4004_5431 if self.master => {
                 tty.lock(Some(int.read(task)? != 0));
@@ -167,9 +211,10 @@ impl FileOps for TtyFile {
                 let mut place = file.path_ref().clone();
                 let name = format!("/dev/pts/{}", tty.number);
                 place.dentry = crate::vfs::dentry::Dentry::alone(node, name.as_bytes());
-                let slave = File::new(place, TtyFile::open(tty.clone(), false)?, open);
+                let slave = File::new(place, TtyFile::open_slave(tty.clone(), &Caller::of(task))?, open);
                 return value(task.add_file(slave, open & flags::CLOEXEC != 0)?);
             }
+            0x5441 => return Err(Errno::EIO),
             _ => return Err(Errno::ENOTTY),
         }
         done()

@@ -2,19 +2,31 @@
 //!
 //! A socket owns what was sent to it. Its peer is held weakly, so that closing one end frees it whatever the other does.
 
-use std::any::Any;
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Weak};
+mod file;
+mod stream;
+#[cfg(test)]
+mod tests;
 
+use std::any::Any;
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+use crate::bpf::Program;
 use crate::errno::Errno;
 use crate::filesystems::anon::{AnonInode, Family};
+use crate::ipc::garbage::{self, Reach};
+use crate::ipc::scm::{Ancillary, Ucred};
 use crate::sync::Mutex;
-use crate::syscalls::{SysResult, UserPtr, done};
-use crate::task::{Creds, Task};
+use crate::task::{Creds, Group};
+use crate::time::{Clock, now};
 use crate::uio::{Sink, Source};
-use crate::vfs::file::{File, FileOps, Io, flags};
+use crate::vfs::file::{File, flags};
 use crate::vfs::inode::{InodeRef, mode};
 use crate::wait::{PollMask, WaitQueue};
+
+pub use file::SocketFile;
 
 /// Bytes that may wait in a socket (`net.core.wmem_default`).
 const BUFFER: usize = 212_992;
@@ -34,31 +46,11 @@ pub enum Kind {
     Packet,
 }
 
-/// `struct ucred`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct Ucred {
-    pub pid: i32,
-    pub uid: u32,
-    pub gid: u32,
-}
-
-impl Ucred {
-    /// Of a calling task.
-    pub fn of(task: &Arc<Task>) -> Self {
-        let c = task.creds();
-        Self { pid: task.pid(), uid: c.euid, gid: c.egid }
-    }
-
-    /// Of a peer that there is none of.
-    pub const NOBODY: Self = Self { pid: 0, uid: u32::MAX, gid: u32::MAX };
-}
-
 /// Options that are kept and told, and what few of them do. The rest of a socket's options are its state.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Those that are on or off, by their number (`SO_KEEPALIVE` and its like): a bit each.
-    pub switches: u64,
+    pub switches: u128,
     /// `SO_LINGER`.
     pub linger: [i32; 2],
     /// `SO_PRIORITY`.
@@ -69,29 +61,60 @@ pub struct Options {
     pub low_water: i32,
     /// `SO_PEEK_OFF`: where the next peek begins; negative: at the start, always.
     pub peek_from: i32,
+    /// Which times are told.
+    pub times: Times,
 }
+
+/// `SO_TIMESTAMP` and its kin.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Times {
+    /// When a message was sent is told.
+    pub on: bool,
+    /// In nanoseconds (`SO_TIMESTAMPNS`).
+    pub ns: bool,
+    /// By the options of 64 bits (`_NEW`).
+    pub new: bool,
+    /// `SO_TIMESTAMPING`.
+    pub flags: u32,
+}
+
+/// `SO_OOBINLINE`.
+pub const OOBINLINE: i32 = 10;
+/// `SO_PASSCRED`.
+pub const PASSCRED: i32 = 16;
+/// `SO_PASSPIDFD`.
+pub const PASSPIDFD: i32 = 76;
+/// `SO_PASSRIGHTS`.
+pub const PASSRIGHTS: i32 = 83;
+/// `SO_INQ`.
+pub const INQ: i32 = 84;
 
 impl Default for Options {
     fn default() -> Self {
-        Self { switches: 0, linger: [0; 2], priority: 0, mark: 0, low_water: 1, peek_from: -1 }
+        let switches = 1 << PASSRIGHTS;
+        Self { switches, linger: [0; 2], priority: 0, mark: 0, low_water: 1, peek_from: -1, times: Times::default() }
+    }
+}
+
+impl Options {
+    /// Whether one of those that are on or off is on.
+    pub fn switch(&self, option: i32) -> bool {
+        self.switches & (1 << option) != 0
+    }
+
+    /// Turns it on or off.
+    pub fn set_switch(&mut self, option: i32, on: bool) {
+        self.switches = if on { self.switches | (1 << option) } else { self.switches & !(1 << option) };
     }
 }
 
 /// A name: what follows `sun_family`. Abstract names begin with a NUL; path names are without their NUL.
 pub type Name = Vec<u8>;
 
-/// What goes with data.
-#[derive(Clone, Default)]
-pub struct Ancillary {
-    /// Descriptors on their way.
-    pub files: Vec<Arc<File>>,
-    /// The sender's credentials, as it gave them.
-    pub creds: Option<Ucred>,
-    /// Who sends, told to who asks for credentials (`SO_PASSCRED`).
-    pub sender: Ucred,
-}
-
 struct Message {
+    id: u64,
+    /// When it was sent, `CLOCK_REALTIME` nanoseconds, if the receiver asked for it.
+    time: Option<i64>,
     data: Vec<u8>,
     /// Bytes of a stream that were read already.
     read: usize,
@@ -110,17 +133,25 @@ struct State {
     /// Supplementary groups: of who connects or listens with it, and of the other side (`SO_PEERGROUPS`).
     groups: Arc<[u32]>,
     peer_groups: Option<Arc<[u32]>>,
+    /// The same for the process (`SO_PEERPIDFD`).
+    process: Option<Arc<Group>>,
+    peer_process: Option<Arc<Group>>,
     /// The name of a peer that is gone.
     peer_name: Name,
     peer_creds: Ucred,
     creds: Ucred,
     messages: VecDeque<Message>,
+    /// The message that is the urgent byte.
+    urgent: Option<u64>,
+    /// Which messages come in, and how much of them (`SO_ATTACH_FILTER`).
+    filter: Option<Arc<Program>>,
     bytes: usize,
+    /// Bytes of a stream as `FIONREAD` tells: Linux counts on what a read passed by at the mark.
+    told: usize,
     no_more_input: bool,
     no_more_output: bool,
     backlog: Option<usize>,
     pending: VecDeque<Arc<Socket>>,
-    pass_creds: bool,
     send_buffer: usize,
     receive_buffer: usize,
     error: Option<Errno>,
@@ -132,9 +163,24 @@ struct State {
 pub struct Socket {
     /// Its type.
     pub kind: Kind,
+    /// Unique.
+    pub id: u64,
+    /// Through which socket it is reached.
+    pub reach: Reach,
     me: Weak<Socket>,
+    /// Its open file, whose owner is told of urgent data.
+    open: OnceLock<Weak<File>>,
     state: Mutex<State>,
     queue: WaitQueue,
+}
+
+/// Numbers of sockets and messages.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+impl State {
+    fn tells_senders(&self) -> bool {
+        self.options.switch(PASSCRED) || self.options.switch(PASSPIDFD)
+    }
 }
 
 /// Abstract names; those of each type by themselves.
@@ -151,23 +197,36 @@ impl Socket {
     pub fn new(kind: Kind, creds: Ucred) -> Arc<Self> {
         let buffers = State { send_buffer: BUFFER, receive_buffer: BUFFER, ..State::default() };
         let state = State { creds, peer_creds: Ucred::NOBODY, ..buffers };
-        Arc::new_cyclic(|me| Self { kind, me: me.clone(), state: Mutex::new(state), queue: WaitQueue::new() })
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Arc::new_cyclic(|me| Self {
+            kind,
+            id,
+            reach: Arc::new(AtomicU64::new(id)),
+            me: me.clone(),
+            open: OnceLock::new(),
+            state: Mutex::new(state),
+            queue: WaitQueue::new(),
+        })
     }
 
-    /// Two sockets, connected, of a caller with these credentials and groups.
-    pub fn pair(kind: Kind, creds: Ucred, groups: &[u32]) -> (Arc<Self>, Arc<Self>) {
+    /// Two sockets, connected, of a caller with these credentials and groups, and its process.
+    pub fn pair(kind: Kind, creds: Ucred, groups: &[u32], process: Option<&Arc<Group>>) -> (Arc<Self>, Arc<Self>) {
         let (a, b) = (Self::new(kind, creds), Self::new(kind, creds));
-        a.set_groups(groups);
-        b.set_groups(groups);
+        a.set_owner(groups, process);
+        b.set_owner(groups, process);
         a.join(&b, creds);
         b.join(&a, creds);
         (a, b)
     }
 
     fn join(&self, peer: &Arc<Socket>, peer_creds: Ucred) {
-        let groups = peer.state.lock().groups.clone();
+        let (groups, process) = {
+            let p = peer.state.lock();
+            (p.groups.clone(), p.process.clone())
+        };
         let mut s = self.state.lock();
         s.peer_groups = Some(groups);
+        s.peer_process = process;
         s.peer = Some(Arc::downgrade(peer));
         s.peer_creds = peer_creds;
     }
@@ -177,7 +236,14 @@ impl Socket {
         let inode = AnonInode::make(Family::Socket.dev(), mode::SOCKET | 0o777, creds.fsuid, creds.fsgid, None);
         let name = format!("socket:[{}]", inode.attr().map(|a| a.ino).unwrap_or(0));
         let f = flags::RDWR | if nonblocking { flags::NONBLOCK } else { 0 };
-        File::new(Family::Socket.place(inode, name.as_bytes()), Box::new(SocketFile(self.clone())), f)
+        let file = File::new(Family::Socket.place(inode, name.as_bytes()), Box::new(SocketFile(self.clone())), f);
+        self.open.get_or_init(|| Arc::downgrade(&file));
+        file
+    }
+
+    /// Its open file.
+    pub fn open_file(&self) -> Option<Arc<File>> {
+        self.open.get().and_then(Weak::upgrade)
     }
 
     /// The queue that is woken when something changes.
@@ -219,9 +285,16 @@ impl Socket {
         self.state.lock().peer_creds
     }
 
-    /// Notes the groups of who is about to connect or to listen.
-    pub fn set_groups(&self, groups: &[u32]) {
-        self.state.lock().groups = groups.into();
+    /// Notes the groups and the process of who is about to connect or to listen.
+    pub fn set_owner(&self, groups: &[u32], process: Option<&Arc<Group>>) {
+        let mut s = self.state.lock();
+        s.groups = groups.into();
+        s.process = process.cloned();
+    }
+
+    /// The process of the other side at the time of connecting; ENODATA if there is none.
+    pub fn peer_process(&self) -> Result<Arc<Group>, Errno> {
+        self.state.lock().peer_process.clone().ok_or(Errno::ENODATA)
     }
 
     /// Groups of the other side at the time of connecting; ENODATA if there is none.
@@ -229,14 +302,9 @@ impl Socket {
         self.state.lock().peer_groups.clone().ok_or(Errno::ENODATA)
     }
 
-    /// `SO_PASSCRED`.
-    pub fn pass_creds(&self) -> bool {
-        self.state.lock().pass_creds
-    }
-
-    /// Sets `SO_PASSCRED`.
-    pub fn set_pass_creds(&self, on: bool) {
-        self.state.lock().pass_creds = on;
+    /// Whether messages tell who sent them (`SO_PASSCRED`, `SO_PASSPIDFD`).
+    pub fn tells_senders(&self) -> bool {
+        self.state.lock().tells_senders()
     }
 
     /// Sizes of the buffers: send, receive.
@@ -263,6 +331,16 @@ impl Socket {
         let mut s = self.state.lock();
         let [receive, sending] = &mut s.timeouts;
         *(if send { sending } else { receive }) = ns;
+    }
+
+    /// The filter of what comes in.
+    pub fn filter(&self) -> Option<Arc<Program>> {
+        self.state.lock().filter.clone()
+    }
+
+    /// Sets it; the one before.
+    pub fn set_filter(&self, filter: Option<Arc<Program>>) -> Option<Arc<Program>> {
+        std::mem::replace(&mut self.state.lock().filter, filter)
     }
 
     /// Takes a pending error (`SO_ERROR`).
@@ -303,7 +381,7 @@ impl Socket {
     /// Binds to an inode that was just made at a path.
     pub fn bind_inode(&self, name: &[u8], inode: InodeRef) -> Result<(), Errno> {
         let me: Arc<dyn Any + Send + Sync> = self.me.upgrade().ok_or(Errno::EINVAL)?;
-        *inode.common().socket.lock() = Some(Arc::downgrade(&me));
+        *inode.meeting().socket.lock() = Some(Arc::downgrade(&me));
         let mut s = self.state.lock();
         s.name = name.to_vec();
         s.bound = Some(inode);
@@ -322,7 +400,7 @@ impl Socket {
 
     /// The socket bound to an inode; ECONNREFUSED.
     pub fn find_inode(inode: &InodeRef) -> Result<Arc<Socket>, Errno> {
-        let found = inode.common().socket.lock().as_ref().and_then(Weak::upgrade);
+        let found = inode.meeting().socket.lock().as_ref().and_then(Weak::upgrade);
         found.and_then(|s| s.downcast::<Socket>().ok()).ok_or(Errno::ECONNREFUSED)
     }
 
@@ -337,6 +415,7 @@ impl Socket {
         }
         (s.creds, s.peer_creds) = (creds, creds);
         s.peer_groups = Some(s.groups.clone());
+        s.peer_process = s.process.clone();
         s.backlog = Some(usize::try_from(backlog).unwrap_or(BACKLOG_MAX).min(BACKLOG_MAX));
         Ok(())
     }
@@ -365,6 +444,7 @@ impl Socket {
             }
         }
         let served = Socket::new(self.kind, Ucred::default());
+        served.reach.store(to.id, Ordering::Relaxed);
         let listener_creds = {
             let mut l = to.state.lock();
             let backlog = l.backlog.ok_or(Errno::ECONNREFUSED)?;
@@ -376,8 +456,11 @@ impl Socket {
             }
             {
                 let mut s = served.state.lock();
-                (s.name, s.creds, s.pass_creds) = (l.name.clone(), l.creds, l.pass_creds);
-                s.groups = l.groups.clone();
+                (s.name, s.creds) = (l.name.clone(), l.creds);
+                for option in [PASSCRED, PASSPIDFD, PASSRIGHTS] {
+                    s.options.set_switch(option, l.options.switch(option));
+                }
+                (s.groups, s.process) = (l.groups.clone(), l.process.clone());
             }
             served.join(self, creds);
             l.pending.push_back(served.clone());
@@ -409,6 +492,7 @@ impl Socket {
             return Err(if l.no_more_input { Errno::EINVAL } else { Errno::EAGAIN });
         };
         drop(l);
+        garbage::accepted(&s);
         self.queue.wake(PollMask::OUT | PollMask::WRNORM);
         Ok(s)
     }
@@ -437,17 +521,23 @@ impl Socket {
         }
     }
 
-    /// Sends to a socket: bytes taken. EAGAIN if it is full; wait on the receiver's queue for `OUT`.
-    pub fn send(&self, to: &Arc<Socket>, from: &mut Source<'_>, ancillary: &Ancillary) -> Result<usize, Errno> {
+    /// Sends to a socket: bytes taken. `urgent`: as the urgent byte of a stream. EAGAIN if it is full; wait on the receiver's queue for `OUT`.
+    pub fn send(
+        &self,
+        to: &Arc<Socket>,
+        from: &mut Source<'_>,
+        ancillary: &Ancillary,
+        urgent: bool,
+    ) -> Result<usize, Errno> {
         if !to.takes_from(self) {
             return Err(Errno::EPERM);
         }
-        let (name, limit, mut creds, asks) = {
+        let (name, limit, creds, asks) = {
             let s = self.state.lock();
             if s.no_more_output {
                 return Err(Errno::EPIPE);
             }
-            (s.name.clone(), s.send_buffer, ancillary.creds, s.pass_creds)
+            (s.name.clone(), s.send_buffer, ancillary.creds, s.tells_senders())
         };
         let want = from.left();
         let room = {
@@ -455,8 +545,8 @@ impl Socket {
             if r.no_more_input || r.hung_up && self.kind != Kind::Datagram {
                 return Err(Errno::EPIPE);
             }
-            if (r.pass_creds || asks) && creds.is_none() {
-                creds = Some(ancillary.sender);
+            if !ancillary.files.is_empty() && !r.options.switch(PASSRIGHTS) {
+                return Err(Errno::EPERM);
             }
             let full = self.kind != Kind::Stream && r.messages.len() >= QUEUE_MAX;
             if full { 0 } else { limit.min(BUFFER * 2).saturating_sub(r.bytes) }
@@ -472,96 +562,111 @@ impl Socket {
         if take == 0 && self.kind == Kind::Stream {
             return Ok(0);
         }
-        let data = from.take_vec(take)?;
+        let mut data = from.take_vec(take)?;
         let n = data.len();
+        if self.kind != Kind::Stream
+            && let Some(filter) = to.filter()
+        {
+            // What is not let through is gone without a word; what is, with a byte at least.
+            match filter.run_packet(&data) as usize {
+                0 => return Ok(n),
+                most => data.truncate(most),
+            }
+        }
+        let kept = data.len();
         let mut r = to.state.lock();
         if r.no_more_input {
             return Err(Errno::EPIPE);
         }
-        r.bytes += n;
-        let ancillary = Ancillary { files: ancillary.files.clone(), creds, sender: ancillary.sender };
-        r.messages.push_back(Message { data, read: 0, from: name, ancillary });
+        r.bytes += kept;
+        r.told += kept;
+        let mut ancillary = Ancillary { creds, ..ancillary.clone() };
+        if creds.is_none() && (asks || r.tells_senders()) {
+            ancillary.creds = Some(ancillary.sender);
+        }
+        if ancillary.creds.is_none() {
+            ancillary.process = None;
+        }
+        if let Some(flight) = &ancillary.flight {
+            flight.board(to);
+        }
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let time = r.options.times.on.then(|| now(Clock::Realtime));
+        r.messages.push_back(Message { id, time, data, read: 0, from: name, ancillary });
+        let mut events = PollMask::IN | PollMask::RDNORM;
+        if urgent {
+            r.urgent = Some(id);
+            events |= PollMask::PRI | PollMask::RDBAND;
+        }
         drop(r);
-        to.queue.wake(PollMask::IN | PollMask::RDNORM);
+        to.queue.wake(events);
         Ok(n)
     }
 
-    /// Receives: bytes put, the whole length of the message, who sent it and what came along.
-    pub fn receive(&self, to: &mut Sink<'_>, peek: bool) -> Result<Received, Errno> {
+    /// Receives the urgent byte of a stream.
+    pub fn receive_urgent(&self, to: &mut Sink<'_>, peek: bool) -> Result<Received, Errno> {
+        let mut dropped = Vec::new();
+        let mut s = self.state.lock();
+        if s.peer.is_none() && !s.hung_up {
+            return Err(Errno::EINVAL);
+        }
+        let got = s.read_urgent(to, peek, &mut dropped);
+        drop(s);
+        got
+    }
+
+    /// Bytes of a stream that can be read.
+    pub fn readable(&self) -> usize {
+        self.state.lock().told
+    }
+
+    /// Receives: bytes put, the whole length of the message, who sent it and what came along. `already`: this call has received
+    /// before.
+    pub fn receive(&self, to: &mut Sink<'_>, peek: bool, already: bool) -> Result<Received, Errno> {
+        // Dropped with no lock held.
+        let mut dropped = Vec::new();
         let mut s = self.state.lock();
         if self.kind != Kind::Datagram && s.peer.is_none() && !s.hung_up {
             return Err(if self.kind == Kind::Stream { Errno::EINVAL } else { Errno::ENOTCONN });
         }
-        if s.messages.is_empty() {
+        // Where a peek begins (`SO_PEEK_OFF`).
+        let skip = if peek { usize::try_from(s.options.peek_from).unwrap_or(0) } else { 0 };
+        let stream = match self.kind {
+            Kind::Stream => s.read_stream(to, peek, already, skip, &mut dropped)?,
+            _ => None,
+        };
+        if stream.is_none() && (self.kind == Kind::Stream || s.messages.is_empty()) {
             if let Some(e) = s.error.take() {
                 return Err(e);
             }
-            if s.hung_up || s.no_more_input {
+            // A peek may begin behind all there is.
+            if (s.hung_up || s.no_more_input) && (s.messages.is_empty() || skip == 0) {
                 return Ok(Received { ended: true, ..Received::default() });
             }
             return Err(Errno::EAGAIN);
         }
         let mut got = Received::default();
-        // Where a peek begins (`SO_PEEK_OFF`).
-        let mut skip = if peek { usize::try_from(s.options.peek_from).unwrap_or(0) } else { 0 };
-        if self.kind == Kind::Stream {
-            let (mut used, mut freed, mut first) = (0, 0, true);
-            let told = s.pass_creds;
-            for m in &mut s.messages {
-                // What others sent is not joined to what came before, if it matters who sent it.
-                if !first && told && got.ancillary.creds != m.ancillary.creds {
-                    break;
-                }
-                let rest = m.data.get(m.read..).unwrap_or_default();
-                let past = skip.min(rest.len());
-                skip -= past;
-                let rest = rest.get(past..).unwrap_or_default();
-                if rest.is_empty() && past > 0 {
-                    continue;
-                }
-                let n = match to.put(rest) {
-                    Ok(n) => n,
-                    Err(e) if first => return Err(e),
-                    Err(_) => break,
-                };
-                first = false;
-                got.count += n;
-                got.length += n;
-                let files = if peek { m.ancillary.files.clone() } else { std::mem::take(&mut m.ancillary.files) };
-                got.ancillary.creds = m.ancillary.creds;
-                got.from.clone_from(&m.from);
-                let whole = n == rest.len();
-                if !peek {
-                    m.read += n;
-                    freed += n;
-                }
-                used += usize::from(whole);
-                // Descriptors end what is received at once.
-                let last = !files.is_empty();
-                got.ancillary.files = files;
-                if !whole || to.room() == 0 || last {
-                    break;
-                }
-            }
-            if first {
-                // Nothing yet where the peek begins.
-                return Err(Errno::EAGAIN);
-            }
-            if !peek {
-                s.messages.drain(..used);
-                s.bytes -= freed.min(s.bytes);
-            }
+        if let Some(stream) = stream {
+            got = stream;
         } else {
             // A message that cannot be copied out is lost, as on Linux.
-            let taken = if peek { None } else { s.messages.pop_front() };
-            if let Some(m) = &taken {
+            let mut taken = if peek { None } else { s.messages.pop_front() };
+            if let Some(m) = &mut taken {
                 s.bytes -= m.data.len().min(s.bytes);
+                m.ancillary.flight = None;
             }
             if let Some(m) = taken.as_ref().or(s.messages.front()) {
-                got.count = to.put(m.data.get(skip.min(m.data.len())..).unwrap_or_default())?;
+                let put = to.put(m.data.get(skip.min(m.data.len())..).unwrap_or_default());
                 got.length = m.data.len() - skip.min(m.data.len());
                 got.from.clone_from(&m.from);
-                got.ancillary = m.ancillary.clone();
+                let files = garbage::copy(&m.ancillary.files);
+                got.ancillary = Ancillary { files, flight: None, process: m.ancillary.process.clone(), ..m.ancillary };
+                got.time = m.time;
+                drop(s);
+                // Descriptors are closed with no lock held.
+                drop(taken);
+                got.count = put?;
+                s = self.state.lock();
             }
         }
         // Peeks go on where the last one ended; what is taken away brings their place nearer.
@@ -573,6 +678,7 @@ impl Socket {
         }
         let peer = s.peer.as_ref().and_then(Weak::upgrade);
         drop(s);
+        drop(dropped);
         if !peek {
             self.queue.wake(PollMask::OUT | PollMask::WRNORM);
             if let Some(p) = peer {
@@ -614,6 +720,7 @@ impl Socket {
             s.no_more_input = true;
             s.no_more_output = true;
             s.bound = None;
+            s.urgent = None;
             let messages = std::mem::take(&mut s.messages);
             let pending = std::mem::take(&mut s.pending);
             s.backlog = None;
@@ -638,8 +745,21 @@ impl Socket {
             s.close();
         }
         self.queue.wake(PollMask::empty());
-        // Descriptors that nobody received are closed with no lock held.
-        drop(messages);
+        bury(messages);
+        garbage::collect();
+    }
+
+    /// Takes out all that waits in it and in those that wait to be accepted by it: nobody can receive it any more.
+    pub(super) fn empty(&self) {
+        let (messages, pending) = {
+            let mut s = self.state.lock();
+            s.bytes = 0;
+            (std::mem::take(&mut s.messages), s.pending.iter().cloned().collect::<Vec<_>>())
+        };
+        for s in pending {
+            s.empty();
+        }
+        bury(messages);
     }
 
     fn events(&self) -> PollMask {
@@ -653,6 +773,9 @@ impl Socket {
         }
         if !s.messages.is_empty() || s.hung_up || s.no_more_input {
             m |= PollMask::IN | PollMask::RDNORM;
+        }
+        if s.urgent.is_some() {
+            m |= PollMask::PRI;
         }
         if s.hung_up || s.no_more_input {
             m |= PollMask::RDHUP;
@@ -682,6 +805,28 @@ impl Socket {
     }
 }
 
+thread_local! {
+    /// Messages that this thread drops, as long as it does.
+    static DROPPED: RefCell<Option<Vec<VecDeque<Message>>>> = const { RefCell::new(None) };
+}
+
+/// Drops messages that nobody received, with no lock held. Their descriptors may be the last of sockets that hold messages with
+/// descriptors of sockets, and so on: a chain as long as the container likes, which is dropped link by link and not one in the other.
+fn bury(messages: VecDeque<Message>) {
+    let first = DROPPED.with_borrow_mut(|d| {
+        let first = d.is_none();
+        d.get_or_insert_default().push(messages);
+        first
+    });
+    if !first {
+        return;
+    }
+    while let Some(next) = DROPPED.with_borrow_mut(|d| d.as_mut().and_then(Vec::pop)) {
+        drop(next);
+    }
+    DROPPED.with_borrow_mut(|d| *d = None);
+}
+
 /// What was received.
 #[derive(Default)]
 pub struct Received {
@@ -695,173 +840,17 @@ pub struct Received {
     pub ancillary: Ancillary,
     /// Nothing came and nothing will.
     pub ended: bool,
+    /// It ends at the mark of urgent data, whatever else there is.
+    pub stopped: bool,
+    /// It is urgent data.
+    pub urgent: bool,
+    /// When it was sent.
+    pub time: Option<i64>,
 }
 
 impl Received {
     /// A datagram socket that does not wait knows no end.
     pub fn unless_ended(self, socket: &Socket, nonblocking: bool) -> Result<Self, Errno> {
         if self.ended && nonblocking && socket.kind == Kind::Datagram { Err(Errno::EAGAIN) } else { Ok(self) }
-    }
-}
-
-/// An open socket.
-pub struct SocketFile(pub Arc<Socket>);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        self.0.close();
-    }
-}
-
-impl FileOps for SocketFile {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn seekable(&self) -> bool {
-        false
-    }
-
-    fn read(&self, io: &Io<'_>, _at: u64, to: &mut Sink<'_>) -> Result<usize, Errno> {
-        self.0.receive(to, false)?.unless_ended(&self.0, io.file.nonblocking()).map(|r| r.count)
-    }
-
-    fn write_timeout(&self) -> Option<i64> {
-        let [_, sending] = self.0.timeouts();
-        (sending > 0).then_some(sending)
-    }
-
-    fn read_timeout(&self) -> Option<i64> {
-        let [receive, _] = self.0.timeouts();
-        (receive > 0).then_some(receive)
-    }
-
-    fn read_timed_out(&self) -> Result<i64, Errno> {
-        Err(Errno::EAGAIN)
-    }
-
-    fn write(&self, io: &Io<'_>, _at: u64, _append: bool, from: &mut Source<'_>) -> Result<(usize, u64), Errno> {
-        let to = self.0.target()?;
-        let with = Ancillary { sender: io.task.map(Ucred::of).unwrap_or_default(), ..Ancillary::default() };
-        Ok((self.0.send(&to, from, &with)?, 0))
-    }
-
-    fn breaks_with_signal(&self) -> bool {
-        self.0.kind == Kind::Stream
-    }
-
-    fn poll(&self, _file: &File) -> PollMask {
-        self.0.events()
-    }
-
-    fn queue(&self) -> Option<&WaitQueue> {
-        Some(&self.0.queue)
-    }
-
-    fn ioctl(&self, task: &Arc<Task>, _file: &Arc<File>, request: u32, argument: u64) -> SysResult {
-        const SIOCOUTQ: u32 = 0x5411;
-        const SIOCATMARK: u32 = 0x8905;
-        let n = match request {
-            super::FIONREAD => {
-                let s = self.0.state.lock();
-                if s.backlog.is_some() {
-                    return Err(Errno::EINVAL);
-                }
-                if self.0.kind == Kind::Datagram { s.messages.front().map_or(0, |m| m.data.len()) } else { s.bytes }
-            }
-            // What the peer has not read yet.
-            SIOCOUTQ => self.0.peer().map_or(0, |p| p.state.lock().bytes),
-            // No urgent data.
-            SIOCATMARK => return Err(Errno::EOPNOTSUPP),
-            _ => return Err(Errno::ENOTTY),
-        };
-        UserPtr::<i32>::new(argument).write(task, &i32::try_from(n).unwrap_or(i32::MAX))?;
-        done()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn send(a: &Arc<Socket>, data: &[u8]) -> Result<usize, Errno> {
-        a.send(&a.target()?, &mut Source::kernel(data), &Ancillary::default())
-    }
-
-    fn receive(a: &Socket, max: usize) -> Result<Vec<u8>, Errno> {
-        let mut v = Vec::new();
-        a.receive(&mut Sink::kernel(&mut v, max), false)?;
-        Ok(v)
-    }
-
-    #[test]
-    fn streams_join_and_packets_keep_their_bounds() {
-        for (kind, expect) in [(Kind::Stream, &b"abcd"[..]), (Kind::Packet, b"ab"), (Kind::Datagram, b"ab")] {
-            let (a, b) = Socket::pair(kind, Ucred::default(), &[]);
-            assert_eq!(receive(&b, 9), Err(Errno::EAGAIN));
-            send(&a, b"ab").unwrap();
-            send(&a, b"cd").unwrap();
-            assert_eq!(receive(&b, 9).unwrap(), expect);
-        }
-    }
-
-    #[test]
-    fn the_end_of_a_stream_is_seen_after_its_data() {
-        let (a, b) = Socket::pair(Kind::Stream, Ucred::default(), &[]);
-        send(&a, b"last").unwrap();
-        a.shutdown(false, true).unwrap();
-        assert_eq!(send(&a, b"x"), Err(Errno::EPIPE));
-        assert_eq!(receive(&b, 2).unwrap(), b"la");
-        assert_eq!(receive(&b, 9).unwrap(), b"st");
-        assert_eq!(receive(&b, 9).unwrap(), b"");
-        send(&b, b"back").unwrap();
-        let f = a.file(&Creds::root(0), false);
-        drop(f);
-        assert_eq!(receive(&b, 9), Err(Errno::ECONNRESET), "it had unread data");
-        assert_eq!(send(&b, b"x"), Err(Errno::EPIPE));
-    }
-
-    #[test]
-    fn abstract_names_connect_and_go() {
-        let me = Ucred { pid: 7, uid: 8, gid: 9 };
-        let l = Socket::new(Kind::Stream, me);
-        assert_eq!(l.listen(1, me), Err(Errno::EINVAL));
-        l.bind_abstract(b"\0unit-test-name").unwrap();
-        l.listen(0, me).unwrap();
-        let c = Socket::new(Kind::Stream, Ucred::default());
-        let found = Socket::find_abstract(Kind::Stream, b"\0unit-test-name").unwrap();
-        c.connect(&found, Ucred { pid: 1, uid: 2, gid: 3 }).unwrap();
-        let second = Socket::new(Kind::Stream, Ucred::default());
-        assert_eq!(second.connect(&found, Ucred::default()), Err(Errno::EAGAIN));
-        let s = l.accept().unwrap();
-        assert_eq!(l.accept().err(), Some(Errno::EAGAIN));
-        assert_eq!((s.peer_creds().pid, c.peer_creds()), (1, me));
-        send(&c, b"hi").unwrap();
-        assert_eq!(receive(&s, 9).unwrap(), b"hi");
-        let other = Socket::new(Kind::Stream, me);
-        assert_eq!(other.bind_abstract(b"\0unit-test-name"), Err(Errno::EADDRINUSE));
-        drop(found);
-        drop(l.file(&Creds::root(0), false));
-        drop(l);
-        assert!(Socket::find_abstract(Kind::Stream, b"\0unit-test-name").is_err());
-    }
-
-    #[test]
-    fn a_full_stream_waits_and_descriptors_travel() {
-        let (a, b) = Socket::pair(Kind::Stream, Ucred::default(), &[]);
-        let mut sent = 0;
-        while let Ok(n) = send(&a, &[1; 50_000]) {
-            sent += n;
-        }
-        assert_eq!(sent, BUFFER);
-        assert!(!a.events().contains(PollMask::OUT));
-        while receive(&b, 1 << 20).is_ok() {}
-        assert!(a.events().contains(PollMask::OUT));
-        let f = crate::ipc::eventfd::eventfd(0, 0);
-        let with = Ancillary { files: vec![f.clone()], ..Ancillary::default() };
-        a.send(&b, &mut Source::kernel(b"f"), &with).unwrap();
-        let mut v = Vec::new();
-        let got = b.receive(&mut Sink::kernel(&mut v, 9), false).unwrap();
-        assert!(Arc::ptr_eq(&got.ancillary.files[0], &f));
     }
 }

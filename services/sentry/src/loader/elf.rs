@@ -10,7 +10,7 @@ use object::elf::{FileHeader64, PF_R, PF_W, PF_X, PT_GNU_STACK, PT_INTERP, PT_LO
 use crate::errno::Errno;
 use crate::loader::headers::{Headers, parse};
 use crate::memory::AddressSpace;
-use crate::memory::space::MapRequest;
+use crate::memory::space::{Bounds, MapRequest, STACK_GAP};
 use crate::memory::store::{PAGE, page_down, page_up};
 use crate::memory::vma::{EXEC, READ, WRITE};
 use crate::syscalls::system::ADDR_NO_RANDOMIZE;
@@ -22,8 +22,6 @@ use crate::vfs::{self, File};
 const PIE_BASE: u64 = 0x5555_5555_4000;
 /// Top of the stack before randomisation.
 const STACK_TOP: u64 = GUEST_TOP;
-/// Largest initial stack that is mapped at once.
-const MAX_STACK: u64 = 8 << 20;
 
 /// A program in memory, before its stack is filled.
 pub struct Image {
@@ -43,8 +41,10 @@ pub struct Image {
     pub header_count: u64,
     /// AT_BASE.
     pub interpreter: u64,
-    /// Top of the stack.
+    /// Top of the stack, which is not mapped yet.
     pub stack_top: u64,
+    /// Protection of the stack.
+    pub stack_prot: i32,
     /// For `/proc`.
     pub code: (u64, u64),
     /// For `/proc`.
@@ -88,24 +88,11 @@ struct Mapper<'a> {
 
 impl Mapper<'_> {
     fn request(&self, address: u64, len: u64, prot: i32) -> MapRequest {
-        MapRequest {
-            address,
-            len,
-            prot,
-            max_prot: READ | WRITE | EXEC,
-            shared: false,
-            fixed: true,
-            no_replace: false,
-            grows_down: false,
-            populate: false,
-            low: false,
-            object: None,
-            name: "",
-        }
+        MapRequest { address, len, prot, max_prot: READ | WRITE | EXEC, fixed: true, ..MapRequest::default() }
     }
 
     fn map(&mut self, r: MapRequest) -> Result<u64, Errno> {
-        let (at, orders) = self.mm.map(self.tid, r, u64::MAX)?;
+        let (at, orders) = self.mm.map(self.tid, r, &Bounds::NONE)?;
         self.orders.extend(orders);
         Ok(at)
     }
@@ -119,7 +106,7 @@ impl Mapper<'_> {
                 None => {
                     let mut r = self.request(0, high - low, 0);
                     r.fixed = false;
-                    let (at, _) = self.mm.map(self.tid, r, u64::MAX)?;
+                    let (at, _) = self.mm.map(self.tid, r, &Bounds::NONE)?;
                     // Only the place was wanted.
                     self.mm.forget(at, high - low);
                     at
@@ -216,18 +203,12 @@ pub fn load(task: &Arc<Task>, file: &Arc<File>) -> Result<Image, Errno> {
     let fixed = task.group().personality.load(Ordering::Relaxed) & ADDR_NO_RANDOMIZE != 0;
     let random = |bits| if fixed { Ok(0) } else { random(bits) };
     let stack_top = STACK_TOP - PAGE - random(22)? * PAGE;
-    let gap = limit.clamp(128 << 20, GUEST_TOP / 6 * 5);
+    let gap = limit.saturating_add(STACK_GAP).clamp(128 << 20, GUEST_TOP / 6 * 5);
     let mmap_base = page_down(stack_top - gap - random(28)? * PAGE);
     let mm = AddressSpace::new(mmap_base, 0);
     let mut orders = Vec::new();
     let mut zero = Vec::new();
     let mut m = Mapper { tid: task.tid(), mm: &mm, orders: &mut orders, zero: &mut zero };
-
-    let stack_len = limit.clamp(256 << 10, MAX_STACK) & !(PAGE - 1);
-    let mut r = m.request(stack_top - stack_len, stack_len, READ | WRITE | exec_stack);
-    r.grows_down = true;
-    r.name = "[stack]";
-    m.map(r)?;
 
     // An interpreter run by itself goes where mappings go; a program with one goes low, so that the break has room.
     let base = if headers.relocatable && interpreter.is_some() { Some(PIE_BASE + random(28)? * PAGE) } else { None };
@@ -260,6 +241,7 @@ pub fn load(task: &Arc<Task>, file: &Arc<File>) -> Result<Image, Errno> {
         header_count: headers.segments.len() as u64,
         interpreter: interpreter_base,
         stack_top,
+        stack_prot: READ | WRITE | exec_stack,
         code: program.code,
         data: program.data,
     })

@@ -96,9 +96,8 @@ pub fn load(
             None => {
                 let (creds, secure) = identity(task, &file)?;
                 let dumpable = is_dumpable(task, &file);
-                let vdso = task.kernel().platform.get().map_or((0, 0), |p| p.vdso());
                 let mut image = elf::load(task, &file)?;
-                let loaded = stack::build(&mut image, vdso, &creds, secure, &called.path, argv, envp)?;
+                let loaded = stack::build(task, &mut image, &creds, secure, &called.path, argv, envp)?;
                 let comm = if called.by_descriptor {
                     let name = file.path_ref().dentry.name();
                     name.strip_prefix(b"/").unwrap_or(&name).iter().take(COMM).copied().collect()
@@ -140,9 +139,13 @@ fn identity(task: &Task, file: &File) -> Result<(Creds, bool), Errno> {
     let old = task.creds();
     let mut new = Creds::clone(&old);
     let mut of_file = None;
-    if !file.mount().flags().contains(vfs::mount::MountFlags::NO_SUID) {
+    // Only a file of the namespace that the task is in, or of one around that, makes it someone else.
+    let mount = file.mount();
+    let trusted = task.fs().namespace().has(mount) && old.user_ns.is_within(mount.owner());
+    if trusted && !mount.flags().contains(vfs::mount::MountFlags::NO_SUID) {
         let attr = file.inode().attr()?;
-        if !old.no_new_privileges {
+        let known = new.user_ns.uid(attr.uid).is_some() && new.user_ns.gid(attr.gid).is_some();
+        if !old.no_new_privileges && known {
             if attr.mode & 0o4000 != 0 {
                 new.euid = attr.uid;
             }
@@ -150,9 +153,9 @@ fn identity(task: &Task, file: &File) -> Result<(Creds, bool), Errno> {
                 new.egid = attr.gid;
             }
         }
-        of_file = FileCapabilities::of(&**file.inode());
+        of_file = FileCapabilities::of(&**file.inode(), &new.user_ns);
     }
-    let root = |id: u32| id == 0;
+    let root = |id: u32| old.is_root(id);
     let mut effective = false;
     new.permitted = 0;
     if let Some(f) = &of_file {

@@ -3,8 +3,11 @@
 use super::Loaded;
 use super::elf::Image;
 use crate::errno::Errno;
-use crate::memory::space::Layout;
-use crate::task::Creds;
+use crate::memory::space::{Bounds, Layout, MapRequest};
+use crate::memory::store::page_down;
+use crate::memory::vma::{EXEC, READ, WRITE};
+use crate::task::group::rlimit;
+use crate::task::{Creds, Task};
 
 #[allow(missing_docs)]
 mod at {
@@ -26,15 +29,40 @@ mod at {
     pub const SECURE: u64 = 23;
     pub const RANDOM: u64 = 25;
     pub const HWCAP2: u64 = 26;
+    pub const RSEQ_FEATURE_SIZE: u64 = 27;
+    pub const RSEQ_ALIGN: u64 = 28;
     pub const EXECFN: u64 = 31;
     pub const SYSINFO_EHDR: u64 = 33;
     pub const MINSIGSTKSZ: u64 = 51;
 }
 
-/// Builds the content of the stack, from its top down, and tells the address space where things are.
+/// Bytes of the stack that are mapped below the strings at its top: most programs never need it to grow.
+const ROOM: u64 = 128 << 10;
+
+/// Maps the stack for what lies on it from `stack_at` up, strings from `strings_at` up: as far below these as Linux does, within the limit.
+fn map(task: &Task, image: &mut Image, stack_at: u64, strings_at: u64) -> Result<(), Errno> {
+    let needed = image.stack_top - page_down(stack_at);
+    let limit = page_down(task.group().limit(rlimit::STACK).soft);
+    let len = (image.stack_top - page_down(strings_at)).saturating_add(ROOM).min(limit).max(needed);
+    let request = MapRequest {
+        address: image.stack_top.checked_sub(len).ok_or(Errno::E2BIG)?,
+        len,
+        prot: image.stack_prot,
+        max_prot: READ | WRITE | EXEC,
+        fixed: true,
+        grows_down: true,
+        name: "[stack]",
+        ..MapRequest::default()
+    };
+    let (_, orders) = image.mm.map(task.tid(), request, &Bounds::NONE)?;
+    image.orders.extend(orders);
+    Ok(())
+}
+
+/// Builds the content of the stack, from its top down, maps it, and tells the address space where things are.
 pub fn build(
+    task: &Task,
     image: &mut Image,
-    vdso: (u64, u64),
     creds: &Creds,
     secure: bool,
     called: &[u8],
@@ -74,6 +102,7 @@ pub fn build(
 
     let cpu = std::arch::x86_64::__cpuid(1);
     let mut aux: Vec<(u64, u64)> = Vec::new();
+    let vdso = task.kernel().platform.get().map_or((0, 0), |p| p.vdso());
     if vdso.0 != 0 {
         aux.push((at::SYSINFO_EHDR, vdso.0));
     }
@@ -88,18 +117,22 @@ pub fn build(
         (at::BASE, image.interpreter),
         (at::FLAGS, 0),
         (at::ENTRY, image.program_entry),
-        (at::UID, u64::from(creds.ruid)),
-        (at::EUID, u64::from(creds.euid)),
-        (at::GID, u64::from(creds.rgid)),
-        (at::EGID, u64::from(creds.egid)),
+        (at::UID, u64::from(creds.shown_uid(creds.ruid))),
+        (at::EUID, u64::from(creds.shown_uid(creds.euid))),
+        (at::GID, u64::from(creds.shown_gid(creds.rgid))),
+        (at::EGID, u64::from(creds.shown_gid(creds.egid))),
         (at::SECURE, u64::from(secure)),
         (at::RANDOM, random_at),
         // Bit 1: rdfsbase and its kin may be used by programs.
         (at::HWCAP2, 2),
         (at::EXECFN, exec_fn),
         (at::PLATFORM, platform_at),
-        (at::NULL, 0),
     ]);
+    // The host's own: it is the one that fills the area.
+    if let Some((size, align)) = cofferdam_platform::rseq_features() {
+        aux.extend([(at::RSEQ_FEATURE_SIZE, size), (at::RSEQ_ALIGN, align)]);
+    }
+    aux.push((at::NULL, 0));
 
     let words = 1 + argv.len() + 1 + envp.len() + 1 + 2 * aux.len();
     let stack_at = (below_at - (words * 8) as u64) & !15;
@@ -124,6 +157,7 @@ pub fn build(
     pad(&mut stack, strings_at);
     stack.extend_from_slice(&strings);
 
+    map(task, image, stack_at, strings_at)?;
     image.mm.set_layout(Layout {
         args: (strings_at, args_end),
         env: (args_end, env_end),

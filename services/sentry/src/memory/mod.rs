@@ -2,7 +2,10 @@
 
 pub mod kept;
 pub mod object;
+pub mod policy;
+pub mod resident;
 pub mod shared;
+pub mod sharers;
 pub mod sites;
 pub mod space;
 pub mod store;

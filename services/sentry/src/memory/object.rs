@@ -41,8 +41,13 @@ pub trait MemoryObject: Send + Sync {
     /// Size in bytes; accesses to pages wholly beyond it raise SIGBUS.
     fn size(&self) -> u64;
 
-    /// Identity for futexes and `/proc/PID/maps`: device and inode number.
+    /// Identity, also for futexes: device and inode number.
     fn identity(&self) -> (u64, u64);
+
+    /// Device and inode number as `/proc/PID/maps` shows them: what `stat(2)` says of the file.
+    fn shown(&self) -> (u64, u64) {
+        self.identity()
+    }
 
     /// Path for `/proc/PID/maps`, empty if none.
     fn path(&self) -> Vec<u8>;

@@ -26,6 +26,14 @@ impl SharedMemory {
         Ok(Arc::new(Self { store: store.clone(), host, len, id: NEXT.fetch_add(1, Ordering::Relaxed) }))
     }
 
+    /// Reads bytes at an offset. EFAULT beyond the end.
+    pub fn read(&self, offset: u64, to: &mut [u8]) -> Result<(), Errno> {
+        if offset.checked_add(to.len() as u64).is_none_or(|end| end > self.len) {
+            return Err(Errno::EFAULT);
+        }
+        self.store.window().read(self.host + offset, to).map_err(|_| Errno::EFAULT)
+    }
+
     /// Writes bytes at an offset. EFAULT beyond the end.
     pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
         if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > self.len) {

@@ -46,13 +46,31 @@ const SUITABLE_BITS: [u64; 8] = {
     bits
 };
 
+/// A call site that was patched.
+#[derive(Clone, Copy, Debug)]
+pub struct Site {
+    /// Its first byte.
+    pub at: u64,
+    number: u32,
+    /// What was written over its first bytes.
+    pub jump: [u8; JUMP_LEN as usize],
+}
+
+impl Site {
+    /// What its first bytes were.
+    pub fn original(&self) -> [u8; JUMP_LEN as usize] {
+        let [a, b, c, d, e, ..] = Sites::pattern(self.number);
+        [a, b, c, d, e]
+    }
+}
+
 /// A page of trampolines.
 #[derive(Clone)]
 struct Page {
     address: u64,
     memory: Arc<SharedMemory>,
     /// The site of each.
-    sites: Vec<u64>,
+    sites: Vec<Site>,
     /// Others have it mapped, and may add to it.
     inherited: bool,
 }
@@ -128,7 +146,14 @@ impl Sites {
         let inner = self.inner.lock();
         let page = inner.pages.iter().find(|p| p.address == page_down(rip))?;
         let index = (rip - page.address).checked_sub(8)? / TRAMPOLINE;
-        page.sites.get(usize::try_from(index).ok()?).copied()
+        page.sites.get(usize::try_from(index).ok()?).map(|s| s.at)
+    }
+
+    /// The patched sites whose first bytes lie in a range. Others may be written there by now.
+    pub fn within(&self, from: u64, to: u64) -> Vec<Site> {
+        let inner = self.inner.lock();
+        let all = inner.pages.iter().flat_map(|p| &p.sites);
+        all.filter(|s| s.at < to && from < s.at + JUMP_LEN).copied().collect()
     }
 
     /// What a site looks like, for a call of that number.
@@ -175,8 +200,9 @@ impl Sites {
         code.extend(displacement(at + 18, page.address).ok_or(Errno::ENOSPC)?);
         page.memory.write(offset, &code)?;
         let [a, b, c, d] = displacement(site + JUMP_LEN, at).ok_or(Errno::ENOSPC)?;
-        page.sites.push(site);
-        Ok([0xe9, a, b, c, d])
+        let jump = [0xe9, a, b, c, d];
+        page.sites.push(Site { at: site, number, jump });
+        Ok(jump)
     }
 
     /// Memory for a page of trampolines.

@@ -1,6 +1,7 @@
 //! Virtual memory areas: one range of an address space with one protection and one backing.
 
 use super::object::Object;
+use super::policy::Policy;
 use super::store::PAGE;
 
 /// `PROT_READ`.
@@ -47,6 +48,13 @@ pub struct Vma {
     pub wipe_on_fork: bool,
     /// Locked by `mlock`.
     pub locked: bool,
+    /// Cannot be taken away or protected otherwise (`mseal`).
+    pub sealed: bool,
+    /// On which nodes it is wanted (`mbind`).
+    pub policy: Option<Policy>,
+    /// How far `mremap` has moved it, bytes, wrapping: private memory that came from elsewhere is no one area with what is beside it
+    /// on the host either.
+    pub moved: u64,
     /// What `/proc/PID/maps` calls it when there is no path: `[heap]`, `[stack]`, `[vdso]`.
     pub name: &'static str,
     /// What is behind it.
@@ -66,6 +74,9 @@ impl Vma {
             dont_fork: false,
             wipe_on_fork: false,
             locked: false,
+            sealed: false,
+            policy: None,
+            moved: 0,
             name: "",
             backing: Backing::Anonymous,
         }
@@ -170,6 +181,9 @@ impl Vma {
             && self.dont_fork == next.dont_fork
             && self.wipe_on_fork == next.wipe_on_fork
             && self.locked == next.locked
+            && self.sealed == next.sealed
+            && self.policy == next.policy
+            && self.moved == next.moved
             && self.name == next.name
             && match (&self.backing, &next.backing) {
                 (Backing::Anonymous, Backing::Anonymous) => true,

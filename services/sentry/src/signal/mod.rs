@@ -4,6 +4,8 @@
 
 use std::collections::VecDeque;
 
+use crate::task::Task;
+
 pub mod deliver;
 pub mod frame;
 pub mod send;
@@ -210,10 +212,12 @@ pub mod code {
     pub const KERNEL: i32 = 0x80;
     pub const QUEUE: i32 = -1;
     pub const TIMER: i32 = -2;
+    pub const MESGQ: i32 = -3;
     pub const TKILL: i32 = -6;
     pub const CLD_EXITED: i32 = 1;
     pub const CLD_KILLED: i32 = 2;
     pub const CLD_DUMPED: i32 = 3;
+    pub const CLD_TRAPPED: i32 = 4;
     pub const CLD_STOPPED: i32 = 5;
     pub const CLD_CONTINUED: i32 = 6;
 }
@@ -252,16 +256,70 @@ impl SigInfo {
     }
 
     /// With a value, as of `sigqueue`.
-    #[cfg(test)]
+    #[must_use]
     pub fn with_value(mut self, value: u64) -> Self {
         self.put(8, &value.to_le_bytes());
         self
+    }
+
+    /// Whether it has `si_pid` and `si_uid`.
+    fn has_sender(&self) -> bool {
+        const SIGIO: i32 = -5;
+        match self.code {
+            code::TIMER | SIGIO => false,
+            c if c <= 0 => true,
+            c => self.signo == sig::CHLD && (code::CLD_EXITED..=code::CLD_CONTINUED).contains(&c),
+        }
+    }
+
+    fn sender(&self) -> (i32, u32) {
+        let word = |at: usize| self.fields.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default();
+        (i32::from_le_bytes(word(0)), u32::from_le_bytes(word(4)))
+    }
+
+    /// As the process of `task` sees it; and whether it comes from the kernel or from someone whom that process does not see.
+    pub fn seen_by(mut self, task: &Task) -> (Self, bool) {
+        if self.code > 0 && self.signo != sig::CHLD || !self.has_sender() {
+            return (self, self.code > 0);
+        }
+        let (pid, uid) = self.sender();
+        let seen = task.shown(pid);
+        self.put(0, &seen.to_le_bytes());
+        self.put(4, &task.creds().shown_uid(uid).to_le_bytes());
+        (self, self.code > 0 || seen == 0)
+    }
+
+    /// With the ids that `task` gave it as what they are to all.
+    pub fn given_by(mut self, task: &Task) -> Self {
+        if self.has_sender() {
+            let (pid, uid) = self.sender();
+            self.put(0, &task.id_of(pid).to_le_bytes());
+            let uid = task.creds().user_ns.kernel_uid(uid).unwrap_or(u32::MAX);
+            self.put(4, &uid.to_le_bytes());
+        }
+        self
+    }
+
+    /// Of an open file: why (`POLL_*`), `si_band` and `si_fd`.
+    pub fn poll(signo: i32, why: i32, band: u32, fd: i32) -> Self {
+        let mut s = Self::new(signo, why);
+        s.put(0, &u64::from(band).to_le_bytes());
+        s.put(8, &fd.to_le_bytes());
+        s
     }
 
     /// Raised by a processor exception: `si_addr`.
     pub fn fault(signo: i32, code: i32, address: u64) -> Self {
         let mut s = Self::new(signo, code);
         s.put(0, &address.to_le_bytes());
+        s
+    }
+
+    /// A call that a filter refuses (`SYS_SECCOMP`): `si_call_addr`, `si_syscall`, `si_arch`.
+    pub fn bad_call(address: u64, number: i32, arch: u32, errno: i32) -> Self {
+        let mut s = Self { errno, ..Self::fault(sig::SYS, 1, address) };
+        s.put(8, &number.to_le_bytes());
+        s.put(12, &arch.to_le_bytes());
         s
     }
 
@@ -341,6 +399,11 @@ impl Pending {
         SigSet(self.set)
     }
 
+    /// How many wait.
+    pub fn count(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Whether a signal of this POSIX timer waits.
     pub fn has_timer(&self, id: i32) -> bool {
         self.queue.iter().any(|i| i.timer_id() == Some(id))
@@ -360,6 +423,11 @@ impl Pending {
             self.set &= !SigSet::bit(signal);
         }
         Some(info)
+    }
+
+    /// The one at a place in the order in which they came.
+    pub fn at(&self, index: usize) -> Option<SigInfo> {
+        self.queue.get(index).copied()
     }
 
     /// Drops all that are in `which`.

@@ -12,11 +12,13 @@ use crate::kernel::Kernel;
 use crate::task::creds::cap;
 use crate::task::group::rlimit;
 use crate::task::{Creds, Group, Task, exit};
+use crate::vfs::File;
 use crate::wait::PollMask;
 
-/// Whether a signal would be dropped on arrival: ignored, and not blocked by `task`.
-fn ignored(group: &Group, task: &Task, signo: i32) -> bool {
-    if task.mask().has(signo) {
+/// Whether a signal would be dropped on arrival: ignored, and not blocked by `task`. `force`: not by who is in its namespace.
+fn ignored(group: &Group, task: &Task, signo: i32, force: bool) -> bool {
+    // A tracer sees what its tracee ignores.
+    if task.mask().has(signo) || (task.is_traced() && signo != sig::KILL) {
         return false;
     }
     // An init gets only what it handles: nobody ends it by default from within.
@@ -24,11 +26,10 @@ fn ignored(group: &Group, task: &Task, signo: i32) -> bool {
     match action.handler {
         SIG_IGN => true,
         SIG_DFL => {
-            default_of(signo) == Default_::Ignore
-                || (group.is_init()
-                    && !matches!(signo, sig::KILL | sig::STOP)
-                    && !SigSet::SYNCHRONOUS.has(signo)
-                    && !matches!(default_of(signo), Default_::Continue))
+            let default = default_of(signo);
+            let must = (force && matches!(signo, sig::KILL | sig::STOP)) || SigSet::SYNCHRONOUS.has(signo);
+            // What SIGCONT does is done by sending it.
+            matches!(default, Default_::Ignore | Default_::Continue) || (group.is_init() && !must)
         }
         _ => false,
     }
@@ -55,6 +56,7 @@ fn on_send(kernel: &Arc<Kernel>, group: &Arc<Group>, signo: i32) {
     }
     if signo == sig::CONT {
         crate::task::exit::continue_group(kernel, group);
+        group.tasks().iter().for_each(Task::trace_group_continue);
     }
 }
 
@@ -63,16 +65,17 @@ pub fn to_group(kernel: &Arc<Kernel>, group: &Arc<Group>, info: SigInfo) {
     if group.is_exiting() {
         return;
     }
-    on_send(kernel, group, info.signo);
     let tasks = group.tasks();
     let Some(leader) = tasks.first() else { return };
+    let (info, force) = info.seen_by(leader);
+    on_send(kernel, group, info.signo);
     if info.signo == sig::KILL {
-        if !group.is_init() || info.code > 0 {
+        if !group.is_init() || force {
             exit::exit_group(leader, sig::KILL);
         }
         return;
     }
-    if ignored(group, leader, info.signo) {
+    if ignored(group, leader, info.signo, force) {
         return;
     }
     {
@@ -96,14 +99,15 @@ pub fn to_task(task: &Arc<Task>, info: SigInfo) {
     if group.is_exiting() {
         return;
     }
+    let (info, force) = info.seen_by(task);
     on_send(task.kernel(), group, info.signo);
     if info.signo == sig::KILL {
-        if !group.is_init() || info.code > 0 {
+        if !group.is_init() || force {
             exit::exit_group(task, sig::KILL);
         }
         return;
     }
-    if ignored(group, task, info.signo) {
+    if ignored(group, task, info.signo, force) {
         return;
     }
     {
@@ -125,20 +129,41 @@ pub fn to_process_group(kernel: &Arc<Kernel>, pgid: i32, info: SigInfo) -> bool 
     !members.is_empty()
 }
 
+/// Sends a signal to whoever `F_SETOWN` of a file says, as far as who said so may.
+pub fn to_owner(kernel: &Arc<Kernel>, file: &File, info: SigInfo) {
+    let owner = *file.owner.lock();
+    let targets = {
+        let tree = kernel.tree.lock();
+        match owner.pid {
+            0 => return,
+            pid if pid > 0 => {
+                tree.group(pid).or_else(|| tree.task(pid).map(|t| t.group().clone())).into_iter().collect()
+            }
+            pid => tree.members(pid.saturating_neg()),
+        }
+    };
+    for group in targets {
+        let Some(c) = group.creds() else { continue };
+        if owner.euid == 0 || [owner.euid, owner.uid].iter().any(|u| *u == c.suid || *u == c.ruid) {
+            to_group(kernel, &group, info);
+        }
+    }
+}
+
 /// Whether `sender` may send `signo` to a process of `target` (`kill(2)`).
 pub fn permitted(kernel: &Kernel, sender: &Task, target: &Group, signo: i32) -> Result<(), Errno> {
     if sender.pid() == target.pid {
         return Ok(());
     }
     let s: Arc<Creds> = sender.creds();
-    if s.capable(cap::KILL) {
-        return Ok(());
-    }
     let Some(leader) = target.leader() else {
         // A zombie takes signals without effect.
         return Ok(());
     };
     let t = leader.creds();
+    if s.capable_in(&t.user_ns, cap::KILL) {
+        return Ok(());
+    }
     if [s.euid, s.ruid].iter().any(|u| *u == t.ruid || *u == t.suid) {
         return Ok(());
     }

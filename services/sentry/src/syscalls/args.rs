@@ -110,6 +110,30 @@ impl<T: FromBytes + IntoBytes + Immutable> UserPtr<T> {
         if self.is_null() { Ok(()) } else { self.write(task, value) }
     }
 
+    /// Copies a structure in that may grow in later kernels (`copy_struct_from_user`), of which the caller knows `size` bytes: EINVAL if
+    /// that is less than there ever was, E2BIG if it is more than a page, or if what is not known here is not zero.
+    pub fn read_sized(self, task: &Arc<Task>, size: usize) -> Result<T, Errno> {
+        self.read_grown(task, size, size_of::<T>())
+    }
+
+    /// As [`read_sized`](Self::read_sized), for one that had only `least` bytes at first: what the caller does not know is 0.
+    pub fn read_grown(self, task: &Arc<Task>, size: usize, least: usize) -> Result<T, Errno> {
+        if size < least {
+            return Err(Errno::EINVAL);
+        }
+        if size > 4096 {
+            return Err(Errno::E2BIG);
+        }
+        let known = size.min(size_of::<T>());
+        let rest = self.cast::<u8>().offset(known as u64)?.read_array(task, size - known, 4096)?;
+        if rest.iter().any(|b| *b != 0) {
+            return Err(Errno::E2BIG);
+        }
+        let mut value = T::new_zeroed();
+        task.read_exact(self.address, value.as_mut_bytes().get_mut(..known).unwrap_or_default())?;
+        Ok(value)
+    }
+
     /// Copies `count` values in; EINVAL above `max`.
     pub fn read_array(self, task: &Arc<Task>, count: usize, max: usize) -> Result<Vec<T>, Errno> {
         if count > max {

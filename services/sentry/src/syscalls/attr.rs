@@ -10,6 +10,7 @@ use crate::task::{Task, shrink};
 use crate::time::{NS, Timespec, Timeval};
 use crate::vfs::control::check_file_size;
 use crate::vfs::inode::FileType;
+use crate::vfs::landlock::right;
 use crate::vfs::mount::PathRef;
 use crate::vfs::ops::{self, NewTime, UTIME_NOW, UTIME_OMIT};
 use crate::vfs::task_files::{AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW};
@@ -32,7 +33,13 @@ pub const TABLE: &[Entry] = &[
     entry!(280, "utimensat", Full, "", utimensat(Fd, UserStr, UserPtr<[Timespec; 2]>, i32)),
     entry!(76, "truncate", Full, "", truncate(UserStr, i64)),
     entry!(77, "ftruncate", Full, "", ftruncate(Fd, i64)),
-    entry!(285, "fallocate", Partial, "no collapse and insert of ranges", fallocate(Fd, i32, i64, i64)),
+    entry!(
+        285,
+        "fallocate",
+        Partial,
+        "exports without the overlay: no collapse and insert of ranges",
+        fallocate(Fd, i32, i64, i64)
+    ),
     entry!(95, "umask", Full, "", umask(u32)),
 ];
 
@@ -58,8 +65,14 @@ fn fchmod(task: &Arc<Task>, fd: Fd, mode: u32) -> SysResult {
 }
 
 fn do_chown(task: &Arc<Task>, at: &PathRef, uid: u32, gid: u32) -> SysResult {
-    let id = |n: u32| (n != u32::MAX).then_some(n);
-    ops::chown(&Caller::of(task), at, id(uid), id(gid))?;
+    let caller = Caller::of(task);
+    let id = |n: u32, kernel: Option<u32>| match n {
+        u32::MAX => Ok(None),
+        _ => kernel.map(Some).ok_or(Errno::EINVAL),
+    };
+    let ns = &caller.creds.user_ns;
+    let (uid, gid) = (id(uid, ns.kernel_uid(uid))?, id(gid, ns.kernel_gid(gid))?);
+    ops::chown(&caller, at, uid, gid)?;
     done()
 }
 
@@ -175,6 +188,7 @@ fn ftruncate(task: &Arc<Task>, fd: Fd, to: i64) -> SysResult {
     if file.inode().kind() != FileType::Regular {
         return Err(Errno::EINVAL);
     }
+    file.check_denied(right::TRUNCATE)?;
     check_file_size(task, to.saturating_sub(1))?;
     file.ops().truncate(&file, to)?;
     watch::file(&file.path_ref().dentry, event::MODIFY);
@@ -197,6 +211,9 @@ fn fallocate(task: &Arc<Task>, fd: Fd, mode: i32, offset: i64, len: i64) -> SysR
     }
     check_file_size(task, size(end)? - 1)?;
     file.ops().allocate(&file, mode, size(offset)?, size(len)?)?;
+    if mode & libc::FALLOC_FL_COLLAPSE_RANGE != 0 {
+        shrink::truncated(task, file.inode())?;
+    }
     watch::file(&file.path_ref().dentry, event::MODIFY);
     done()
 }

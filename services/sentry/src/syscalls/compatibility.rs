@@ -1,6 +1,8 @@
 //! `docs/COMPATIBILITY.md`, made from the table.
 
-use super::{Support, families, names};
+use cofferdam_control::calls;
+
+use super::{Support, families};
 
 /// The page.
 pub fn page() -> String {
@@ -34,11 +36,34 @@ pub fn page() -> String {
     }
     let listed: Vec<u32> = all.iter().flat_map(|(_, f)| f.iter().map(|e| e.number)).collect();
     let missing: Vec<&str> = (0u32..)
-        .zip(names::NAMES)
+        .zip(calls::NAMES)
         .filter(|(n, name)| !name.is_empty() && !listed.contains(n))
         .map(|(_, name)| *name)
         .collect();
     out.push_str(&format!("\n## Missing\n\n{}\n", missing.join(", ")));
+    out.push_str(&differences(DEVIATIONS));
+    out
+}
+
+/// What the guest programs print otherwise in the sandbox than natively, each with its reason.
+const DEVIATIONS: &str = include_str!("../../../../tests/guest/EXPECTED-DEVIATIONS");
+
+/// The reasons, by program, each once, with how many lines differ for it.
+fn differences(known: &str) -> String {
+    let mut reasons: Vec<(&str, &str, usize)> = Vec::new();
+    for line in known.lines().filter(|l| !l.starts_with('#')) {
+        let (Some(program), Some(reason)) = (line.split(" | ").next(), line.split(" | ").nth(2)) else { continue };
+        match reasons.iter_mut().find(|r| r.0 == program && r.1 == reason) {
+            Some(r) => r.2 += 1,
+            None => reasons.push((program, reason, 1)),
+        }
+    }
+    let mut out = String::from(
+        "\n## What tests found to differ\n\nThe programs of `tests/guest` say the same natively and in the sandbox, line by line, but for these lines:\n\n| program | lines | why |\n|---|---|---|\n",
+    );
+    for (program, reason, lines) in reasons {
+        out.push_str(&format!("| {program} | {lines} | {reason} |\n"));
+    }
     out
 }
 
@@ -51,11 +76,17 @@ mod tests {
         let mut seen = std::collections::BTreeSet::new();
         for (_, entries) in families() {
             for e in entries {
-                assert_eq!(names::of(e.number), e.name, "number {}", e.number);
+                assert_eq!(calls::of(e.number), e.name, "number {}", e.number);
                 assert!(seen.insert(e.number), "{} stands twice", e.name);
                 assert!(e.support == Support::Full || !e.note.is_empty(), "{} says not what is missing", e.name);
             }
         }
+    }
+
+    #[test]
+    fn a_reason_stands_once_for_all_its_lines() {
+        let page = differences("# no line\na | -1 x | because\na | +1 y | because\nb | -2 z | why not\n");
+        assert!(page.ends_with("| a | 2 | because |\n| b | 1 | why not |\n"), "{page}");
     }
 
     #[test]

@@ -25,13 +25,7 @@ pub const TABLE: &[Entry] = &[
     entry!(263, "unlinkat", Full, "", unlinkat(Fd, UserStr, i32)),
     entry!(82, "rename", Full, "", rename(UserStr, UserStr)),
     entry!(264, "renameat", Full, "", renameat(Fd, UserStr, Fd, UserStr)),
-    entry!(
-        316,
-        "renameat2",
-        Partial,
-        "RENAME_WHITEOUT is refused with EINVAL",
-        renameat2(Fd, UserStr, Fd, UserStr, u32)
-    ),
+    entry!(316, "renameat2", Full, "", renameat2(Fd, UserStr, Fd, UserStr, u32)),
     entry!(86, "link", Full, "", link(UserStr, UserStr)),
     entry!(265, "linkat", Full, "", linkat(Fd, UserStr, Fd, UserStr, i32)),
     entry!(88, "symlink", Full, "", symlink(UserStr, UserStr)),
@@ -210,7 +204,7 @@ fn chroot(task: &Arc<Task>, path: UserStr) -> SysResult {
     let at = task.at(AT_FDCWD, path, 0)?;
     let caller = Caller::of(task);
     check_directory(&caller, &at)?;
-    if !caller.creds.capable(cap::SYS_CHROOT) {
+    if !caller.creds.has(cap::SYS_CHROOT) {
         return Err(Errno::EPERM);
     }
     task.fs().set_root(at);

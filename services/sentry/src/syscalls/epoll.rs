@@ -128,7 +128,7 @@ fn epoll_wait(task: &Arc<Task>, epfd: Fd, to: UserPtr<Event>, max: i32, timeout:
     wait(task, epfd, to, max, after(timeout), None)
 }
 
-fn signals(task: &Arc<Task>, mask: UserPtr<u64>, size: usize) -> Result<Option<u64>, Errno> {
+pub(super) fn signals(task: &Arc<Task>, mask: UserPtr<u64>, size: usize) -> Result<Option<u64>, Errno> {
     if mask.is_null() {
         return Ok(None);
     }

@@ -10,7 +10,9 @@ use crate::syscalls::{Entry, Fd, SysResult, UserPtr, done, value};
 use crate::task::Task;
 use crate::task::creds::cap;
 use crate::vfs::control::{ProcessControl, RLIMIT_NOFILE};
+use crate::vfs::file::File;
 use crate::vfs::file::flags;
+use crate::vfs::{dnotify, fasync};
 
 /// This family's part of the table.
 pub const TABLE: &[Entry] = &[
@@ -19,7 +21,7 @@ pub const TABLE: &[Entry] = &[
     entry!(32, "dup", Full, "", dup(Fd)),
     entry!(33, "dup2", Full, "", dup2(Fd, Fd)),
     entry!(292, "dup3", Full, "", dup3(Fd, Fd, i32)),
-    entry!(72, "fcntl", Partial, "no leases, no directory notification", fcntl(Fd, i32, u64)),
+    entry!(72, "fcntl", Partial, "no leases (EAGAIN)", fcntl(Fd, i32, u64)),
 ];
 
 fn close(task: &Arc<Task>, fd: Fd) -> SysResult {
@@ -87,7 +89,15 @@ const F_ADD_SEALS: i32 = 1033;
 const F_GET_SEALS: i32 = 1034;
 const F_GETLEASE: i32 = 1025;
 const F_SETLEASE: i32 = 1024;
+const F_NOTIFY: i32 = 1026;
 const F_UNLCK: i32 = 2;
+
+/// Says who gets a file's signals.
+fn own(task: &Task, file: &File, pid: i32) {
+    let c = task.creds();
+    let mut owner = file.owner.lock();
+    (owner.pid, owner.uid, owner.euid) = (pid, c.ruid, c.euid);
+}
 
 fn fcntl(task: &Arc<Task>, fd: Fd, command: i32, argument: u64) -> SysResult {
     let files = task.files();
@@ -111,6 +121,9 @@ fn fcntl(task: &Arc<Task>, fd: Fd, command: i32, argument: u64) -> SysResult {
         }
         F_GETFL => value(file.flags()),
         F_SETFL => {
+            if (file.flags() ^ number) & flags::ASYNC != 0 {
+                fasync::set(task, &file, fd.0, number & flags::ASYNC != 0);
+            }
             file.set_flags(number);
             done()
         }
@@ -118,10 +131,10 @@ fn fcntl(task: &Arc<Task>, fd: Fd, command: i32, argument: u64) -> SysResult {
         F_SETLK | F_OFD_SETLK => super::lock::set(task, &file, UserPtr::new(argument), command == F_OFD_SETLK, false),
         F_SETLKW | F_OFD_SETLKW => super::lock::set(task, &file, UserPtr::new(argument), command == F_OFD_SETLKW, true),
         F_SETOWN => {
-            file.owner.lock().pid = number;
+            own(task, &file, task.id_of(number));
             done()
         }
-        F_GETOWN => value(file.owner.lock().pid),
+        F_GETOWN => value(task.shown(file.owner.lock().pid)),
         F_SETSIG => {
             if !(0..=64).contains(&number) {
                 return Err(Errno::EINVAL);
@@ -132,15 +145,16 @@ fn fcntl(task: &Arc<Task>, fd: Fd, command: i32, argument: u64) -> SysResult {
         F_GETSIG => value(file.owner.lock().signal),
         F_SETOWN_EX => {
             let [kind, pid] = UserPtr::<[i32; 2]>::new(argument).read(task)?;
-            file.owner.lock().pid = match kind {
-                0 | 1 => pid,
-                2 => pid.checked_neg().ok_or(Errno::EINVAL)?,
+            let pid = match kind {
+                0 | 1 => task.id_of(pid),
+                2 => task.id_of(pid.checked_neg().ok_or(Errno::EINVAL)?),
                 _ => return Err(Errno::EINVAL),
             };
+            own(task, &file, pid);
             done()
         }
         F_GETOWN_EX => {
-            let pid = file.owner.lock().pid;
+            let pid = task.shown(file.owner.lock().pid);
             UserPtr::<[i32; 2]>::new(argument).write(task, &if pid < 0 { [2, -pid] } else { [1, pid] })?;
             done()
         }
@@ -158,6 +172,10 @@ fn fcntl(task: &Arc<Task>, fd: Fd, command: i32, argument: u64) -> SysResult {
             done()
         }
         F_GET_SEALS => value(seals(file.inode()).ok_or(Errno::EINVAL)?.get()),
+        F_NOTIFY => {
+            dnotify::set(task, &file, fd.0, number.cast_unsigned())?;
+            done()
+        }
         F_GETLEASE => value(F_UNLCK),
         F_SETLEASE if number == F_UNLCK => Err(Errno::EAGAIN),
         F_SETLEASE => Err(Errno::EAGAIN),

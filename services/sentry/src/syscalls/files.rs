@@ -1,8 +1,8 @@
 //! The families of calls about files.
 
 use super::{
-    Entry, attr, dir, epoll, event, fd, inotify, ioctl, lock, mount, open, pipe, poll, read_write, socket, sockopt,
-    stat, sync, xattr,
+    Entry, attr, dir, epoll, event, fd, file_attr, inotify, ioctl, lock, mount, mount_api, open, pipe, poll,
+    read_write, socket, sockopt, stat, statmount, sync, xattr,
 };
 
 /// Their tables.
@@ -24,7 +24,10 @@ pub fn families() -> Vec<(&'static str, &'static [Entry])> {
         ("socket options", sockopt::TABLE),
         ("device requests", ioctl::TABLE),
         ("extended attributes", xattr::TABLE),
+        ("file attributes", file_attr::TABLE),
         ("writing back", sync::TABLE),
         ("mounts", mount::TABLE),
+        ("mounts by descriptors", mount_api::TABLE),
+        ("mounts by numbers", statmount::TABLE),
     ]
 }

@@ -14,32 +14,55 @@ use crate::task::{Creds, Task};
 const KEEP: u32 = u32::MAX;
 
 fn getuid(task: &Arc<Task>) -> SysResult {
-    value(task.creds().ruid)
+    let c = task.creds();
+    value(c.shown_uid(c.ruid))
 }
 fn geteuid(task: &Arc<Task>) -> SysResult {
-    value(task.creds().euid)
+    let c = task.creds();
+    value(c.shown_uid(c.euid))
 }
 fn getgid(task: &Arc<Task>) -> SysResult {
-    value(task.creds().rgid)
+    let c = task.creds();
+    value(c.shown_gid(c.rgid))
 }
 fn getegid(task: &Arc<Task>) -> SysResult {
-    value(task.creds().egid)
+    let c = task.creds();
+    value(c.shown_gid(c.egid))
 }
 
 fn getresuid(task: &Arc<Task>, r: UserPtr<u32>, e: UserPtr<u32>, s: UserPtr<u32>) -> SysResult {
     let c = task.creds();
-    r.write(task, &c.ruid)?;
-    e.write(task, &c.euid)?;
-    s.write(task, &c.suid)?;
+    r.write(task, &c.shown_uid(c.ruid))?;
+    e.write(task, &c.shown_uid(c.euid))?;
+    s.write(task, &c.shown_uid(c.suid))?;
     done()
 }
 
 fn getresgid(task: &Arc<Task>, r: UserPtr<u32>, e: UserPtr<u32>, s: UserPtr<u32>) -> SysResult {
     let c = task.creds();
-    r.write(task, &c.rgid)?;
-    e.write(task, &c.egid)?;
-    s.write(task, &c.sgid)?;
+    r.write(task, &c.shown_gid(c.rgid))?;
+    e.write(task, &c.shown_gid(c.egid))?;
+    s.write(task, &c.shown_gid(c.sgid))?;
     done()
+}
+
+/// Ids as the caller has them, of which [`KEEP`] is none.
+fn kernel_ids<const N: usize>(ids: [u32; N], of: impl Fn(u32) -> Option<u32>) -> Result<[u32; N], Errno> {
+    let mut out = ids;
+    for id in out.iter_mut().filter(|id| **id != KEEP) {
+        *id = of(*id).ok_or(Errno::EINVAL)?;
+    }
+    Ok(out)
+}
+
+fn kernel_uids<const N: usize>(task: &Task, ids: [u32; N]) -> Result<[u32; N], Errno> {
+    let ns = task.creds().user_ns.clone();
+    kernel_ids(ids, |id| ns.kernel_uid(id))
+}
+
+fn kernel_gids<const N: usize>(task: &Task, ids: [u32; N]) -> Result<[u32; N], Errno> {
+    let ns = task.creds().user_ns.clone();
+    kernel_ids(ids, |id| ns.kernel_gid(id))
 }
 
 /// What changing user ids does to capabilities (`capabilities(7)`, "Effect of user ID changes").
@@ -47,8 +70,8 @@ fn fix_capabilities(old: &Creds, new: &mut Creds) {
     if new.securebits & secure::NO_SETUID_FIXUP != 0 {
         return;
     }
-    let had_root = old.ruid == 0 || old.euid == 0 || old.suid == 0;
-    let has_root = new.ruid == 0 || new.euid == 0 || new.suid == 0;
+    let had_root = [old.ruid, old.euid, old.suid].iter().any(|u| old.is_root(*u));
+    let has_root = [new.ruid, new.euid, new.suid].iter().any(|u| old.is_root(*u));
     if had_root && !has_root {
         if new.securebits & secure::KEEP_CAPS == 0 {
             new.permitted = 0;
@@ -57,10 +80,10 @@ fn fix_capabilities(old: &Creds, new: &mut Creds) {
         // Whatever is kept: programs of a user get nothing by themselves.
         new.ambient = 0;
     }
-    if old.euid == 0 && new.euid != 0 {
+    if old.is_root(old.euid) && !old.is_root(new.euid) {
         new.effective = 0;
     }
-    if old.euid != 0 && new.euid == 0 {
+    if !old.is_root(old.euid) && old.is_root(new.euid) {
         new.effective = new.permitted;
     }
 }
@@ -75,11 +98,9 @@ fn change(task: &Task, f: impl FnOnce(&Creds, &mut Creds) -> Result<(), Errno>) 
 }
 
 fn setuid(task: &Arc<Task>, uid: u32) -> SysResult {
-    if uid == KEEP {
-        return Err(Errno::EINVAL);
-    }
+    let uid = task.creds().user_ns.kernel_uid(uid).ok_or(Errno::EINVAL)?;
     change(task, |old, new| {
-        if old.capable(cap::SETUID) {
+        if old.has(cap::SETUID) {
             (new.ruid, new.suid) = (uid, uid);
         } else if uid != old.ruid && uid != old.suid {
             return Err(Errno::EPERM);
@@ -90,11 +111,9 @@ fn setuid(task: &Arc<Task>, uid: u32) -> SysResult {
 }
 
 fn setgid(task: &Arc<Task>, gid: u32) -> SysResult {
-    if gid == KEEP {
-        return Err(Errno::EINVAL);
-    }
+    let gid = task.creds().user_ns.kernel_gid(gid).ok_or(Errno::EINVAL)?;
     change(task, |old, new| {
-        if old.capable(cap::SETGID) {
+        if old.has(cap::SETGID) {
             (new.rgid, new.sgid) = (gid, gid);
         } else if gid != old.rgid && gid != old.sgid {
             return Err(Errno::EPERM);
@@ -105,8 +124,9 @@ fn setgid(task: &Arc<Task>, gid: u32) -> SysResult {
 }
 
 fn setreuid(task: &Arc<Task>, r: u32, e: u32) -> SysResult {
+    let [r, e] = kernel_uids(task, [r, e])?;
     change(task, |old, new| {
-        let free = old.capable(cap::SETUID);
+        let free = old.has(cap::SETUID);
         if !free && r != KEEP && r != old.ruid && r != old.euid {
             return Err(Errno::EPERM);
         }
@@ -128,8 +148,9 @@ fn setreuid(task: &Arc<Task>, r: u32, e: u32) -> SysResult {
 }
 
 fn setregid(task: &Arc<Task>, r: u32, e: u32) -> SysResult {
+    let [r, e] = kernel_gids(task, [r, e])?;
     change(task, |old, new| {
-        let free = old.capable(cap::SETGID);
+        let free = old.has(cap::SETGID);
         if !free && r != KEEP && r != old.rgid && r != old.egid {
             return Err(Errno::EPERM);
         }
@@ -151,9 +172,10 @@ fn setregid(task: &Arc<Task>, r: u32, e: u32) -> SysResult {
 }
 
 fn setresuid(task: &Arc<Task>, r: u32, e: u32, s: u32) -> SysResult {
+    let [r, e, s] = kernel_uids(task, [r, e, s])?;
     change(task, |old, new| {
         let own = |id: u32| id == KEEP || id == old.ruid || id == old.euid || id == old.suid;
-        if !(old.capable(cap::SETUID) || own(r) && own(e) && own(s)) {
+        if !(old.has(cap::SETUID) || own(r) && own(e) && own(s)) {
             return Err(Errno::EPERM);
         }
         for (id, to) in [(r, &mut new.ruid), (e, &mut new.euid), (s, &mut new.suid)] {
@@ -167,9 +189,10 @@ fn setresuid(task: &Arc<Task>, r: u32, e: u32, s: u32) -> SysResult {
 }
 
 fn setresgid(task: &Arc<Task>, r: u32, e: u32, s: u32) -> SysResult {
+    let [r, e, s] = kernel_gids(task, [r, e, s])?;
     change(task, |old, new| {
         let own = |id: u32| id == KEEP || id == old.rgid || id == old.egid || id == old.sgid;
-        if !(old.capable(cap::SETGID) || own(r) && own(e) && own(s)) {
+        if !(old.has(cap::SETGID) || own(r) && own(e) && own(s)) {
             return Err(Errno::EPERM);
         }
         for (id, to) in [(r, &mut new.rgid), (e, &mut new.egid), (s, &mut new.sgid)] {
@@ -184,33 +207,34 @@ fn setresgid(task: &Arc<Task>, r: u32, e: u32, s: u32) -> SysResult {
 
 fn setfsuid(task: &Arc<Task>, uid: u32) -> SysResult {
     let old = task.creds();
+    let uid = old.user_ns.kernel_uid(uid).unwrap_or(KEEP);
     let own = [old.ruid, old.euid, old.suid, old.fsuid].contains(&uid);
-    if uid != KEEP && (own || old.capable(cap::SETUID)) {
+    if uid != KEEP && (own || old.has(cap::SETUID)) {
         let mut new = Creds::clone(&old);
         new.fsuid = uid;
         // Root's rights over files go and come with its file system id (capabilities(7)).
         if new.securebits & secure::NO_SETUID_FIXUP == 0 {
-            match (old.fsuid, uid) {
-                (0, 0) => {}
-                (0, _) => new.effective &= !cap::FILES,
-                (_, 0) => new.effective |= new.permitted & cap::FILES,
+            match (old.is_root(old.fsuid), old.is_root(uid)) {
+                (true, false) => new.effective &= !cap::FILES,
+                (false, true) => new.effective |= new.permitted & cap::FILES,
                 _ => {}
             }
         }
         task.set_creds(new);
     }
-    value(old.fsuid)
+    value(old.shown_uid(old.fsuid))
 }
 
 fn setfsgid(task: &Arc<Task>, gid: u32) -> SysResult {
     let old = task.creds();
+    let gid = old.user_ns.kernel_gid(gid).unwrap_or(KEEP);
     let own = [old.rgid, old.egid, old.sgid, old.fsgid].contains(&gid);
-    if gid != KEEP && (own || old.capable(cap::SETGID)) {
+    if gid != KEEP && (own || old.has(cap::SETGID)) {
         let mut new = Creds::clone(&old);
         new.fsgid = gid;
         task.set_creds(new);
     }
-    value(old.fsgid)
+    value(old.shown_gid(old.fsgid))
 }
 
 /// `NGROUPS_MAX`.
@@ -223,20 +247,19 @@ fn getgroups(task: &Arc<Task>, size: i32, to: UserPtr<u32>) -> SysResult {
         if size < c.groups.len() {
             return Err(Errno::EINVAL);
         }
-        to.write_array(task, &c.groups)?;
+        to.write_array(task, &c.groups.iter().map(|g| c.shown_gid(*g)).collect::<Vec<_>>())?;
     }
     value(c.groups.len())
 }
 
 fn setgroups(task: &Arc<Task>, size: i32, from: UserPtr<u32>) -> SysResult {
-    if !task.creds().capable(cap::SETGID) {
+    let ns = task.creds().user_ns.clone();
+    if !task.creds().has(cap::SETGID) || !ns.may_set_groups() {
         return Err(Errno::EPERM);
     }
     let size = usize::try_from(size).map_err(|_| Errno::EINVAL)?;
-    let mut groups = from.read_array(task, size, MAX_GROUPS)?;
-    if groups.contains(&KEEP) {
-        return Err(Errno::EINVAL);
-    }
+    let groups = from.read_array(task, size, MAX_GROUPS)?;
+    let mut groups = groups.into_iter().map(|g| ns.kernel_gid(g)).collect::<Option<Vec<u32>>>().ok_or(Errno::EINVAL)?;
     groups.sort_unstable();
     let mut new = (*task.creds()).clone();
     new.groups = groups;
@@ -286,10 +309,11 @@ fn capget(task: &Arc<Task>, header: UserPtr<CapHeader>, data: UserPtr<CapData>) 
     if h.pid < 0 {
         return Err(Errno::EINVAL);
     }
-    let c = if h.pid == 0 || h.pid == task.tid() {
+    let pid = task.id_of(h.pid);
+    let c = if pid == 0 || pid == task.tid() {
         task.creds()
     } else {
-        task.kernel().tree.lock().task(h.pid).ok_or(Errno::ESRCH)?.creds()
+        task.kernel().tree.lock().task(pid).ok_or(Errno::ESRCH)?.creds()
     };
     let part = |shift: u32| CapData {
         effective: (c.effective >> shift) as u32,
@@ -306,7 +330,7 @@ fn capget(task: &Arc<Task>, header: UserPtr<CapHeader>, data: UserPtr<CapData>) 
 fn capset(task: &Arc<Task>, header: UserPtr<CapHeader>, data: UserPtr<CapData>) -> SysResult {
     let h = header.read(task)?;
     let count = cap_count(task, header, h)?;
-    if h.pid != 0 && h.pid != task.tid() {
+    if h.pid != 0 && task.id_of(h.pid) != task.tid() {
         return Err(Errno::EPERM);
     }
     let d = data.read_array(task, count, 2)?;
@@ -318,8 +342,7 @@ fn capset(task: &Arc<Task>, header: UserPtr<CapHeader>, data: UserPtr<CapData>) 
     if p & !old.permitted != 0 || e & !p != 0 {
         return Err(Errno::EPERM);
     }
-    let allowed =
-        if old.capable(cap::SETPCAP) { old.inheritable | old.bounding } else { old.inheritable | old.permitted };
+    let allowed = if old.has(cap::SETPCAP) { old.inheritable | old.bounding } else { old.inheritable | old.permitted };
     if i & !allowed != 0 || i & !(old.inheritable | old.bounding) != 0 {
         return Err(Errno::EPERM);
     }

@@ -18,7 +18,7 @@ use crate::vfs::watch::event;
 /// The calls.
 pub const TABLE: &[Entry] = &[
     entry!(253, "inotify_init", Full, "", inotify_init()),
-    entry!(254, "inotify_add_watch", Partial, "umount tells nobody", inotify_add_watch(Fd, UserStr, u32)),
+    entry!(254, "inotify_add_watch", Full, "", inotify_add_watch(Fd, UserStr, u32)),
     entry!(255, "inotify_rm_watch", Full, "", inotify_rm_watch(Fd, i32)),
     entry!(294, "inotify_init1", Full, "", inotify_init1(i32)),
 ];

@@ -55,7 +55,14 @@ fn record(task: &Arc<Task>, file: &Arc<File>, raw: &RawLock, ofd: bool) -> Resul
         return Err(Errno::EINVAL);
     }
     let owner = if ofd { LockOwner::File(file.id) } else { LockOwner::Process(task.files().id) };
-    Ok(Record { owner, start, end, write: raw.kind == F_WRLCK, pid: if ofd { -1 } else { task.process() } })
+    Ok(Record {
+        owner,
+        start,
+        end,
+        write: raw.kind == F_WRLCK,
+        pid: if ofd { -1 } else { task.process() },
+        file: file.id,
+    })
 }
 
 /// `F_GETLK` and `F_OFD_GETLK`.
@@ -65,11 +72,11 @@ pub fn get(task: &Arc<Task>, file: &Arc<File>, pointer: UserPtr<RawLock>, ofd: b
         return Err(Errno::EINVAL);
     }
     let want = record(task, file, &raw, ofd)?;
-    match file.inode().common().locks().conflict(&want) {
+    match file.inode().meeting().locks.conflict(&want) {
         None => raw.kind = F_UNLCK,
         Some(r) => {
             raw.kind = if r.write { F_WRLCK } else { F_RDLCK };
-            (raw.whence, raw.pid) = (0, r.pid);
+            (raw.whence, raw.pid) = (0, if r.pid < 0 { r.pid } else { task.shown(r.pid) });
             raw.start = r.start as i64;
             raw.len = if r.end == u64::MAX { 0 } else { (r.end - r.start) as i64 };
         }
@@ -84,8 +91,8 @@ pub fn set(task: &Arc<Task>, file: &Arc<File>, pointer: UserPtr<RawLock>, ofd: b
     let want = record(task, file, &raw, ofd)?;
     match raw.kind {
         F_UNLCK => {
-            if let Some(locks) = file.inode().common().locks.get() {
-                locks.unlock(want.owner, want.start, want.end);
+            if let Some(met) = file.inode().met() {
+                met.locks.unlock(want.owner, want.start, want.end);
             }
             return done();
         }
@@ -94,14 +101,14 @@ pub fn set(task: &Arc<Task>, file: &Arc<File>, pointer: UserPtr<RawLock>, ofd: b
         F_RDLCK | F_WRLCK => {}
         _ => return Err(Errno::EINVAL),
     }
-    let locks = file.inode().common().locks();
+    let locks = &file.inode().meeting().locks;
     if !wait {
         return locks.lock(want).map(|()| Outcome::Value(0));
     }
     let (queue, file) = (locks.queue.clone(), file.clone());
     let waits = LockWait::new();
     until_ready(task, &queue, PollMask::empty(), None, move |_| {
-        let locks = file.inode().common().locks();
+        let locks = &file.inode().meeting().locks;
         let done = locks.lock(want).map(|()| 0);
         if done == Err(Errno::EAGAIN)
             && let Some(other) = locks.conflict(&want)
@@ -119,7 +126,8 @@ const LOCK_UN: i32 = 8;
 
 fn flock(task: &Arc<Task>, fd: Fd, operation: i32) -> SysResult {
     let file = task.file(fd)?;
-    let locks = file.inode().common().locks();
+    let locks = &file.inode().meeting().locks;
+    let pid = task.pid();
     let exclusive = match operation & !LOCK_NB {
         LOCK_UN => {
             locks.funlock(file.id);
@@ -130,10 +138,10 @@ fn flock(task: &Arc<Task>, fd: Fd, operation: i32) -> SysResult {
         _ => return Err(Errno::EINVAL),
     };
     if operation & LOCK_NB != 0 {
-        return locks.flock(file.id, exclusive).map(|()| Outcome::Value(0));
+        return locks.flock(file.id, exclusive, pid).map(|()| Outcome::Value(0));
     }
     let (queue, file) = (locks.queue.clone(), file.clone());
     until_ready(task, &queue, PollMask::empty(), None, move |_| {
-        file.inode().common().locks().flock(file.id, exclusive).map(|()| 0)
+        file.inode().meeting().locks.flock(file.id, exclusive, pid).map(|()| 0)
     })
 }

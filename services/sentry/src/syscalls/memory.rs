@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
+use cofferdam_platform::{Order, Page};
+
+use super::read_write::RawVec;
 use super::{Entry, Fd, Outcome, SysResult, UserPtr, done, value};
 use crate::entry;
 use crate::errno::Errno;
 use crate::memory::shared::SharedMemory;
-use crate::memory::space::{MapRequest, valid_prot};
-use crate::memory::store::{PAGE, page_up};
-use crate::memory::vma::{EXEC, READ, WRITE};
-use crate::task::group::rlimit;
+use crate::memory::space::{Bounds, MapRequest, valid_prot};
+use crate::memory::store::{PAGE, page_down, page_up};
+use crate::memory::vma::{Backing, EXEC, READ, WRITE};
+use crate::task::creds::cap;
 use crate::task::{Special, Task};
 
 const MAP_SHARED: i32 = 1;
@@ -91,11 +94,15 @@ fn mmap(task: &Arc<Task>, address: UserPtr<u8>, len: u64, prot: i32, flags: i32,
         populate: flags & (MAP_POPULATE | MAP_LOCKED) != 0 && flags & MAP_NONBLOCK == 0,
         low: flags & MAP_32BIT != 0 && !fixed,
         object,
+        locked: flags & MAP_LOCKED != 0,
         name: "",
     };
-    let limit = task.group().limit(rlimit::AS).soft;
+    let bounds = task.bounds();
+    if flags & MAP_LOCKED != 0 && bounds.locked == 0 {
+        return Err(Errno::EPERM);
+    }
     let mm = task.mm();
-    let (at, orders) = mm.map(task.tid(), request, limit)?;
+    let (at, orders) = mm.map(task.tid(), request, &bounds)?;
     let undo = move || mm.forget(at, len);
     Ok(Outcome::Special(Special::Orders { orders, result: at as i64, undo: Some(Box::new(undo)) }))
 }
@@ -109,29 +116,28 @@ fn munmap(task: &Arc<Task>, address: UserPtr<u8>, len: u64) -> SysResult {
     Ok(Outcome::Special(Special::PassThrough))
 }
 
-fn mprotect(task: &Arc<Task>, address: UserPtr<u8>, len: u64, prot: i32) -> SysResult {
+pub(super) fn mprotect(task: &Arc<Task>, address: UserPtr<u8>, len: u64, prot: i32) -> SysResult {
     if !valid_prot(prot) {
         return Err(Errno::EINVAL);
     }
     let plain = prot & (READ | WRITE | EXEC);
-    match task.mm().protect(task.tid(), address.address(), len, plain)? {
+    match task.mm().protect(task.tid(), address.address(), len, plain, &task.bounds())? {
         None if plain == prot => Ok(Outcome::Special(Special::PassThrough)),
         None => Err(Errno::EINVAL),
         Some(orders) if orders.is_empty() => done(),
-        Some(orders) => Ok(Outcome::Special(Special::Orders { orders, result: 0, undo: None })),
+        Some(orders) => ordered(orders),
     }
 }
 
 fn brk(task: &Arc<Task>, wanted: u64) -> SysResult {
-    let limit = task.group().limit(rlimit::DATA).soft;
     let mm = task.mm();
     let before = mm.current_break();
-    let (at, orders) = mm.brk(task.tid(), wanted, limit);
+    let (at, orders) = mm.brk(task.tid(), wanted, &task.bounds());
     if orders.is_empty() {
         return value(at);
     }
     let undo = move || {
-        mm.brk(0, before, u64::MAX);
+        mm.brk(0, before, &Bounds::NONE);
     };
     Ok(Outcome::Special(Special::Orders { orders, result: at as i64, undo: Some(Box::new(undo)) }))
 }
@@ -156,8 +162,39 @@ fn mremap(
     }
     let fixed = (flags & MREMAP_FIXED != 0).then_some(new_address.address());
     let keep = flags & MREMAP_DONTUNMAP != 0;
-    let (at, orders) = task.mm().remap(task.tid(), address.address(), old_len, new_len, moves, fixed, keep)?;
-    Ok(Outcome::Special(Special::Orders { orders, result: at as i64, undo: None }))
+    let bounds = task.bounds();
+    let mm = task.mm();
+    let mut done = mm.remap(task.tid(), address.address(), old_len, new_len, moves, fixed, keep, &bounds)?;
+    let (at, orders) = (done.address, std::mem::take(&mut done.orders));
+    let undo = move || mm.unmoved(done);
+    Ok(Outcome::Special(Special::Orders { orders, result: at as i64, undo: Some(Box::new(undo)) }))
+}
+
+/// Shows another part of a shared mapping's object there: as Linux does it today, by mapping it anew.
+fn remap_file_pages(task: &Arc<Task>, start: u64, size: u64, prot: i32, page: u64, flags: i32) -> SysResult {
+    let (start, len) = (page_down(start), page_down(size));
+    let end = start.checked_add(len).filter(|end| *end > start).ok_or(Errno::EINVAL)?;
+    let offset = page.checked_mul(PAGE).filter(|o| o.checked_add(len).is_some()).ok_or(Errno::EINVAL)?;
+    if prot != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let mm = task.mm();
+    let areas = mm.areas();
+    let area = areas.iter().find(|v| v.start <= start && end <= v.end && v.shared).ok_or(Errno::EINVAL)?;
+    let Backing::Object { object, .. } = &area.backing else { return Err(Errno::EINVAL) };
+    let request = MapRequest {
+        address: start,
+        len,
+        prot: area.prot,
+        max_prot: area.max_prot,
+        shared: true,
+        fixed: true,
+        populate: flags & MAP_NONBLOCK == 0,
+        object: Some((object.clone(), offset)),
+        ..MapRequest::default()
+    };
+    let (_, orders) = mm.map(task.tid(), request, &Bounds::NONE)?;
+    ordered(orders)
 }
 
 fn madvise(task: &Arc<Task>, address: UserPtr<u8>, len: u64, advice: i32) -> SysResult {
@@ -172,40 +209,76 @@ const MS_ASYNC: i32 = 1;
 const MS_INVALIDATE: i32 = 2;
 const MS_SYNC: i32 = 4;
 
+fn mseal(task: &Arc<Task>, address: UserPtr<u8>, len: u64, flags: u64) -> SysResult {
+    if flags != 0 || !address.address().is_multiple_of(PAGE) {
+        return Err(Errno::EINVAL);
+    }
+    if len == 0 {
+        return done();
+    }
+    task.mm().seal(address.address(), len)?;
+    done()
+}
+
 fn msync(task: &Arc<Task>, address: UserPtr<u8>, len: u64, flags: i32) -> SysResult {
     if flags & !(MS_ASYNC | MS_INVALIDATE | MS_SYNC) != 0 || flags & (MS_ASYNC | MS_SYNC) == MS_ASYNC | MS_SYNC {
         return Err(Errno::EINVAL);
     }
     let mm = task.mm();
     mm.covered(address.address(), len)?;
+    if flags & MS_INVALIDATE != 0 && mm.any_locked(address.address(), len) {
+        return Err(Errno::EBUSY);
+    }
     for (object, offset, len) in mm.shared_objects(address.address(), len) {
         object.sync(offset, len)?;
     }
     done()
 }
 
+const MLOCK_ONFAULT: i32 = 1;
+const MCL_CURRENT: i32 = 1;
+const MCL_FUTURE: i32 = 2;
+const MCL_ONFAULT: i32 = 4;
+
+/// Orders as a call's outcome.
+fn ordered(orders: Vec<Order>) -> SysResult {
+    Ok(Outcome::Special(Special::Orders { orders, result: 0, undo: None }))
+}
+
+/// What may be locked; EPERM for who may lock nothing.
+fn lock_bounds(task: &Arc<Task>) -> Result<Bounds, Errno> {
+    let bounds = task.bounds();
+    if bounds.locked == 0 { Err(Errno::EPERM) } else { Ok(bounds) }
+}
+
 fn mlock(task: &Arc<Task>, address: UserPtr<u8>, len: u64) -> SysResult {
-    let start = address.address() & !(PAGE - 1);
-    let len = len.checked_add(address.address() - start).ok_or(Errno::EINVAL)?;
-    task.mm().covered(start, len)?;
-    done()
+    mlock2(task, address, len, 0)
 }
 
 fn mlock2(task: &Arc<Task>, address: UserPtr<u8>, len: u64, flags: i32) -> SysResult {
-    if flags & !1 != 0 {
+    if flags & !MLOCK_ONFAULT != 0 {
         return Err(Errno::EINVAL);
     }
-    mlock(task, address, len)
+    let bounds = lock_bounds(task)?;
+    ordered(task.mm().lock(task.tid(), address.address(), len, flags & MLOCK_ONFAULT != 0, &bounds)?)
 }
 
-fn mlockall(_: &Arc<Task>, flags: i32) -> SysResult {
-    if flags == 0 || flags & !7 != 0 || flags == 4 {
-        return Err(Errno::EINVAL);
-    }
+fn munlock(task: &Arc<Task>, address: UserPtr<u8>, len: u64) -> SysResult {
+    task.mm().unlock(task.tid(), address.address(), len)?;
     done()
 }
 
-fn munlockall(_: &Arc<Task>) -> SysResult {
+fn mlockall(task: &Arc<Task>, flags: i32) -> SysResult {
+    if flags == 0 || flags & !(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0 || flags == MCL_ONFAULT {
+        return Err(Errno::EINVAL);
+    }
+    let bounds = lock_bounds(task)?;
+    let now = (flags & MCL_CURRENT != 0).then_some(true);
+    ordered(task.mm().lock_all(now, flags & MCL_FUTURE != 0, flags & MCL_ONFAULT != 0, &bounds)?)
+}
+
+fn munlockall(task: &Arc<Task>) -> SysResult {
+    task.mm().lock_all(Some(false), false, false, &Bounds::NONE)?;
     done()
 }
 
@@ -215,23 +288,75 @@ fn mincore(task: &Arc<Task>, address: UserPtr<u8>, len: u64, to: UserPtr<u8>) ->
     }
     task.mm().covered(address.address(), len)?;
     let pages = page_up(len).ok_or(Errno::ENOMEM)? / PAGE;
-    let chunk = [1u8; 4096];
-    let mut at = to;
-    let mut left = pages;
-    while left > 0 {
-        let n = usize::try_from(left.min(4096)).unwrap_or(0);
-        task.write_exact(at.address(), chunk.get(..n).unwrap_or_default())?;
-        at = at.offset(n as u64)?;
-        left -= n as u64;
+    let host = task.host().ok_or(Errno::ENOMEM)?;
+    let mut at = 0;
+    while at < pages {
+        let n = (pages - at).min(4096);
+        let mut there = Vec::with_capacity(n as usize);
+        let ask = (at..at + n).map(|p| address.address() + p * PAGE);
+        let told = cofferdam_platform::resident(host.tid(), ask, |page| there.push(u8::from(page != Page::Absent)));
+        // A host that does not say leaves what is mapped as what is there.
+        there.resize(n as usize, u8::from(!told));
+        for (p, byte) in (at..).zip(&mut there) {
+            // Pages of files and of shared memory are in memory without being mapped.
+            *byte |= u8::from(task.mm().object_at(address.address() + p * PAGE, false).is_some());
+        }
+        task.write_exact(to.offset(at)?.address(), &there)?;
+        at += n;
     }
     done()
 }
 
-const MEMBARRIER_QUERY: i32 = 0;
+/// Commands of `membarrier(2)` that concern the caller's own process, or order all of the host's processors: GLOBAL,
+/// PRIVATE_EXPEDITED and its registration, the same with SYNC_CORE.
+const MEMBARRIER_COMMANDS: i32 = 1 | 8 | 16 | 32 | 64;
 
 fn membarrier(_: &Arc<Task>, command: i32, flags: u32, _cpu: i32) -> SysResult {
-    // None of the expedited commands is offered; software falls back on its own barriers.
-    if command == MEMBARRIER_QUERY && flags == 0 { done() } else { Err(Errno::EINVAL) }
+    match command {
+        _ if flags != 0 => Err(Errno::EINVAL),
+        0 => value(MEMBARRIER_COMMANDS),
+        // The host interrupts the processors on which the caller's threads run; what it notes of a process is inherited and
+        // forgotten as the container's kernel would.
+        _ if command.count_ones() == 1 && command & MEMBARRIER_COMMANDS != 0 => {
+            ordered(vec![Order::Barrier { command }])
+        }
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn process_madvise(
+    task: &Arc<Task>,
+    fd: Fd,
+    ranges: UserPtr<RawVec>,
+    count: usize,
+    advice: i32,
+    flags: u32,
+) -> SysResult {
+    const WILLNEED: i32 = 3;
+    const COLD: i32 = 20;
+    const PAGEOUT: i32 = 21;
+    const COLLAPSE: i32 = 25;
+    if flags != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let ranges = ranges.read_array(task, count, 1024)?;
+    let group = super::pidfd::process(task, fd)?.0.ok_or(Errno::ESRCH)?;
+    if !matches!(advice, WILLNEED | COLD | PAGEOUT | COLLAPSE) {
+        return Err(Errno::EINVAL);
+    }
+    let other = group.pid != task.pid();
+    if other && !task.creds().capable(cap::SYS_NICE) {
+        return Err(Errno::EPERM);
+    }
+    let mm = group.leader().ok_or(Errno::ESRCH)?.mm();
+    let mut advised = 0u64;
+    for r in ranges {
+        if let Err(e) = mm.advise(task.tid(), r.base, r.len, WILLNEED) {
+            return if advised > 0 { value(advised) } else { Err(e) };
+        }
+        advised = advised.saturating_add(r.len);
+    }
+    value(advised)
 }
 
 /// The memory calls.
@@ -246,15 +371,17 @@ pub const TABLE: &[Entry] = &[
     entry!(10, "mprotect", Full, "", mprotect(UserPtr<u8>, u64, i32)),
     entry!(11, "munmap", Full, "", munmap(UserPtr<u8>, u64)),
     entry!(12, "brk", Full, "", brk(u64)),
-    entry!(
-        25,
-        "mremap",
-        Partial,
-        "duplicating a shared mapping (old length 0) is refused",
-        mremap(UserPtr<u8>, u64, u64, u64, UserPtr<u8>)
-    ),
+    entry!(25, "mremap", Full, "", mremap(UserPtr<u8>, u64, u64, u64, UserPtr<u8>)),
+    entry!(216, "remap_file_pages", Full, "", remap_file_pages(u64, u64, i32, u64, i32)),
+    entry!(462, "mseal", Full, "", mseal(UserPtr<u8>, u64, u64)),
     entry!(26, "msync", Full, "", msync(UserPtr<u8>, u64, i32)),
-    entry!(27, "mincore", Partial, "mapped pages all count as resident", mincore(UserPtr<u8>, u64, UserPtr<u8>)),
+    entry!(
+        27,
+        "mincore",
+        Partial,
+        "pages of files and shared memory all count as resident",
+        mincore(UserPtr<u8>, u64, UserPtr<u8>)
+    ),
     entry!(
         28,
         "madvise",
@@ -262,10 +389,17 @@ pub const TABLE: &[Entry] = &[
         "advice without a visible effect is accepted and not carried out",
         madvise(UserPtr<u8>, u64, i32)
     ),
-    entry!(149, "mlock", Partial, "checked; the sandbox does not swap by itself", mlock(UserPtr<u8>, u64)),
-    entry!(150, "munlock", Partial, "as mlock", mlock(UserPtr<u8>, u64)),
+    entry!(149, "mlock", Partial, "counted and limited; that pages stay is the host's affair", mlock(UserPtr<u8>, u64)),
+    entry!(150, "munlock", Full, "", munlock(UserPtr<u8>, u64)),
     entry!(151, "mlockall", Partial, "as mlock", mlockall(i32)),
-    entry!(152, "munlockall", Partial, "as mlock", munlockall()),
-    entry!(324, "membarrier", Partial, "QUERY says that no command is there", membarrier(i32, u32, i32)),
+    entry!(152, "munlockall", Full, "", munlockall()),
+    entry!(324, "membarrier", Partial, "no GLOBAL_EXPEDITED, no RSEQ (EINVAL)", membarrier(i32, u32, i32)),
+    entry!(
+        440,
+        "process_madvise",
+        Partial,
+        "checked; the advice it takes has no visible effect",
+        process_madvise(Fd, UserPtr<RawVec>, usize, i32, u32)
+    ),
     entry!(325, "mlock2", Partial, "as mlock", mlock2(UserPtr<u8>, u64, i32)),
 ];

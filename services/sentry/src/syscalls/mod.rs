@@ -6,10 +6,15 @@
 
 use std::sync::Arc;
 
+use cofferdam_control::calls;
+use cofferdam_control::sentry::InVain;
+
 use crate::errno::Errno;
 use crate::task::Task;
+use crate::vfs::moment;
 use crate::wait::Wait;
 
+pub mod aio;
 pub mod args;
 pub mod attr;
 pub mod blocking;
@@ -18,29 +23,42 @@ pub mod dir;
 pub mod epoll;
 pub mod event;
 pub mod fd;
+pub mod file_attr;
 pub mod files;
 pub mod futex;
+pub mod futex2;
 pub mod identity;
 pub mod inotify;
 pub mod ioctl;
+pub mod landlock;
 pub mod lock;
 pub mod memory;
+pub mod mempolicy;
 pub mod mount;
+pub mod mount_api;
+pub mod mqueue;
 pub mod msg;
-pub mod names;
+pub mod namespaces;
+pub mod netlink;
 pub mod open;
 pub mod pidfd;
 pub mod pipe;
+pub mod pkey;
 pub mod poll;
 pub mod process;
+pub mod ptrace;
 pub mod read_write;
+pub mod refused;
+pub mod rseq;
 pub mod sched;
+pub mod seccomp;
 pub mod sem;
 pub mod shm;
 pub mod signal;
 pub mod socket;
 pub mod sockopt;
 pub mod stat;
+pub mod statmount;
 pub mod sync;
 pub mod system;
 pub mod time;
@@ -131,19 +149,30 @@ const NUMBERS: usize = 480;
 /// The parts of the table, in the order of `docs/COMPATIBILITY.md`.
 pub fn families() -> Vec<(&'static str, &'static [Entry])> {
     let mut all: Vec<(&'static str, &'static [Entry])> = vec![
+        ("asynchronous I/O", aio::TABLE),
         ("memory", memory::TABLE),
+        ("memory policies", mempolicy::TABLE),
+        ("memory protection keys", pkey::TABLE),
         ("processes", process::TABLE),
+        ("restartable sequences", rseq::TABLE),
         ("process descriptors", pidfd::TABLE),
+        ("tracing", ptrace::TABLE),
+        ("namespaces", namespaces::TABLE),
         ("identity", identity::TABLE),
         ("signals", signal::TABLE),
         ("futexes", futex::TABLE),
+        ("futexes of several words", futex2::TABLE),
         ("System V shared memory", shm::TABLE),
         ("System V semaphores", sem::TABLE),
         ("System V message queues", msg::TABLE),
+        ("POSIX message queues", mqueue::TABLE),
         ("time", time::TABLE),
         ("POSIX timers", timer::TABLE),
         ("scheduling", sched::TABLE),
+        ("seccomp", seccomp::TABLE),
+        ("landlock", landlock::TABLE),
         ("system", system::TABLE),
+        ("refused", refused::TABLE),
     ];
     all.extend(files::families());
     all
@@ -151,8 +180,28 @@ pub fn families() -> Vec<(&'static str, &'static [Entry])> {
 
 struct Dispatch {
     by_number: Vec<Option<&'static Entry>>,
-    /// Calls that were made and are missing, by number.
-    missing: crate::sync::Mutex<std::collections::BTreeMap<u32, u64>>,
+    /// Calls that were made in vain, missing or refused, by number.
+    vain: crate::sync::Mutex<std::collections::BTreeMap<u32, u64>>,
+}
+
+impl Dispatch {
+    /// Counts a call that was made in vain; whether it is the first of its number.
+    fn count(&self, number: u32) -> bool {
+        // A container can make up numbers: only those that could be calls are counted one by one.
+        let key = if (number as usize) < NUMBERS { number } else { u32::MAX };
+        let mut vain = self.vain.lock();
+        let count = vain.entry(key).or_insert(0);
+        *count += 1;
+        *count == 1
+    }
+}
+
+/// Calls that the container made and that are missing or refused.
+pub fn in_vain() -> Vec<InVain> {
+    let table = dispatch_table();
+    let vain = table.vain.lock();
+    let refused = |n: u32| table.by_number.get(n as usize).copied().flatten().is_some();
+    vain.iter().map(|(n, count)| InVain { number: *n, count: *count, refused: refused(*n) }).collect()
 }
 
 fn dispatch_table() -> &'static Dispatch {
@@ -166,7 +215,7 @@ fn dispatch_table() -> &'static Dispatch {
                 }
             }
         }
-        Dispatch { by_number, missing: crate::sync::Mutex::default() }
+        Dispatch { by_number, vain: crate::sync::Mutex::default() }
     })
 }
 
@@ -175,19 +224,17 @@ pub fn dispatch(task: &Arc<Task>, number: u32, args: &[u64; 6]) -> SysResult {
     let table = dispatch_table();
     let entry = table.by_number.get(number as usize).copied().flatten();
     let Some(entry) = entry else {
-        let mut missing = table.missing.lock();
-        // A container can make up numbers: only those that could be calls are counted one by one.
-        let key = if (number as usize) < NUMBERS { number } else { u32::MAX };
-        let count = missing.entry(key).or_insert(0);
-        *count += 1;
-        if *count == 1 {
-            let name = names::of(number);
+        if table.count(number) {
+            let name = calls::of(number);
             let comm = String::from_utf8_lossy(&task.comm.read()).into_owned();
             tracing::warn!(number, name, ?args, comm, "system call is missing");
             task.kernel().log(format!("{comm}: system call {name} ({number}) is missing"));
         }
         return Err(Errno::ENOSYS);
     };
+    if entry.support == Support::Refused && table.count(number) {
+        tracing::info!(number, name = entry.name, ?args, note = entry.note, "system call is refused");
+    }
     if strace() {
         let result = (entry.handler)(task, args);
         let said = match &result {
@@ -200,8 +247,20 @@ pub fn dispatch(task: &Arc<Task>, number: u32, args: &[u64; 6]) -> SysResult {
         tracing::debug!("{} {}({a:#x}, {b:#x}, {c:#x}, {d:#x}, {e:#x}, {f:#x}) {said}", task.tid(), entry.name);
         return result;
     }
-    (entry.handler)(task, args)
+    let mut result = (entry.handler)(task, args);
+    for _ in 0..STALE_TRIES {
+        // The host moved a file between two steps of the call, which has done nothing yet: once more from the start, as Linux does.
+        if !matches!(result, Err(Errno::ESTALE)) {
+            break;
+        }
+        moment::begin();
+        result = (entry.handler)(task, args);
+    }
+    result
 }
+
+/// How often a call is made again that found a file moved.
+const STALE_TRIES: u32 = 8;
 
 /// Whether calls are logged one by one (log level trace).
 pub fn strace() -> bool {

@@ -1,13 +1,14 @@
 //! System V message queue calls: `msgget(2)`, `msgsnd(2)`, `msgrcv(2)`, `msgctl(2)`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::shm::{IPC_INFO, IPC_RMID, IPC_SET, IPC_STAT, raw_in};
 use super::{Entry, Outcome, SysResult, UserPtr, done, value};
 use crate::entry;
 use crate::errno::Errno;
 use crate::ipc::sysv::msg::{self, Message, Wanted};
-use crate::ipc::sysv::{self, Get, NOWAIT, Raw};
+use crate::ipc::sysv::{self, Get, NOWAIT, Raw, Which};
 use crate::task::Task;
 use crate::wait::{Cause, PollMask, Wait};
 
@@ -27,16 +28,19 @@ const MSG_INFO: i32 = 12;
 const MSG_STAT_ANY: i32 = 13;
 
 fn msgget(task: &Arc<Task>, key: i32, flags: i32) -> SysResult {
-    value(msg::get(task.kernel(), Get { key, flags, creds: &task.creds(), most: msg::MOST })?)
+    let ipc = task.ipc();
+    let most = ipc.sysv.limits.queues.load(Ordering::Relaxed);
+    value(msg::get(Get { key, flags, creds: &task.creds(), namespace: &ipc, most })?)
 }
 
 fn msgsnd(task: &Arc<Task>, id: i32, from: UserPtr<i64>, size: u64, flags: i32) -> SysResult {
     let kind = from.read(task)?;
-    let size = usize::try_from(size).ok().filter(|s| *s <= msg::MESSAGE_MAX && id >= 0 && kind >= 1);
+    let most = task.ipc().sysv.limits.message.load(Ordering::Relaxed);
+    let size = usize::try_from(size).ok().filter(|s| *s <= most && id >= 0 && kind >= 1);
     let size = size.ok_or(Errno::EINVAL)?;
-    let text = from.cast::<u8>().offset(8)?.read_array(task, size, msg::MESSAGE_MAX)?;
+    let text = from.cast::<u8>().offset(8)?.read_array(task, size, most)?;
     let message = Message { kind, text };
-    let queue = msg::queue(task.kernel(), &task.creds(), id, sysv::WRITE)?;
+    let queue = msg::queue(&task.ipc(), &task.creds(), id, sysv::WRITE)?;
     let pid = task.pid();
     if queue.send(&message, pid)? {
         return done();
@@ -46,7 +50,7 @@ fn msgsnd(task: &Arc<Task>, id: i32, from: UserPtr<i64>, size: u64, flags: i32) 
     }
     let woken = queue.queue.clone();
     let wait = Wait::new(move |task: &Arc<Task>, cause| {
-        let sent = msg::queue(task.kernel(), &task.creds(), id, sysv::WRITE)
+        let sent = msg::queue(&task.ipc(), &task.creds(), id, sysv::WRITE)
             .map_err(|e| if e == Errno::EINVAL { Errno::EIDRM } else { e })
             .and_then(|_| queue.send(&message, pid));
         match (sent, cause) {
@@ -82,7 +86,7 @@ fn msgrcv(task: &Arc<Task>, id: i32, to: UserPtr<i64>, size: u64, kind: i64, fla
         }
     };
     let cut = flags & MSG_NOERROR != 0;
-    let queue = msg::queue(task.kernel(), &task.creds(), id, sysv::READ)?;
+    let queue = msg::queue(&task.ipc(), &task.creds(), id, sysv::READ)?;
     let pid = task.pid();
     if let Some(message) = queue.receive(wanted, most, cut, pid)? {
         return value(give(task, to, &message)?);
@@ -92,7 +96,7 @@ fn msgrcv(task: &Arc<Task>, id: i32, to: UserPtr<i64>, size: u64, kind: i64, fla
     }
     let woken = queue.queue.clone();
     let wait = Wait::new(move |task: &Arc<Task>, cause| {
-        let got = msg::queue(task.kernel(), &task.creds(), id, sysv::READ)
+        let got = msg::queue(&task.ipc(), &task.creds(), id, sysv::READ)
             .map_err(|e| if e == Errno::EINVAL { Errno::EIDRM } else { e })
             .and_then(|_| queue.receive(wanted, most, cut, pid));
         match (got, cause) {
@@ -109,33 +113,36 @@ fn msgctl(task: &Arc<Task>, id: i32, command: i32, at: UserPtr<u8>) -> SysResult
     if id < 0 || command < 0 {
         return Err(Errno::EINVAL);
     }
-    let (kernel, creds) = (task.kernel(), task.creds());
+    let (ipc, creds) = (task.ipc(), task.creds());
+    let ns = &*ipc;
     match command {
         IPC_INFO | MSG_INFO => {
-            let (queues, messages, bytes, highest) = msg::totals(kernel);
-            let most = msg::MESSAGE_MAX as u32;
+            let (queues, messages, bytes, highest) = msg::totals(ns);
+            let limits = &ns.sysv.limits;
+            let number = |of: &AtomicUsize| u32::try_from(of.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
+            let (most, limit, queues_most) = (number(&limits.message), number(&limits.queue), number(&limits.queues));
             let (pool, map, all) = if command == MSG_INFO {
                 (queues as u32, messages as u32, bytes as u32)
             } else {
-                let limit = msg::QUEUE_BYTES as u32;
-                (msg::MOST as u32 * limit / 1024, limit, limit)
+                (queues_most.saturating_mul(limit) / 1024, limit, limit)
             };
-            let info = [pool, map, most, msg::QUEUE_BYTES as u32, msg::MOST as u32, 16, all, 0xffff];
+            let info = [pool, map, most, limit, queues_most, 16, all, 0xffff];
             at.write_array(task, &info.iter().fold(Raw::default(), |raw, f| raw.word32(*f)).0)?;
             value(highest)
         }
         IPC_STAT | MSG_STAT | MSG_STAT_ANY => {
-            let (id, raw) = msg::stat(kernel, &creds, id, command != IPC_STAT, command == MSG_STAT_ANY)?;
+            let which = Which { number: id, by_place: command != IPC_STAT, any: command == MSG_STAT_ANY };
+            let (id, raw) = msg::stat((ns, &task.group().pid_ns), &creds, which)?;
             at.write_array(task, &raw.0)?;
             value(if command == IPC_STAT { 0 } else { id })
         }
         IPC_SET => {
             let raw = raw_in(task, at, 120)?;
-            msg::change(kernel, &creds, id, &raw)?;
+            msg::change(ns, &creds, id, &raw)?;
             done()
         }
         IPC_RMID => {
-            msg::remove(kernel, &creds, id)?;
+            msg::remove(ns, &creds, id)?;
             done()
         }
         _ => Err(Errno::EINVAL),

@@ -19,7 +19,7 @@ use crate::wait::{Cause, PollMask, Wait};
 pub const TABLE: &[Entry] = &[
     entry!(2, "open", Full, "", open(UserStr, i32, u32)),
     entry!(257, "openat", Full, "", openat(Fd, UserStr, i32, u32)),
-    entry!(437, "openat2", Partial, "RESOLVE_CACHED answers EAGAIN", openat2(Fd, UserStr, UserPtr<OpenHow2>, usize)),
+    entry!(437, "openat2", Full, "", openat2(Fd, UserStr, UserPtr<OpenHow2>, usize)),
     entry!(85, "creat", Full, "", creat(UserStr, u32)),
 ];
 
@@ -96,18 +96,7 @@ fn creat(task: &Arc<Task>, path: UserStr, mode: u32) -> SysResult {
 }
 
 fn openat2(task: &Arc<Task>, dirfd: Fd, path: UserStr, how: UserPtr<OpenHow2>, size: usize) -> SysResult {
-    const SIZE: usize = size_of::<OpenHow2>();
-    if size < SIZE {
-        return Err(Errno::EINVAL);
-    }
-    if size > 4096 {
-        return Err(Errno::E2BIG);
-    }
-    let rest = how.cast::<u8>().offset(SIZE as u64)?.read_array(task, size - SIZE, 4096)?;
-    if rest.iter().any(|b| *b != 0) {
-        return Err(Errno::E2BIG);
-    }
-    let how = how.read(task)?;
+    let how = how.read_sized(task, size)?;
     let open_flags = i32::try_from(how.flags).map_err(|_| Errno::EINVAL)?;
     let resolve = Resolve::from_bits(how.resolve).ok_or(Errno::EINVAL)?;
     let makes = open_flags & flags::CREAT != 0 || open_flags & flags::TMPFILE == flags::TMPFILE;
@@ -120,7 +109,8 @@ fn openat2(task: &Arc<Task>, dirfd: Fd, path: UserStr, how: UserPtr<OpenHow2>, s
     {
         return Err(Errno::EINVAL);
     }
-    if resolve.contains(Resolve::CACHED) {
+    // What makes or cuts files is not tried without waiting.
+    if resolve.contains(Resolve::CACHED) && (makes || open_flags & flags::TRUNC != 0) {
         return Err(Errno::EAGAIN);
     }
     do_open(task, dirfd, path, open_flags, how.mode as u32, resolve)

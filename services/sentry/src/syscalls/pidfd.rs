@@ -6,35 +6,46 @@ use super::signal::{info_from, read_info};
 use super::{Entry, Fd, SysResult, UserPtr, done, value};
 use crate::entry;
 use crate::errno::Errno;
-use crate::ipc::pidfd::{PidFd, pidfd};
+use crate::filesystems::pseudo::PseudoNode;
+use crate::ipc::pidfd::{PidFd, of_thread, pidfd};
 use crate::signal::{code, send, valid};
-use crate::task::creds::cap;
+use crate::task::creds::may_look_into;
 use crate::task::{Group, Task};
 use crate::vfs::file::flags;
 
 /// The pidfd calls.
 pub const TABLE: &[Entry] = &[
     entry!(424, "pidfd_send_signal", Full, "", pidfd_send_signal(Fd, i32, UserPtr<u8>, u32)),
-    entry!(434, "pidfd_open", Partial, "no PIDFD_THREAD (EINVAL)", pidfd_open(i32, u32)),
+    entry!(434, "pidfd_open", Full, "", pidfd_open(i32, u32)),
     entry!(438, "pidfd_getfd", Full, "", pidfd_getfd(Fd, Fd, u32)),
 ];
 
 fn pidfd_open(task: &Arc<Task>, pid: i32, options: u32) -> SysResult {
-    let nonblocking = options == flags::NONBLOCK.cast_unsigned();
-    if (options != 0 && !nonblocking) || pid <= 0 {
+    let (nonblocking, thread) = (flags::NONBLOCK.cast_unsigned(), flags::EXCL.cast_unsigned());
+    if options & !(nonblocking | thread) != 0 || pid <= 0 {
         return Err(Errno::EINVAL);
     }
+    let (nonblocking, thread) = (options & nonblocking != 0, options & thread != 0);
+    let pid = task.id_of(pid);
     let kernel = task.kernel();
     let group = {
         let tree = kernel.tree.lock();
         match tree.group(pid) {
-            Some(group) => group,
+            Some(group) => Ok(group),
             // A thread that is no process.
-            None if tree.task(pid).is_some() => return Err(Errno::EINVAL),
-            None => return Err(Errno::ESRCH),
+            None => Err(tree.task(pid).ok_or(Errno::ESRCH)?),
         }
     };
-    value(task.add_file(pidfd(kernel, &group, nonblocking), true)?)
+    let file = match group {
+        Err(other) if thread => of_thread(&other, nonblocking),
+        Err(_) => return Err(Errno::ENOENT),
+        Ok(group) => {
+            let file = pidfd(kernel, &group, nonblocking);
+            file.mark(if thread { flags::EXCL } else { 0 });
+            file
+        }
+    };
+    value(task.add_file(file, true)?)
 }
 
 /// The process behind a pidfd, and whether the pidfd is non-blocking. EBADF for another descriptor; `None` once it has
@@ -45,6 +56,23 @@ pub(super) fn process(task: &Task, fd: Fd) -> Result<(Option<Arc<Group>>, bool),
     Ok((group, file.nonblocking()))
 }
 
+/// A process, and the thread of it that is meant, if it is there.
+type Signalled = (Option<Arc<Group>>, Option<Arc<Task>>);
+
+/// The process behind what a signal may be sent by: a pidfd, or a directory of `/proc` as before there were any.
+/// If it was opened for a thread, that too.
+fn signalled(task: &Task, fd: Fd) -> Result<Signalled, Errno> {
+    let file = task.files().get(fd.0)?;
+    match file.inode().as_any().downcast_ref::<PseudoNode>().and_then(PseudoNode::process) {
+        Some(group) => Ok(((!group.is_zombie()).then_some(group), None)),
+        None => {
+            let ops = file.ops_as::<PidFd>().ok_or(Errno::EBADF)?;
+            let thread = if file.flags() & flags::EXCL != 0 { ops.task() } else { None };
+            Ok((ops.group().cloned(), thread))
+        }
+    }
+}
+
 const SIGNAL_THREAD: u32 = 1;
 const SIGNAL_THREAD_GROUP: u32 = 2;
 const SIGNAL_PROCESS_GROUP: u32 = 4;
@@ -53,9 +81,11 @@ fn pidfd_send_signal(task: &Arc<Task>, fd: Fd, signo: i32, info: UserPtr<u8>, op
     if !matches!(options, 0 | SIGNAL_THREAD | SIGNAL_THREAD_GROUP | SIGNAL_PROCESS_GROUP) {
         return Err(Errno::EINVAL);
     }
-    let group = process(task, fd)?.0;
+    let (group, thread) = signalled(task, fd)?;
+    // By default what the descriptor is of.
+    let to_thread = options == SIGNAL_THREAD || (options == 0 && thread.is_some());
     let info = if info.is_null() {
-        info_from(task, signo, code::USER)
+        info_from(task, signo, if to_thread { code::TKILL } else { code::USER })
     } else {
         let own = group.as_ref().is_some_and(|g| Arc::ptr_eq(g, task.group()));
         let given = read_info(task, own && options != SIGNAL_PROCESS_GROUP, None, info)?;
@@ -78,9 +108,9 @@ fn pidfd_send_signal(task: &Arc<Task>, fd: Fd, signo: i32, info: UserPtr<u8>, op
     };
     for target in &targets {
         send::permitted(kernel, task, target, signo)?;
-        match target.leader() {
+        match thread.clone().or_else(|| target.leader()) {
             _ if signo == 0 => {}
-            Some(thread) if options == SIGNAL_THREAD => send::to_task(&thread, info),
+            Some(thread) if to_thread => send::to_task(&thread, info),
             _ => send::to_group(kernel, target, info),
         }
     }
@@ -91,13 +121,9 @@ fn pidfd_getfd(task: &Arc<Task>, fd: Fd, wanted: Fd, options: u32) -> SysResult 
     if options != 0 {
         return Err(Errno::EINVAL);
     }
-    let group = process(task, fd)?.0.filter(|g| !g.is_exiting()).ok_or(Errno::ESRCH)?;
-    let target = group.leader().ok_or(Errno::ESRCH)?;
-    let (own, other) = (task.creds(), target.creds());
-    // As for ptrace(2): all of the other's ids are the caller's real ones, or the caller has the right.
-    let same = [other.ruid, other.euid, other.suid].iter().all(|u| *u == own.ruid)
-        && [other.rgid, other.egid, other.sgid].iter().all(|g| *g == own.rgid);
-    if !Arc::ptr_eq(&group, task.group()) && !same && !own.capable(cap::SYS_PTRACE) {
+    process(task, fd)?.0.filter(|g| !g.is_exiting()).ok_or(Errno::ESRCH)?;
+    let target = task.files().get(fd.0)?.ops_as::<PidFd>().and_then(PidFd::task).ok_or(Errno::ESRCH)?;
+    if !may_look_into(task, &target) {
         return Err(Errno::EPERM);
     }
     let file = target.files().get_any(wanted.0)?;

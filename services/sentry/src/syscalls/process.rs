@@ -8,12 +8,16 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use super::{Entry, Fd, Outcome, SysResult, UserPtr, UserStr, done, value};
 use crate::entry;
 use crate::errno::Errno;
+use crate::ipc::pidfd::PidFd;
 use crate::signal::{self, SigInfo, sig};
-use crate::task::clone::{CloneRequest, flag};
+use crate::task::clone::{CloneRequest, Wanted, flag};
 use crate::task::creds::{cap, secure};
 use crate::task::exec::{self, ExecRequest};
 use crate::task::exit::{self, Change, WaitFor, wait_flag};
 use crate::task::group::{Group, LIMITS, Limit, rlimit};
+use crate::task::itimer;
+use crate::task::tree::Node;
+use crate::task::usage::Usage;
 use crate::task::{Special, Task};
 use crate::time::Timeval;
 use crate::wait::{Cause, PollMask, Wait};
@@ -27,6 +31,7 @@ fn clone(_: &Arc<Task>, flags: u64, stack: u64, parent_tid: u64, child_tid: u64,
         tls,
         exit_signal: (flags & 0xff) as i32,
         pidfd: parent_tid,
+        wanted: Wanted::default(),
     };
     Ok(Outcome::Special(Special::Clone(request)))
 }
@@ -48,20 +53,20 @@ struct CloneArgs {
     cgroup: u64,
 }
 
-fn clone3(task: &Arc<Task>, args: UserPtr<u8>, size: usize) -> SysResult {
-    if size < 64 {
+/// Bytes of the first version.
+const CLONE_FIRST: usize = 64;
+
+fn clone3(task: &Arc<Task>, args: UserPtr<CloneArgs>, size: usize) -> SysResult {
+    let a = args.read_grown(task, size, CLONE_FIRST)?;
+    let count = usize::try_from(a.set_tid_size).unwrap_or(usize::MAX);
+    let mut wanted = Wanted::default();
+    if (a.set_tid == 0) != (count == 0) || count > wanted.ids.len() {
         return Err(Errno::EINVAL);
     }
-    if size > 4096 {
-        return Err(Errno::E2BIG);
-    }
-    let mut bytes = vec![0; size.max(size_of::<CloneArgs>())];
-    task.read_exact(args.address(), bytes.get_mut(..size).ok_or(Errno::EINVAL)?)?;
-    let (a, rest) = CloneArgs::read_from_prefix(&bytes).map_err(|_| Errno::EINVAL)?;
-    if rest.iter().any(|b| *b != 0) {
-        return Err(Errno::E2BIG);
-    }
-    if a.set_tid_size != 0 || a.flags & 0xff != 0 || a.exit_signal > 64 || a.flags & flag::DETACHED != 0 {
+    let ids = UserPtr::<i32>::new(a.set_tid).read_array(task, count, wanted.ids.len())?;
+    wanted.ids.iter_mut().zip(&ids).for_each(|(to, from)| *to = *from);
+    wanted.count = count;
+    if a.flags & 0xff != 0 || a.exit_signal > 64 || a.flags & flag::DETACHED != 0 {
         return Err(Errno::EINVAL);
     }
     if (a.stack == 0) != (a.stack_size == 0) {
@@ -78,6 +83,7 @@ fn clone3(task: &Arc<Task>, args: UserPtr<u8>, size: usize) -> SysResult {
         tls: a.tls,
         exit_signal: i32::try_from(a.exit_signal).map_err(|_| Errno::EINVAL)?,
         pidfd: a.pidfd,
+        wanted,
     };
     Ok(Outcome::Special(Special::Clone(request)))
 }
@@ -106,6 +112,16 @@ fn execveat(task: &Arc<Task>, dir: Fd, path: UserStr, argv: UserPtr<u64>, envp: 
 }
 
 fn exit_call(task: &Arc<Task>, code: i32) -> SysResult {
+    match super::rseq::before_exit(task) {
+        None => end_thread(task, code),
+        Some(order) => Ok(Outcome::Special(Special::Then {
+            orders: vec![order],
+            then: Box::new(move |task: &Arc<Task>, _| end_thread(task, code)),
+        })),
+    }
+}
+
+fn end_thread(task: &Arc<Task>, code: i32) -> SysResult {
     match exit::exit_thread(task, (code & 0xff) << 8) {
         cofferdam_platform::Answer::Exit => Ok(Outcome::Special(Special::Exit)),
         _ => Err(Errno::EINTR),
@@ -127,13 +143,31 @@ fn exit_group(task: &Arc<Task>, code: i32) -> SysResult {
 pub struct Rusage {
     utime: Timeval,
     stime: Timeval,
-    rest: [i64; 14],
+    /// kB.
+    max_rss: i64,
+    shared: [i64; 3],
+    minor_faults: i64,
+    major_faults: i64,
+    swaps: i64,
+    /// Blocks and messages.
+    moved: [i64; 4],
+    signals: i64,
+    voluntary: i64,
+    involuntary: i64,
 }
 
 impl Rusage {
-    /// With a CPU time in nanoseconds, all of it counted as user time.
-    pub fn of(cpu: i64) -> Self {
-        Self { utime: Timeval::from_ns(cpu), ..Self::default() }
+    /// What a process used.
+    pub fn of(u: &Usage) -> Self {
+        let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        Self {
+            utime: Timeval::from_ns(u.user),
+            stime: Timeval::from_ns(u.system),
+            max_rss: count(u.most_resident / 1024),
+            minor_faults: count(u.counted.faults),
+            voluntary: count(u.counted.waits),
+            ..Self::default()
+        }
     }
 }
 
@@ -157,8 +191,9 @@ fn wait_for(task: &Arc<Task>, which: WaitFor, options: i32, a: u64, b: u64, fini
     Ok(Outcome::Block(wait.on(&queue, PollMask::empty())))
 }
 
+/// Whom a `wait4(2)` is for, by an id or a process group's.
 fn which_of(task: &Task, pid: i32) -> Result<WaitFor, Errno> {
-    Ok(match pid {
+    Ok(match task.id_of(pid) {
         i32::MIN => return Err(Errno::ESRCH),
         -1 => WaitFor::Any,
         0 => WaitFor::Group(task.kernel().tree.lock().node(task.pid()).map_or(0, |n| n.pgid)),
@@ -176,8 +211,8 @@ fn wait4(task: &Arc<Task>, pid: i32, status: UserPtr<i32>, options: i32, usage: 
     wait_for(task, which, options | EXITED, status.address(), usage.address(), |task, change, status, usage, _| {
         let Some(c) = change else { return Ok(0) };
         UserPtr::<i32>::new(status).write_if(task, &c.status)?;
-        UserPtr::<Rusage>::new(usage).write_if(task, &Rusage::of(c.cpu))?;
-        Ok(i64::from(c.pid))
+        UserPtr::<Rusage>::new(usage).write_if(task, &Rusage::of(&c.usage))?;
+        Ok(i64::from(c.shown))
     })
 }
 
@@ -192,12 +227,15 @@ fn waitid(task: &Arc<Task>, kind: i32, id: i32, info: UserPtr<u8>, options: i32,
     let which = match kind {
         3 if id >= 0 => {
             let (group, nonblocking) = super::pidfd::process(task, Fd(id))?;
+            // Threads are not waited for.
+            let file = task.files().get(id)?;
+            let group = group.filter(|_| file.ops_as::<PidFd>().is_none_or(|p| !p.is_of_thread()));
             at_once = nonblocking && options & NOHANG == 0;
             WaitFor::Pid(group.ok_or(Errno::ECHILD)?.pid)
         }
         0 => WaitFor::Any,
-        1 if id > 0 => WaitFor::Pid(id),
-        2 if id > 0 => WaitFor::Group(id),
+        1 if id > 0 => WaitFor::Pid(task.id_of(id)),
+        2 if id > 0 => WaitFor::Group(task.id_of(id)),
         2 if id == 0 => which_of(task, 0)?,
         _ => return Err(Errno::EINVAL),
     };
@@ -213,44 +251,47 @@ fn waitid(task: &Arc<Task>, kind: i32, id: i32, info: UserPtr<u8>, options: i32,
                     let value = match c.code {
                         signal::code::CLD_EXITED => (c.status >> 8) & 0xff,
                         signal::code::CLD_STOPPED => (c.status >> 8) & 0xff,
+                        signal::code::CLD_TRAPPED => c.status >> 8,
                         signal::code::CLD_CONTINUED => sig::CONT,
                         _ => c.status & 0x7f,
                     };
-                    SigInfo::child(c.code, c.pid, 0, value).to_bytes()
+                    SigInfo::child(c.code, c.shown, task.creds().shown_uid(c.uid), value).to_bytes()
                 }
             };
             task.write_exact(info, &s)?;
         }
         if let Some(c) = change {
-            UserPtr::<Rusage>::new(usage).write_if(task, &Rusage::of(c.cpu))?;
+            UserPtr::<Rusage>::new(usage).write_if(task, &Rusage::of(&c.usage))?;
         }
         Ok(0)
     })
 }
 
 fn getpid(task: &Arc<Task>) -> SysResult {
-    value(task.pid())
+    value(task.shown(task.pid()))
 }
 
 fn gettid(task: &Arc<Task>) -> SysResult {
-    value(task.tid())
+    value(task.shown(task.tid()))
 }
 
 fn getppid(task: &Arc<Task>) -> SysResult {
-    value(task.kernel().tree.lock().node(task.pid()).map_or(0, |n| n.parent))
+    let parent = task.kernel().tree.lock().node(task.pid()).map_or(0, |n| n.parent);
+    value(task.shown(parent))
 }
 
 fn set_tid_address(task: &Arc<Task>, at: u64) -> SysResult {
     task.state.lock().clear_tid = at;
-    value(task.tid())
+    value(task.shown(task.tid()))
 }
 
 fn own_or(task: &Task, pid: i32) -> i32 {
-    if pid == 0 { task.pid() } else { pid }
+    if pid == 0 { task.pid() } else { task.id_of(pid) }
 }
 
 fn getpgid(task: &Arc<Task>, pid: i32) -> SysResult {
-    value(task.kernel().tree.lock().node(own_or(task, pid)).ok_or(Errno::ESRCH)?.pgid)
+    let pgid = task.kernel().tree.lock().node(own_or(task, pid)).ok_or(Errno::ESRCH)?.pgid;
+    value(task.shown(pgid))
 }
 
 fn getpgrp(task: &Arc<Task>) -> SysResult {
@@ -258,12 +299,13 @@ fn getpgrp(task: &Arc<Task>) -> SysResult {
 }
 
 fn getsid(task: &Arc<Task>, pid: i32) -> SysResult {
-    value(task.kernel().tree.lock().node(own_or(task, pid)).ok_or(Errno::ESRCH)?.sid)
+    let sid = task.kernel().tree.lock().node(own_or(task, pid)).ok_or(Errno::ESRCH)?.sid;
+    value(task.shown(sid))
 }
 
 fn setpgid(task: &Arc<Task>, pid: i32, pgid: i32) -> SysResult {
     let pid = own_or(task, pid);
-    let pgid = if pgid == 0 { pid } else { pgid };
+    let pgid = if pgid == 0 { pid } else { task.id_of(pgid) };
     if pgid < 0 {
         return Err(Errno::EINVAL);
     }
@@ -284,9 +326,8 @@ fn setpgid(task: &Arc<Task>, pid: i32, pgid: i32) -> SysResult {
     if node.sid == pid || (pgid != pid && tree.session_of(pgid) != Some(my_sid)) {
         return Err(Errno::EPERM);
     }
-    if let Some(n) = tree.node_mut(pid) {
-        n.pgid = pgid;
-    }
+    let before = tree.node_mut(pid).map(|n| std::mem::replace(&mut n.pgid, pgid));
+    before.into_iter().for_each(|id| tree.release(id));
     done()
 }
 
@@ -296,11 +337,10 @@ fn setsid(task: &Arc<Task>) -> SysResult {
     if !tree.members(pid).is_empty() {
         return Err(Errno::EPERM);
     }
-    if let Some(n) = tree.node_mut(pid) {
-        n.pgid = pid;
-        n.sid = pid;
-    }
-    value(pid)
+    let of = |n: &mut Node| [std::mem::replace(&mut n.pgid, pid), std::mem::replace(&mut n.sid, pid)];
+    let before = tree.node_mut(pid).map(of);
+    before.into_iter().flatten().for_each(|id| tree.release(id));
+    value(task.shown(pid))
 }
 
 /// `struct rlimit64`.
@@ -311,7 +351,7 @@ struct RLimit {
     hard: u64,
 }
 
-fn set_limit(task: &Task, group: &Group, which: u32, new: RLimit) -> Result<(), Errno> {
+fn set_limit(task: &Task, group: &Arc<Group>, which: u32, new: RLimit) -> Result<(), Errno> {
     let i = which as usize;
     let old = group.limit(i);
     if new.soft > new.hard {
@@ -326,6 +366,9 @@ fn set_limit(task: &Task, group: &Group, which: u32, new: RLimit) -> Result<(), 
     if let Some(l) = group.limits.write().get_mut(i) {
         *l = Limit { soft: new.soft, hard: new.hard };
     }
+    if i == rlimit::CPU {
+        itimer::watch_limit(task.kernel(), group);
+    }
     Ok(())
 }
 
@@ -333,13 +376,14 @@ fn prlimit64(task: &Arc<Task>, pid: i32, which: u32, new: UserPtr<RLimit>, old: 
     if which as usize >= LIMITS {
         return Err(Errno::EINVAL);
     }
+    let pid = task.id_of(pid);
     let group = if pid == 0 || pid == task.pid() {
         task.group().clone()
     } else {
         let target = task.kernel().tree.lock().task(pid).ok_or(Errno::ESRCH)?;
         let (s, t) = (task.creds(), target.creds());
         let same = [t.ruid, t.euid, t.suid].iter().all(|u| *u == s.ruid);
-        if !same && !s.capable(cap::SYS_RESOURCE) {
+        if !same && !s.capable_in(&t.user_ns, cap::SYS_RESOURCE) {
             return Err(Errno::EPERM);
         }
         target.group().clone()
@@ -366,13 +410,20 @@ fn setrlimit(task: &Arc<Task>, which: u32, from: UserPtr<RLimit>) -> SysResult {
 }
 
 fn getrusage(task: &Arc<Task>, who: i32, to: UserPtr<Rusage>) -> SysResult {
-    let cpu = match who {
-        // RUSAGE_SELF, RUSAGE_THREAD
-        0 | 1 => task.group().cpu_time(),
-        -1 => task.group().children_usage.lock().cpu,
+    let usage = match who {
+        // RUSAGE_SELF
+        0 => task.group().usage_now(),
+        // RUSAGE_CHILDREN
+        -1 => *task.group().children_usage.lock(),
+        // RUSAGE_THREAD
+        1 => {
+            let (user, system) = task.cpu_times();
+            let most_resident = task.group().usage_now().most_resident;
+            Usage { user, system, most_resident, counted: task.counters.counted() }
+        }
         _ => return Err(Errno::EINVAL),
     };
-    to.write(task, &Rusage::of(cpu))?;
+    to.write(task, &Rusage::of(&usage))?;
     done()
 }
 
@@ -388,6 +439,8 @@ fn arch_prctl(task: &Arc<Task>, option: i32, address: u64) -> SysResult {
                 tracing::warn!("ARCH_SET_GS in a process with patched call sites: run it with --patch off");
                 return Err(Errno::EPERM);
             }
+            let base = if option == 0x1001 { &task.gs_base } else { &task.fs_base };
+            base.store(address, Ordering::Relaxed);
             Ok(Outcome::Special(Special::PassThrough))
         }
         // ARCH_GET_GS: the base is the stub's own until the container sets one.
@@ -461,7 +514,7 @@ fn prctl(task: &Arc<Task>, option: i32, a: u64, b: u64, c: u64, d: u64) -> SysRe
         }
         24 => {
             let bit = u32::try_from(a).ok().filter(|c| *c <= cap::LAST).ok_or(Errno::EINVAL)?;
-            if !task.creds().capable(cap::SETPCAP) {
+            if !task.creds().has(cap::SETPCAP) {
                 return Err(Errno::EPERM);
             }
             let mut new = (*task.creds()).clone();
@@ -500,8 +553,9 @@ fn prctl(task: &Arc<Task>, option: i32, a: u64, b: u64, c: u64, d: u64) -> SysRe
             task.write_exact(a, auxv.get(..len).unwrap_or_default())?;
             value(auxv.len())
         }
-        // PR_GET_SECCOMP: not in a filter of its own.
-        21 => done(),
+        // PR_GET_SECCOMP, PR_SET_SECCOMP
+        21 => value(task.seccomp.mode() as u8),
+        22 => super::seccomp::prctl(task, a, UserPtr::new(b)),
         // PR_GET_SECUREBITS, PR_SET_SECUREBITS
         27 => value(task.creds().securebits),
         28 => {
@@ -509,7 +563,7 @@ fn prctl(task: &Arc<Task>, option: i32, a: u64, b: u64, c: u64, d: u64) -> SysRe
             let bits = u32::try_from(a).ok().filter(|b| b & !secure::ALL == 0).ok_or(Errno::EPERM)?;
             let changed = new.securebits ^ bits;
             let locked = (new.securebits & secure::LOCKS) >> 1;
-            let free = new.capable(cap::SETPCAP) || (changed != 0 && changed & !secure::UNPRIVILEGED == 0);
+            let free = new.has(cap::SETPCAP) || (changed != 0 && changed & !secure::UNPRIVILEGED == 0);
             if locked & changed != 0 || new.securebits & secure::LOCKS & !bits != 0 || !free {
                 return Err(Errno::EPERM);
             }
@@ -539,9 +593,7 @@ fn prctl(task: &Arc<Task>, option: i32, a: u64, b: u64, c: u64, d: u64) -> SysRe
             if a != 1 || b != 0 || c != 0 || d != 0 {
                 return Err(Errno::EINVAL);
             }
-            let mut new = (*task.creds()).clone();
-            new.no_new_privileges = true;
-            task.set_creds(new);
+            task.bind_privileges();
             done()
         }
         39 if a != 0 || b != 0 || c != 0 || d != 0 => Err(Errno::EINVAL),
@@ -595,49 +647,17 @@ fn restart_syscall(task: &Arc<Task>) -> SysResult {
     }
 }
 
-fn rseq(_: &Arc<Task>) -> SysResult {
-    // Restartable sequences belong to the kernel that preempts: the host's, which does not know the container's.
-    Err(Errno::ENOSYS)
-}
-
-fn unshare(task: &Arc<Task>, flags: u64) -> SysResult {
-    if flags & flag::NAMESPACES != 0 {
-        return Err(Errno::EPERM);
-    }
-    if flags & !(flag::FS | flag::FILES | flag::SYSVSEM | flag::THREAD | flag::SIGHAND | flag::VM) != 0 {
-        return Err(Errno::EINVAL);
-    }
-    if flags & (flag::THREAD | flag::SIGHAND | flag::VM) != 0 && task.group().tasks().len() > 1 {
-        return Err(Errno::EINVAL);
-    }
-    if flags & flag::FS != 0 {
-        let copy = task.fs().fork();
-        task.set_fs(copy);
-    }
-    if flags & flag::FILES != 0 {
-        let copy = task.files().fork();
-        task.set_files(copy);
-    }
-    done()
-}
-
 /// The process calls.
 pub const TABLE: &[Entry] = &[
     entry!(39, "getpid", Full, "", getpid()),
-    entry!(56, "clone", Partial, "no namespaces, no CLONE_PIDFD of a thread", clone(u64, u64, u64, u64, u64)),
+    entry!(56, "clone", Partial, "no time namespaces", clone(u64, u64, u64, u64, u64)),
     entry!(57, "fork", Full, "", fork()),
     entry!(58, "vfork", Full, "", vfork()),
     entry!(59, "execve", Full, "", execve(UserStr, UserPtr<u64>, UserPtr<u64>)),
     entry!(60, "exit", Full, "", exit_call(i32)),
-    entry!(
-        61,
-        "wait4",
-        Partial,
-        "of the times used only the sum is known",
-        wait4(i32, UserPtr<i32>, i32, UserPtr<Rusage>)
-    ),
+    entry!(61, "wait4", Partial, "usage as getrusage", wait4(i32, UserPtr<i32>, i32, UserPtr<Rusage>)),
     entry!(97, "getrlimit", Full, "", getrlimit(u32, UserPtr<RLimit>)),
-    entry!(98, "getrusage", Partial, "CPU time only", getrusage(i32, UserPtr<Rusage>)),
+    entry!(98, "getrusage", Partial, "no major faults, blocks, forced switches", getrusage(i32, UserPtr<Rusage>)),
     entry!(109, "setpgid", Full, "", setpgid(i32, i32)),
     entry!(110, "getppid", Full, "", getppid()),
     entry!(111, "getpgrp", Full, "", getpgrp()),
@@ -658,9 +678,7 @@ pub const TABLE: &[Entry] = &[
     entry!(219, "restart_syscall", Full, "", restart_syscall()),
     entry!(231, "exit_group", Full, "", exit_group(i32)),
     entry!(247, "waitid", Partial, "as wait4", waitid(i32, i32, UserPtr<u8>, i32, UserPtr<Rusage>)),
-    entry!(272, "unshare", Partial, "files, fs; no namespaces (EPERM)", unshare(u64)),
     entry!(302, "prlimit64", Full, "", prlimit64(i32, u32, UserPtr<RLimit>, UserPtr<RLimit>)),
     entry!(322, "execveat", Full, "", execveat(Fd, UserStr, UserPtr<u64>, UserPtr<u64>, i32)),
-    entry!(334, "rseq", Refused, "ENOSYS; libc does without", rseq()),
-    entry!(435, "clone3", Partial, "as clone; no set_tid", clone3(UserPtr<u8>, usize)),
+    entry!(435, "clone3", Partial, "as clone", clone3(UserPtr<CloneArgs>, usize)),
 ];

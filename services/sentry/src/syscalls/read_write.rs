@@ -1,5 +1,5 @@
 //! Reading and writing: `read`, `write` and their vector and position forms, `lseek`, `sendfile`, `splice`, `tee`,
-//! `copy_file_range`, `readahead`, `fadvise`.
+//! `copy_file_range`, `readahead`, `fadvise`, `cachestat`.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use crate::entry;
 use crate::errno::Errno;
 use crate::filesystems::content::FILE_MAX;
 use crate::ipc::pipe::PipeEnd;
+use crate::memory::store::PAGE;
 use crate::syscalls::blocking::on_file;
 use crate::syscalls::{Entry, Fd, Outcome, SysResult, UserPtr, done, value};
 use crate::task::{Special, Task};
@@ -16,7 +17,7 @@ use crate::uio::{IoVec, LARGE, Sink, Source, total};
 use crate::vfs::control::{ProcessControl, check_file_size};
 use crate::vfs::file::{File, Whence, flags};
 use crate::vfs::inode::FileType;
-use crate::vfs::{Caller, ops};
+use crate::vfs::{Caller, access, ops};
 use crate::wait::{Cause, PollMask, Wait};
 
 /// This family's part of the table.
@@ -33,15 +34,15 @@ pub const TABLE: &[Entry] = &[
     entry!(
         327,
         "preadv2",
-        Partial,
-        "RWF_HIPRI and RWF_DSYNC have no effect",
+        Full,
+        "RWF_HIPRI and RWF_DONTCACHE have no effect",
         preadv2(Fd, UserPtr<RawVec>, usize, i64, i64, i32)
     ),
     entry!(
         328,
         "pwritev2",
-        Partial,
-        "RWF_HIPRI and RWF_DSYNC have no effect",
+        Full,
+        "RWF_HIPRI and RWF_DONTCACHE have no effect; no atomic writes, as on most file systems",
         pwritev2(Fd, UserPtr<RawVec>, usize, i64, i64, i32)
     ),
     entry!(40, "sendfile", Full, "", sendfile(Fd, Fd, UserPtr<i64>, usize)),
@@ -51,6 +52,13 @@ pub const TABLE: &[Entry] = &[
     entry!(326, "copy_file_range", Full, "", copy_file_range(Fd, UserPtr<i64>, Fd, UserPtr<i64>, usize, u32)),
     entry!(187, "readahead", Full, "", readahead(Fd, i64, usize)),
     entry!(221, "fadvise64", Full, "", fadvise(Fd, i64, i64, i32)),
+    entry!(
+        451,
+        "cachestat",
+        Partial,
+        "pages that were evicted are not counted",
+        cachestat(Fd, UserPtr<[u64; 2]>, UserPtr<[u64; 5]>, u32)
+    ),
 ];
 
 /// `struct iovec`.
@@ -70,7 +78,7 @@ const CHUNK: usize = 256 * 1024;
 const USER_TOP: u64 = 1 << 47;
 
 /// One buffer as a vector; EFAULT if it cannot be in the container's memory.
-fn single(base: u64, len: usize) -> Result<Vec<IoVec>, Errno> {
+pub(super) fn single(base: u64, len: usize) -> Result<Vec<IoVec>, Errno> {
     if base.checked_add(len as u64).is_none_or(|end| end > USER_TOP) {
         return Err(Errno::EFAULT);
     }
@@ -130,16 +138,57 @@ fn advance(vecs: &mut Vec<IoVec>, mut n: usize) {
     });
 }
 
-/// Where a write goes: a position (`None`: the file's own), or the end because the call says so.
+/// Where a write goes, and how.
 #[derive(Clone, Copy)]
-struct Place {
+pub(super) struct Place {
+    /// A position; `None`: the file's own.
     at: Option<u64>,
-    append: bool,
+    /// To the end or not because the call says so; `None`: as the file's flags say.
+    append: Option<bool>,
+    /// To the disk before it is over: the data, and whatever else there is.
+    sync: Option<Durable>,
+    /// No SIGPIPE.
+    quiet: bool,
 }
 
-fn write_once(task: &Arc<Task>, file: &Arc<File>, vecs: &[IoVec], place: Place) -> Result<usize, Errno> {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Durable {
+    Data,
+    All,
+}
+
+impl Place {
+    /// As the file's flags say.
+    fn plain(at: Option<u64>) -> Self {
+        Self { at, append: None, sync: None, quiet: false }
+    }
+
+    /// As `RWF_*` flags say.
+    pub(super) fn flagged(at: Option<u64>, rwf: i32) -> Self {
+        let append = match rwf & (RWF_APPEND | RWF_NOAPPEND) {
+            0 => None,
+            bits => Some(bits & RWF_APPEND != 0),
+        };
+        let sync = match rwf & (RWF_DSYNC | RWF_SYNC) {
+            0 => None,
+            bits => Some(if bits & RWF_SYNC != 0 { Durable::All } else { Durable::Data }),
+        };
+        Self { at, append, sync, quiet: rwf & RWF_NOSIGNAL != 0 }
+    }
+}
+
+/// What an open file's flags say of writes to the disk.
+fn sync_of(open_flags: i32) -> Option<Durable> {
+    match open_flags & flags::SYNC {
+        flags::SYNC => Some(Durable::All),
+        bits if bits & flags::DSYNC != 0 => Some(Durable::Data),
+        _ => None,
+    }
+}
+
+pub(super) fn write_once(task: &Arc<Task>, file: &Arc<File>, vecs: &[IoVec], place: Place) -> Result<usize, Errno> {
     let mut vecs = vecs.to_vec();
-    let append = place.append || file.flags() & flags::APPEND != 0;
+    let append = place.append.unwrap_or_else(|| file.appends());
     if file.inode().kind() == FileType::Regular {
         let start = match place.at {
             _ if append => file.inode().attr()?.size,
@@ -158,12 +207,12 @@ fn write_once(task: &Arc<Task>, file: &Arc<File>, vecs: &[IoVec], place: Place) 
     }
     let mut source = Source::user(task, vecs);
     let n = match place.at {
-        None => file.write_with(Some(task), &mut source, place.append),
-        Some(at) => file.pwrite_with(Some(task), at, &mut source, place.append),
+        None => file.write_with(Some(task), &mut source, append),
+        Some(at) => file.pwrite_with(Some(task), at, &mut source, append),
     };
     match n {
         Err(Errno::EPIPE) => {
-            if file.ops().breaks_with_signal() {
+            if file.ops().breaks_with_signal() && !place.quiet {
                 task.post_signal(libc::SIGPIPE);
             }
             Err(Errno::EPIPE)
@@ -171,6 +220,9 @@ fn write_once(task: &Arc<Task>, file: &Arc<File>, vecs: &[IoVec], place: Place) 
         Ok(n) => {
             if n > 0 && file.inode().kind() == FileType::Regular {
                 ops::strip_privileges(&Caller::of(task), file.inode())?;
+                if let Some(sync) = place.sync.or_else(|| sync_of(file.flags())) {
+                    file.ops().sync(file, sync == Durable::Data)?;
+                }
             }
             Ok(n)
         }
@@ -246,7 +298,7 @@ fn read_to(task: &Arc<Task>, fd: Fd, to: Buffers, at: Option<u64>) -> SysResult 
 
 fn write_from(task: &Arc<Task>, fd: Fd, from: Buffers, at: Option<u64>) -> SysResult {
     let file = task.file(fd)?;
-    write_at(task, &file, from.get(task)?, Place { at, append: false })
+    write_at(task, &file, from.get(task)?, Place::plain(at))
 }
 
 fn read(task: &Arc<Task>, fd: Fd, base: u64, len: usize) -> SysResult {
@@ -281,22 +333,43 @@ fn pwritev(task: &Arc<Task>, fd: Fd, vecs: UserPtr<RawVec>, count: usize, at: i6
     write_from(task, fd, Buffers::Vector(vecs, count), Some(position(at)?))
 }
 
-const RWF_NOWAIT: i32 = 8;
-const RWF_APPEND: i32 = 16;
-const RWF_KNOWN: i32 = 0x1f;
+const RWF_DSYNC: i32 = 2;
+const RWF_SYNC: i32 = 4;
+pub(super) const RWF_NOWAIT: i32 = 8;
+const RWF_APPEND: i32 = 0x10;
+const RWF_NOAPPEND: i32 = 0x20;
+const RWF_ATOMIC: i32 = 0x40;
+const RWF_DONTCACHE: i32 = 0x80;
+const RWF_NOSIGNAL: i32 = 0x100;
+const RWF_KNOWN: i32 = 0x1ff;
 
 /// Position of a call with flags: -1 means the file's own.
-fn flagged_position(at: i64, rwf: i32) -> Result<Option<u64>, Errno> {
-    if rwf & !RWF_KNOWN != 0 {
-        return Err(Errno::EOPNOTSUPP);
-    }
+fn flagged_position(at: i64) -> Result<Option<u64>, Errno> {
     if at == -1 { Ok(None) } else { position(at).map(Some) }
 }
 
+/// Refuses what a file cannot do of `RWF_*` flags. Atomic writes it never can.
+pub(super) fn check_flags(file: &File, rwf: i32) -> Result<(), Errno> {
+    if rwf & !RWF_KNOWN != 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    if rwf & RWF_APPEND != 0 && rwf & RWF_NOAPPEND != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let uncached = file.inode().kind() == FileType::Regular && file.mount().fs.name() != "tmpfs";
+    if rwf & RWF_ATOMIC != 0 || (rwf & RWF_DONTCACHE != 0 && !uncached) {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    Ok(())
+}
+
 fn preadv2(task: &Arc<Task>, fd: Fd, vecs: UserPtr<RawVec>, count: usize, at: i64, _high: i64, rwf: i32) -> SysResult {
-    let at = flagged_position(at, rwf)?;
+    let at = flagged_position(at)?;
     let file = task.file(fd)?;
     let vecs = vector(task, vecs, count)?;
+    if total(&vecs) > 0 && file.readable() {
+        check_flags(&file, rwf)?;
+    }
     if rwf & RWF_NOWAIT != 0 {
         let mut sink = Sink::user(task, vecs);
         return value(match at {
@@ -308,13 +381,37 @@ fn preadv2(task: &Arc<Task>, fd: Fd, vecs: UserPtr<RawVec>, count: usize, at: i6
 }
 
 fn pwritev2(task: &Arc<Task>, fd: Fd, vecs: UserPtr<RawVec>, count: usize, at: i64, _high: i64, rwf: i32) -> SysResult {
-    let place = Place { at: flagged_position(at, rwf)?, append: rwf & RWF_APPEND != 0 };
+    let at = flagged_position(at)?;
     let file = task.file(fd)?;
     let vecs = vector(task, vecs, count)?;
+    if total(&vecs) > 0 && file.writable() {
+        check_flags(&file, rwf)?;
+    }
+    let place = Place::flagged(at, rwf);
     if rwf & RWF_NOWAIT != 0 {
         return value(write_once(task, &file, &vecs, place)?);
     }
     write_at(task, &file, vecs, place)
+}
+
+/// What of a file is in memory. Who can neither write it nor owns it is not told.
+fn cachestat(task: &Arc<Task>, fd: Fd, range: UserPtr<[u64; 2]>, to: UserPtr<[u64; 5]>, how: u32) -> SysResult {
+    let file = task.file(fd)?;
+    let [offset, len] = range.read(task)?;
+    let creds = task.creds();
+    let may = file.writable()
+        || access::is_owner(&creds, &file.inode().attr()?)
+        || access::check(&creds, &**file.inode(), access::WRITE).is_ok();
+    if !may {
+        return Err(Errno::EPERM);
+    }
+    if how != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let end = if len == 0 { u64::MAX } else { offset.saturating_add(len) };
+    let found = file.ops().cached(offset / PAGE, end.div_ceil(PAGE));
+    to.write(task, &[found.pages, found.dirty, 0, 0, 0])?;
+    done()
 }
 
 fn lseek(task: &Arc<Task>, fd: Fd, offset: i64, whence: i32) -> SysResult {

@@ -7,7 +7,7 @@ use super::{Entry, Outcome, SysResult, UserPtr, done, value};
 use crate::entry;
 use crate::errno::Errno;
 use crate::ipc::sysv::sem::{self, Op, Tried};
-use crate::ipc::sysv::{self, Get, Raw};
+use crate::ipc::sysv::{self, Get, Raw, Which};
 use crate::task::Task;
 use crate::time::{Deadline, Timespec};
 use crate::wait::{Cause, PollMask, Wait};
@@ -32,9 +32,11 @@ const SEM_INFO: i32 = 19;
 const SEM_STAT_ANY: i32 = 20;
 
 fn semget(task: &Arc<Task>, key: i32, count: i32, flags: i32) -> SysResult {
-    let count = usize::try_from(count).ok().filter(|c| *c <= sem::SET_MOST).ok_or(Errno::EINVAL)?;
-    let get = Get { key, flags, creds: &task.creds(), most: sem::MOST };
-    value(sem::get(task.kernel(), get, count)?)
+    let ipc = task.ipc();
+    let limits = &ipc.sysv.limits;
+    let count = usize::try_from(count).ok().filter(|c| *c <= limits.semaphore(0)).ok_or(Errno::EINVAL)?;
+    let get = Get { key, flags, creds: &task.creds(), namespace: &ipc, most: limits.semaphore(3) };
+    value(sem::get(get, count)?)
 }
 
 fn semop(task: &Arc<Task>, id: i32, ops: UserPtr<u8>, count: usize) -> SysResult {
@@ -46,10 +48,11 @@ fn semtimedop(task: &Arc<Task>, id: i32, ops: UserPtr<u8>, count: usize, timeout
     if count < 1 || id < 0 {
         return Err(Errno::EINVAL);
     }
-    if count > sem::OPS_MOST {
+    let most = task.ipc().sysv.limits.semaphore(2);
+    if count > most {
         return Err(Errno::E2BIG);
     }
-    let bytes = ops.read_array(task, count * 6, sem::OPS_MOST * 6)?;
+    let bytes = ops.read_array(task, count * 6, most * 6)?;
     let half = |b: &[u8], at: usize| b.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |b| i16::from_le_bytes(*b));
     let ops: Vec<Op> = bytes
         .chunks_exact(6)
@@ -57,12 +60,11 @@ fn semtimedop(task: &Arc<Task>, id: i32, ops: UserPtr<u8>, count: usize, timeout
         .collect();
     let alters = ops.iter().any(|op| op.change != 0);
     // The permission that is asked for first is of the set; then whether the semaphores are there.
-    let kernel = task.kernel();
-    let set = sem::set(kernel, &task.creds(), id, 0)?;
+    let set = sem::set(&task.ipc(), &task.creds(), id, 0)?;
     if ops.iter().any(|op| usize::from(op.number) >= set.len()) {
         return Err(Errno::EFBIG);
     }
-    sem::set(kernel, &task.creds(), id, if alters { sysv::WRITE } else { sysv::READ })?;
+    sem::set(&task.ipc(), &task.creds(), id, if alters { sysv::WRITE } else { sysv::READ })?;
     let waiter = sem::new_waiter();
     let pid = task.pid();
     if let Tried::Done = set.operate(&ops, pid, waiter)? {
@@ -90,30 +92,23 @@ fn semctl(task: &Arc<Task>, id: i32, number: i32, command: i32, argument: UserPt
     if id < 0 {
         return Err(Errno::EINVAL);
     }
-    let (kernel, creds) = (task.kernel(), task.creds());
-    let set = |want| sem::set(kernel, &creds, id, want);
+    let (ipc, creds) = (task.ipc(), task.creds());
+    let ns = &*ipc;
+    let set = |want| sem::set(ns, &creds, id, want);
     match command {
         IPC_INFO | SEM_INFO => {
-            let (sets, sems, highest) = sem::totals(kernel);
+            let (sets, sems, highest) = sem::totals(ns);
             let (used, all) = if command == SEM_INFO { (sets, sems) } else { (20, sem::VALUE_MAX as usize) };
-            let fields = [
-                sem::ALL_MOST,
-                sem::MOST,
-                sem::ALL_MOST,
-                sem::ALL_MOST,
-                sem::SET_MOST,
-                sem::OPS_MOST,
-                sem::OPS_MOST,
-                used,
-                sem::VALUE_MAX as usize,
-                all,
-            ];
+            let most = |which| ns.sysv.limits.semaphore(which);
+            let fields =
+                [most(1), most(3), most(1), most(1), most(0), most(2), most(2), used, sem::VALUE_MAX as usize, all];
             let info = fields.iter().fold(Raw::default(), |raw, f| raw.word32(*f as u32));
             argument.write_array(task, &info.0)?;
             value(highest)
         }
         IPC_STAT | SEM_STAT | SEM_STAT_ANY => {
-            let (id, raw) = sem::stat(kernel, &creds, id, command != IPC_STAT, command == SEM_STAT_ANY)?;
+            let which = Which { number: id, by_place: command != IPC_STAT, any: command == SEM_STAT_ANY };
+            let (id, raw) = sem::stat(ns, &creds, which)?;
             argument.write_array(task, &raw.0)?;
             value(if command == IPC_STAT { 0 } else { id })
         }
@@ -124,7 +119,7 @@ fn semctl(task: &Arc<Task>, id: i32, number: i32, command: i32, argument: UserPt
         }
         SETALL => {
             let set = set(sysv::WRITE)?;
-            let bytes = argument.read_array(task, set.len() * 2, sem::SET_MOST * 2)?;
+            let bytes = argument.read_array(task, set.len() * 2, set.len() * 2)?;
             let values: Vec<i32> = bytes.as_chunks::<2>().0.iter().map(|b| i32::from(u16::from_le_bytes(*b))).collect();
             set.set_values(0, &values, task.pid())?;
             done()
@@ -133,7 +128,7 @@ fn semctl(task: &Arc<Task>, id: i32, number: i32, command: i32, argument: UserPt
             let (now, pid, rises, zeros) = set(sysv::READ)?.one(number)?;
             match command {
                 GETVAL => value(now),
-                GETPID => value(pid),
+                GETPID => value(task.shown(pid)),
                 GETNCNT => value(rises),
                 _ => value(zeros),
             }
@@ -151,11 +146,11 @@ fn semctl(task: &Arc<Task>, id: i32, number: i32, command: i32, argument: UserPt
         }
         IPC_SET => {
             let raw = raw_in(task, argument, 104)?;
-            sem::change(kernel, &creds, id, &raw)?;
+            sem::change(ns, &creds, id, &raw)?;
             done()
         }
         IPC_RMID => {
-            sem::remove(kernel, &creds, id)?;
+            sem::remove(ns, &creds, id)?;
             done()
         }
         _ => Err(Errno::EINVAL),

@@ -1,6 +1,7 @@
 //! System V shared memory calls: `shmget(2)`, `shmat(2)`, `shmdt(2)`, `shmctl(2)`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cofferdam_platform::Order;
 
@@ -8,11 +9,10 @@ use super::{Entry, Outcome, SysResult, UserPtr, done, value};
 use crate::entry;
 use crate::errno::Errno;
 use crate::ipc::sysv::shm;
-use crate::ipc::sysv::{Get, Raw};
+use crate::ipc::sysv::{Get, Raw, Which};
 use crate::memory::space::MapRequest;
 use crate::memory::store::{PAGE, page_down};
 use crate::memory::vma::{EXEC, READ, WRITE};
-use crate::task::group::rlimit;
 use crate::task::{Special, Task};
 
 /// The calls.
@@ -49,7 +49,9 @@ fn shmget(task: &Arc<Task>, key: i32, size: u64, flags: i32) -> SysResult {
     if flags & SHM_HUGETLB != 0 {
         return Err(Errno::ENOMEM);
     }
-    let get = Get { key, flags, creds: &task.creds(), most: shm::MOST };
+    let ipc = task.ipc();
+    let most = ipc.sysv.limits.segments.load(Ordering::Relaxed);
+    let get = Get { key, flags, creds: &task.creds(), namespace: &ipc, most };
     value(shm::get(task.kernel(), task.pid(), get, size)?)
 }
 
@@ -75,8 +77,7 @@ fn shmat(task: &Arc<Task>, id: i32, wanted: UserPtr<u8>, flags: i32) -> SysResul
         prot |= EXEC;
         want |= 0o111;
     }
-    let kernel = task.kernel();
-    let segment = shm::attach(kernel, &task.creds(), id, want)?;
+    let segment = shm::attach(&task.ipc(), &task.creds(), id, want)?;
     let fixed = address != 0;
     let remap = flags & SHM_REMAP != 0;
     let len = crate::memory::object::MemoryObject::size(&*segment);
@@ -88,17 +89,13 @@ fn shmat(task: &Arc<Task>, id: i32, wanted: UserPtr<u8>, flags: i32) -> SysResul
         shared: true,
         fixed: fixed && remap,
         no_replace: fixed && !remap,
-        grows_down: false,
-        populate: false,
-        low: false,
         object: Some((segment, 0)),
-        name: "",
+        ..MapRequest::default()
     };
     let mm = task.mm();
-    let limit = task.group().limit(rlimit::AS).soft;
     let (at, orders) =
-        mm.map(task.tid(), request, limit).map_err(|e| if e == Errno::EEXIST { Errno::EINVAL } else { e })?;
-    shm::note(kernel, id, task.pid(), true);
+        mm.map(task.tid(), request, &task.bounds()).map_err(|e| if e == Errno::EEXIST { Errno::EINVAL } else { e })?;
+    shm::note(&task.ipc(), id, task.pid(), true);
     let undo = move || mm.forget(at, len);
     Ok(Outcome::Special(Special::Orders { orders, result: at as i64, undo: Some(Box::new(undo)) }))
 }
@@ -106,13 +103,13 @@ fn shmat(task: &Arc<Task>, id: i32, wanted: UserPtr<u8>, flags: i32) -> SysResul
 fn shmdt(task: &Arc<Task>, address: UserPtr<u8>) -> SysResult {
     let mm = task.mm();
     let at = address.address();
-    let found = mm.mapped_at(at, |identity| shm::segment_of(identity).is_some());
+    let found = mm.mapped_at(at, shm::is_segment);
     let Some((identity, parts)) = found.filter(|_| at.is_multiple_of(PAGE)) else { return Err(Errno::EINVAL) };
     for (start, len) in &parts {
         mm.unmap(task.tid(), *start, *len)?;
     }
-    if let Some(id) = shm::segment_of(identity) {
-        shm::note(task.kernel(), id, task.pid(), false);
+    if let Some(id) = shm::segment_of(&task.ipc(), identity) {
+        shm::note(&task.ipc(), id, task.pid(), false);
     }
     let orders = parts.iter().map(|(address, len)| Order::Unmap { address: *address, len: *len }).collect();
     Ok(Outcome::Special(Special::Orders { orders, result: 0, undo: None }))
@@ -122,37 +119,41 @@ fn shmctl(task: &Arc<Task>, id: i32, command: i32, at: UserPtr<u8>) -> SysResult
     if id < 0 || command < 0 {
         return Err(Errno::EINVAL);
     }
-    let (kernel, creds) = (task.kernel(), task.creds());
+    let (ipc, creds) = (task.ipc(), task.creds());
+    let ns = &*ipc;
     match command {
         IPC_INFO => {
-            let pages = shm::MAX;
-            let info = Raw::default().word(shm::MAX).word(1).word(shm::MOST as u64).word(shm::MOST as u64).word(pages);
+            let limits = &ns.sysv.limits;
+            let number = |of: &AtomicUsize| of.load(Ordering::Relaxed) as u64;
+            let (most, segments) = (number(&limits.segment), number(&limits.segments));
+            let info = Raw::default().word(most).word(1).word(segments).word(segments).word(number(&limits.pages));
             at.write_array(task, &info.word(0).word(0).word(0).word(0).0)?;
-            value(shm::totals(kernel).2)
+            value(shm::totals(ns).2)
         }
         SHM_INFO => {
-            let (used, pages, highest) = shm::totals(kernel);
+            let (used, pages, highest) = shm::totals(ns);
             // Present and swapped: all of them, and none.
             let info = Raw::default().word(used as u64).word(pages).word(pages).word(0).word(0).word(0);
             at.write_array(task, &info.0)?;
             value(highest)
         }
         IPC_STAT | SHM_STAT | SHM_STAT_ANY => {
-            let (id, raw) = shm::stat(kernel, &creds, id, command != IPC_STAT, command == SHM_STAT_ANY)?;
+            let which = Which { number: id, by_place: command != IPC_STAT, any: command == SHM_STAT_ANY };
+            let (id, raw) = shm::stat(task.kernel(), (ns, &task.group().pid_ns), &creds, which)?;
             at.write_array(task, &raw.0)?;
             value(if command == IPC_STAT { 0 } else { id })
         }
         IPC_SET => {
             let raw = raw_in(task, at, 112)?;
-            shm::set(kernel, &creds, id, &raw)?;
+            shm::set(ns, &creds, id, &raw)?;
             done()
         }
         IPC_RMID => {
-            shm::remove(kernel, &creds, id)?;
+            shm::remove(ns, &creds, id)?;
             done()
         }
         SHM_LOCK | SHM_UNLOCK => {
-            shm::lock(kernel, &creds, id, command == SHM_LOCK)?;
+            shm::lock(ns, &creds, id, command == SHM_LOCK)?;
             done()
         }
         _ => Err(Errno::EINVAL),

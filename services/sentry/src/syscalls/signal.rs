@@ -168,6 +168,7 @@ pub(super) fn info_from(task: &Task, signo: i32, code: i32) -> SigInfo {
 }
 
 fn kill(task: &Arc<Task>, pid: i32, signo: i32) -> SysResult {
+    let pid = task.id_of(pid);
     if signo != 0 && !valid(signo) {
         return Err(Errno::EINVAL);
     }
@@ -182,7 +183,8 @@ fn kill(task: &Arc<Task>, pid: i32, signo: i32) -> SysResult {
                 vec![group.ok_or(Errno::ESRCH)?]
             }
             -1 => {
-                tree.pids().into_iter().filter(|p| *p > 1 && *p != task.pid()).filter_map(|p| tree.group(p)).collect()
+                let others = tree.pids().into_iter().filter(|p| task.shown(*p) > 1 && *p != task.pid());
+                others.filter_map(|p| tree.group(p)).collect()
             }
             p => {
                 let pgid = if p == 0 { tree.node(task.pid()).map_or(0, |n| n.pgid) } else { -p };
@@ -213,6 +215,7 @@ fn target(task: &Task, tgid: Option<i32>, tid: i32, signo: i32) -> Result<Arc<Ta
     if tid <= 0 || tgid.is_some_and(|t| t <= 0) || (signo != 0 && !valid(signo)) {
         return Err(Errno::EINVAL);
     }
+    let (tid, tgid) = (task.id_of(tid), tgid.map(|t| task.id_of(t)));
     let kernel = task.kernel();
     let found = kernel.tree.lock().task(tid);
     let t = found.filter(|t| tgid.is_none_or(|g| g == t.pid())).ok_or(Errno::ESRCH)?;
@@ -247,10 +250,11 @@ pub(super) fn read_info(task: &Arc<Task>, own: bool, signo: Option<i32>, info: U
         return Err(Errno::EPERM);
     }
     info.signo = signo.unwrap_or(info.signo);
-    Ok(info)
+    Ok(info.given_by(task))
 }
 
 fn rt_sigqueueinfo(task: &Arc<Task>, pid: i32, signo: i32, info: UserPtr<u8>) -> SysResult {
+    let pid = task.id_of(pid);
     let info = read_info(task, pid == task.pid(), Some(signo), info)?;
     let kernel = task.kernel();
     if signo != 0 && !valid(signo) {
@@ -271,7 +275,7 @@ fn queue_room(group: &crate::task::Group, signo: i32) -> Result<(), Errno> {
 }
 
 fn rt_tgsigqueueinfo(task: &Arc<Task>, tgid: i32, tid: i32, signo: i32, info: UserPtr<u8>) -> SysResult {
-    let info = read_info(task, tid == task.tid(), Some(signo), info)?;
+    let info = read_info(task, task.id_of(tid) == task.tid(), Some(signo), info)?;
     let t = target(task, Some(tgid), tid, signo)?;
     if signo != 0 {
         send::to_task(&t, info);

@@ -1,5 +1,5 @@
-//! Sockets: `socket`, `bind`, `connect`, `send*`, `recv*` and their kin. Unix sockets only; other families answer
-//! EAFNOSUPPORT.
+//! Sockets: `socket`, `bind`, `connect`, `send*`, `recv*` and their kin, for Unix sockets; those of netlink are handed on to
+//! `syscalls::netlink`, and other families answer EAFNOSUPPORT.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,13 +8,19 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::entry;
 use crate::errno::Errno;
-use crate::ipc::unix::{Ancillary, Kind, Name, Received, Socket, SocketFile, Ucred};
+use crate::ipc::netlink::Netlink;
+use crate::ipc::pidfd::pidfd;
+use crate::ipc::scm::{Ancillary, Flight, Ucred};
+use crate::ipc::unix::{INQ, Kind, Name, PASSCRED, PASSPIDFD, Received, Socket, SocketFile};
+use crate::signal::{SigInfo, code, send};
 use crate::syscalls::blocking::{Progress, until_done};
+use crate::syscalls::netlink;
 use crate::syscalls::read_write::{RawVec, vector};
 use crate::syscalls::{Entry, Fd, Outcome, SysResult, UserPtr, done, value};
 use crate::task::Task;
 use crate::task::creds::cap;
-use crate::time::{Deadline, Timespec};
+use crate::task::group::rlimit;
+use crate::time::{Clock, Deadline, Timespec, Timeval, now};
 use crate::uio::{IoVec, Sink, Source};
 use crate::vfs::control::ProcessControl;
 use crate::vfs::file::{File, flags};
@@ -25,7 +31,13 @@ use crate::wait::PollMask;
 
 /// This family's part of the table.
 pub const TABLE: &[Entry] = &[
-    entry!(41, "socket", Partial, "AF_UNIX only; other families answer EAFNOSUPPORT", socket(i32, i32, i32)),
+    entry!(
+        41,
+        "socket",
+        Partial,
+        "AF_UNIX, and AF_NETLINK of NETLINK_ROUTE; other families answer EAFNOSUPPORT",
+        socket(i32, i32, i32)
+    ),
     entry!(53, "socketpair", Full, "", socketpair(i32, i32, i32, UserPtr<[i32; 2]>)),
     entry!(49, "bind", Full, "", bind(Fd, u64, u32)),
     entry!(50, "listen", Full, "", listen(Fd, i32)),
@@ -34,15 +46,9 @@ pub const TABLE: &[Entry] = &[
     entry!(42, "connect", Full, "", connect(Fd, u64, u32)),
     entry!(51, "getsockname", Full, "", getsockname(Fd, u64, UserPtr<i32>)),
     entry!(52, "getpeername", Full, "", getpeername(Fd, u64, UserPtr<i32>)),
-    entry!(44, "sendto", Partial, "no MSG_OOB", sendto(Fd, u64, usize, i32, u64, u32)),
-    entry!(45, "recvfrom", Partial, "no MSG_OOB", recvfrom(Fd, u64, usize, i32, u64, UserPtr<i32>)),
-    entry!(
-        46,
-        "sendmsg",
-        Partial,
-        "cycles of descriptors in flight are not collected",
-        sendmsg(Fd, UserPtr<MsgHdr>, i32)
-    ),
+    entry!(44, "sendto", Full, "", sendto(Fd, u64, usize, i32, u64, u32)),
+    entry!(45, "recvfrom", Full, "", recvfrom(Fd, u64, usize, i32, u64, UserPtr<i32>)),
+    entry!(46, "sendmsg", Full, "", sendmsg(Fd, UserPtr<MsgHdr>, i32)),
     entry!(47, "recvmsg", Full, "", recvmsg(Fd, UserPtr<MsgHdr>, i32)),
     entry!(307, "sendmmsg", Full, "", sendmmsg(Fd, UserPtr<MsgHdr>, u32, i32)),
     entry!(48, "shutdown", Full, "", shutdown(Fd, i32)),
@@ -52,6 +58,7 @@ pub const TABLE: &[Entry] = &[
 pub(super) const AF_UNIX: i32 = 1;
 const SOCK_NONBLOCK: i32 = flags::NONBLOCK;
 const SOCK_CLOEXEC: i32 = flags::CLOEXEC;
+const MSG_OOB: i32 = 1;
 const MSG_PEEK: i32 = 2;
 const MSG_CTRUNC: i32 = 8;
 const MSG_TRUNC: i32 = 0x20;
@@ -63,6 +70,7 @@ const MSG_CMSG_CLOEXEC: i32 = 0x4000_0000;
 pub(super) const SOL_SOCKET: i32 = 1;
 const SCM_RIGHTS: i32 = 1;
 const SCM_CREDENTIALS: i32 = 2;
+const SCM_PIDFD: i32 = 4;
 /// Descriptors in one message.
 const SCM_MAX_FD: usize = 253;
 /// Bytes of control data.
@@ -92,6 +100,10 @@ fn socket(task: &Arc<Task>, family: i32, how: i32, protocol: i32) -> SysResult {
     if how & !(0xf | SOCK_NONBLOCK | SOCK_CLOEXEC) != 0 {
         return Err(Errno::EINVAL);
     }
+    if family == netlink::AF_NETLINK {
+        let file = netlink::open(task, how & 0xf, protocol, how & SOCK_NONBLOCK != 0)?;
+        return value(task.add_file(file, how & SOCK_CLOEXEC != 0)?);
+    }
     let kind = kind(family, how, protocol)?;
     value(install(task, &Socket::new(kind, Ucred::of(task)), how)?)
 }
@@ -100,16 +112,31 @@ fn socketpair(task: &Arc<Task>, family: i32, how: i32, protocol: i32, to: UserPt
     if how & !(0xf | SOCK_NONBLOCK | SOCK_CLOEXEC) != 0 {
         return Err(Errno::EINVAL);
     }
-    let (x, y) = Socket::pair(kind(family, how, protocol)?, Ucred::of(task), &task.creds().groups);
+    if family == netlink::AF_NETLINK {
+        netlink::open(task, how & 0xf, protocol, false)?;
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let (x, y) = Socket::pair(kind(family, how, protocol)?, Ucred::of(task), &task.creds().groups, Some(task.group()));
     let files = [x, y].map(|socket| socket.file(&task.creds(), how & SOCK_NONBLOCK != 0));
     task.add_pair(files, how & SOCK_CLOEXEC != 0, to)?;
     done()
 }
 
-pub(super) fn find(task: &Arc<Task>, fd: Fd) -> Result<(Arc<File>, Arc<Socket>), Errno> {
+/// An open Unix socket.
+type Unix = (Arc<File>, Arc<Socket>);
+
+/// The socket of a descriptor.
+pub(super) enum Found {
+    Unix(Unix),
+    Netlink(netlink::Open),
+}
+
+pub(super) fn find(task: &Arc<Task>, fd: Fd) -> Result<Found, Errno> {
     let file = task.file(fd)?;
-    let socket = file.ops_as::<SocketFile>().ok_or(Errno::ENOTSOCK)?.0.clone();
-    Ok((file, socket))
+    if let Some(socket) = file.ops_as::<SocketFile>().map(|f| f.0.clone()) {
+        return Ok(Found::Unix((file, socket)));
+    }
+    netlink::Open::of(file).map(Found::Netlink).ok_or(Errno::ENOTSOCK)
 }
 
 /// Copies an address in: `None` for a family alone (AF_UNSPEC or an unnamed one).
@@ -134,8 +161,11 @@ fn put_address(task: &Arc<Task>, name: &[u8], to: u64, len: UserPtr<i32>) -> Res
     if to == 0 {
         return Ok(());
     }
+    put_raw_address(task, &encode(name), to, len)
+}
+
+fn put_raw_address(task: &Arc<Task>, raw: &[u8], to: u64, len: UserPtr<i32>) -> Result<(), Errno> {
     let room = usize::try_from(len.read(task)?).map_err(|_| Errno::EINVAL)?;
-    let raw = encode(name);
     task.write_exact(to, raw.get(..room.min(raw.len())).unwrap_or_default())?;
     len.write(task, &i32::try_from(raw.len()).unwrap_or(0))
 }
@@ -162,7 +192,10 @@ fn named(task: &Arc<Task>, kind: Kind, name: &Name) -> Result<Arc<Socket>, Errno
 }
 
 fn bind(task: &Arc<Task>, fd: Fd, at: u64, len: u32) -> SysResult {
-    let (_, socket) = find(task, fd)?;
+    let (_, socket) = match find(task, fd)? {
+        Found::Unix(found) => found,
+        Found::Netlink(open) => return netlink::bind(task, &open, at, len),
+    };
     let (family, name) = address(task, at, len)?;
     if i32::from(family) != AF_UNIX {
         return Err(Errno::EINVAL);
@@ -188,8 +221,11 @@ fn bind(task: &Arc<Task>, fd: Fd, at: u64, len: u32) -> SysResult {
 }
 
 fn listen(task: &Arc<Task>, fd: Fd, backlog: i32) -> SysResult {
-    let (_, socket) = find(task, fd)?;
-    socket.set_groups(&task.creds().groups);
+    let (_, socket) = match find(task, fd)? {
+        Found::Unix(found) => found,
+        Found::Netlink(_) => return Err(Errno::EOPNOTSUPP),
+    };
+    socket.set_owner(&task.creds().groups, Some(task.group()));
     socket.listen(backlog, Ucred::of(task))?;
     done()
 }
@@ -198,7 +234,10 @@ fn accept4(task: &Arc<Task>, fd: Fd, to: u64, len: UserPtr<i32>, options: i32) -
     if options & !(SOCK_NONBLOCK | SOCK_CLOEXEC) != 0 {
         return Err(Errno::EINVAL);
     }
-    let (file, socket) = find(task, fd)?;
+    let (file, socket) = match find(task, fd)? {
+        Found::Unix(found) => found,
+        Found::Netlink(_) => return Err(Errno::EOPNOTSUPP),
+    };
     if socket.kind == Kind::Datagram {
         return Err(Errno::EOPNOTSUPP);
     }
@@ -206,10 +245,14 @@ fn accept4(task: &Arc<Task>, fd: Fd, to: u64, len: UserPtr<i32>, options: i32) -
     let queue = socket.queue().clone();
     let deadline = deadline(&socket, false);
     let step = move |task: &Arc<Task>| {
+        // It stays open as long as somebody waits.
+        let _open = &file;
         let served = socket.accept()?;
         let name = served.peer_name().unwrap_or_default();
+        // Closed again if it cannot be given out.
+        let accepted = served.file(&task.creds(), options & SOCK_NONBLOCK != 0);
         put_address(task, &name, to, len)?;
-        install(task, &served, options).map(i64::from)
+        task.add_file(accepted, options & SOCK_CLOEXEC != 0).map(i64::from)
     };
     wait(task, nonblocking, &queue, PollMask::READ, deadline, step)
 }
@@ -255,7 +298,10 @@ fn wait_for_rest(
 }
 
 fn connect(task: &Arc<Task>, fd: Fd, at: u64, len: u32) -> SysResult {
-    let (file, socket) = find(task, fd)?;
+    let (file, socket) = match find(task, fd)? {
+        Found::Unix(found) => found,
+        Found::Netlink(open) => return netlink::connect(task, &open, at, len),
+    };
     let (family, name) = address(task, at, len)?;
     if family == 0 && socket.kind == Kind::Datagram {
         socket.disconnect();
@@ -264,25 +310,39 @@ fn connect(task: &Arc<Task>, fd: Fd, at: u64, len: u32) -> SysResult {
     if i32::from(family) != AF_UNIX || name.is_empty() {
         return Err(Errno::EINVAL);
     }
-    if socket.pass_creds() && !socket.is_bound() {
+    if socket.tells_senders() && !socket.is_bound() {
         socket.bind_abstract(b"")?;
     }
     let to = named(task, socket.kind, &name)?;
     let queue = to.queue().clone();
     let deadline = deadline(&socket, true);
     let me = Ucred::of(task);
-    socket.set_groups(&task.creds().groups);
+    socket.set_owner(&task.creds().groups, Some(task.group()));
     wait(task, file.nonblocking(), &queue, PollMask::WRITE, deadline, move |_| socket.connect(&to, me).map(|()| 0))
 }
 
 fn getsockname(task: &Arc<Task>, fd: Fd, to: u64, len: UserPtr<i32>) -> SysResult {
-    let name = find(task, fd)?.1.name();
+    let (_, socket) = match find(task, fd)? {
+        Found::Unix(found) => found,
+        Found::Netlink(open) => {
+            put_raw_address(task, &netlink::encode(open.socket.name()), to, len)?;
+            return done();
+        }
+    };
+    let name = socket.name();
     put_address(task, &name, to, len)?;
     done()
 }
 
 fn getpeername(task: &Arc<Task>, fd: Fd, to: u64, len: UserPtr<i32>) -> SysResult {
-    let name = find(task, fd)?.1.peer_name()?;
+    let (_, socket) = match find(task, fd)? {
+        Found::Unix(found) => found,
+        Found::Netlink(open) => {
+            put_raw_address(task, &netlink::encode(open.socket.peer()), to, len)?;
+            return done();
+        }
+    };
+    let name = socket.peer_name()?;
     put_address(task, &name, to, len)?;
     done()
 }
@@ -296,7 +356,9 @@ fn send(
     ancillary: Ancillary,
     how: i32,
 ) -> SysResult {
-    if how & 1 != 0 {
+    let urgent = how & MSG_OOB != 0;
+    let total = crate::uio::total(&vecs);
+    if urgent && (socket.kind != Kind::Stream || total == 0) {
         return Err(Errno::EOPNOTSUPP);
     }
     let target = match to {
@@ -320,21 +382,32 @@ fn send(
     };
     let target = target.map_err(|e| broken(task, e))?;
     let nonblocking = file.nonblocking() || how & MSG_DONTWAIT != 0;
-    let total = crate::uio::total(&vecs);
     let queue = target.queue().clone();
     let deadline = deadline(&socket, true);
     let mut ancillary = ancillary;
     ancillary.sender = Ucred::of(task);
+    ancillary.process.get_or_insert_with(|| task.group().clone());
     let progress = Progress::default();
     let done = progress.clone();
     let step = move |task: &Arc<Task>| -> Result<i64, Errno> {
+        let _open = &file;
         loop {
             let sent = done.load(Ordering::Relaxed);
             let rest = beyond(&vecs, sent);
-            match socket.send(&target, &mut Source::user(task, rest), &ancillary) {
+            let mut from = Source::user(task, rest);
+            // The last byte is the urgent one, in a message of its own.
+            let last = urgent && sent + 1 == total;
+            if urgent && !last {
+                from.limit(total - sent - 1);
+            }
+            match socket.send(&target, &mut from, &ancillary, last) {
                 Ok(n) => {
+                    if last && let Some(file) = target.open_file() {
+                        send::to_owner(task.kernel(), &file, SigInfo::new(libc::SIGURG, code::KERNEL));
+                    }
                     // Descriptors go once; who sends stands with all of it.
                     ancillary.files.clear();
+                    ancillary.flight = None;
                     done.store(sent + n, Ordering::Relaxed);
                     if sent + n >= total || n == 0 || !stream {
                         return Ok((sent + n) as i64);
@@ -360,7 +433,13 @@ fn beyond(vecs: &[IoVec], mut done: usize) -> Vec<IoVec> {
 }
 
 fn sendto(task: &Arc<Task>, fd: Fd, base: u64, len: usize, how: i32, at: u64, at_len: u32) -> SysResult {
-    let found = find(task, fd)?;
+    let found = match find(task, fd)? {
+        Found::Unix(found) => found,
+        Found::Netlink(open) => {
+            let to = if at == 0 { None } else { Some(netlink::address(task, at, at_len)?.ok_or(Errno::EINVAL)?) };
+            return netlink::send(task, open, vec![IoVec { base, len }], to, how);
+        }
+    };
     let to = if at == 0 { None } else { Some(address(task, at, at_len)?.1) };
     send(task, found, vec![IoVec { base, len }], to, Ancillary::default(), how)
 }
@@ -412,20 +491,31 @@ fn parse_control(task: &Arc<Task>, at: u64, len: u64) -> Result<Ancillary, Errno
                 let [pid, uid, gid] = ints().collect::<Vec<_>>().try_into().map_err(|_| Errno::EINVAL)?;
                 let c = task.creds();
                 let (uid, gid) = (uid.cast_unsigned(), gid.cast_unsigned());
-                let may_pid = pid == task.process() || c.capable(cap::SYS_ADMIN);
-                let may_uid = [c.ruid, c.euid, c.suid].contains(&uid) || c.capable(cap::SETUID);
-                let may_gid = [c.rgid, c.egid, c.sgid].contains(&gid) || c.capable(cap::SETGID);
+                let pid = task.id_of(pid);
+                let may_pid = pid == task.process() || c.capable_in(&task.group().pid_ns.base.owner, cap::SYS_ADMIN);
+                let uid = c.user_ns.kernel_uid(uid).ok_or(Errno::EINVAL)?;
+                let gid = c.user_ns.kernel_gid(gid).ok_or(Errno::EINVAL)?;
+                let may_uid = [c.ruid, c.euid, c.suid].contains(&uid) || c.has(cap::SETUID);
+                let may_gid = [c.rgid, c.egid, c.sgid].contains(&gid) || c.has(cap::SETGID);
                 if !(may_pid && may_uid && may_gid) {
                     return Err(Errno::EPERM);
                 }
-                if pid != task.process() && task.kernel().tree.lock().group(pid).is_none() {
+                let process = task.kernel().tree.lock().group(pid);
+                if pid != task.process() && process.is_none() {
                     return Err(Errno::ESRCH);
                 }
+                out.process = process;
                 out.creds = Some(Ucred { pid, uid, gid });
             }
             _ => return Err(Errno::EINVAL),
         }
         rest = rest.get(size.next_multiple_of(8)..).unwrap_or_default();
+    }
+    if !out.files.is_empty() {
+        let c = task.creds();
+        let free = c.capable(cap::SYS_RESOURCE) || c.capable(cap::SYS_ADMIN);
+        let limit = if free { u64::MAX } else { task.group().limit(rlimit::NOFILE).soft };
+        out.flight = Some(Flight::begin(c.ruid, &out.files, limit)?);
     }
     Ok(out)
 }
@@ -436,7 +526,17 @@ fn message_vector(task: &Arc<Task>, m: &MsgHdr) -> Result<Vec<IoVec>, Errno> {
 }
 
 fn sendmsg(task: &Arc<Task>, fd: Fd, message: UserPtr<MsgHdr>, how: i32) -> SysResult {
-    let found = find(task, fd)?;
+    let found = match find(task, fd)? {
+        Found::Unix(found) => found,
+        Found::Netlink(open) => {
+            let m = message.read(task)?;
+            let vecs = message_vector(task, &m)?;
+            parse_control(task, m.control, m.control_len)?;
+            let named = m.name != 0 && m.name_len != 0;
+            let to = if named { Some(netlink::address(task, m.name, m.name_len)?.ok_or(Errno::EINVAL)?) } else { None };
+            return netlink::send(task, open, vecs, to, how);
+        }
+    };
     let m = message.read(task)?;
     let vecs = message_vector(task, &m)?;
     let ancillary = parse_control(task, m.control, m.control_len)?;
@@ -484,13 +584,38 @@ impl Control {
     }
 }
 
+/// When it was sent: `SCM_TIMESTAMP` and its kin. Streams tell no times.
+fn put_times(socket: &Socket, got: &Received, c: &mut Control) {
+    // Of `SO_TIMESTAMPING`: software's times are told, those of what comes in are taken, and only those.
+    const SOFTWARE: u32 = 0x10;
+    const RX_SOFTWARE: u32 = 8;
+    const RX_FILTER: u32 = 0x2_0000;
+    let times = socket.options(|o| o.times);
+    if !times.on || socket.kind == Kind::Stream {
+        return;
+    }
+    let at = got.time.unwrap_or_else(|| now(Clock::Realtime));
+    let moment = Timespec::from_ns(at);
+    match (times.ns, times.new) {
+        (false, new) => c.push(if new { 63 } else { 29 }, Timeval::from_ns(at).as_bytes()),
+        (true, new) => c.push(if new { 64 } else { 35 }, moment.as_bytes()),
+    }
+    if times.flags & SOFTWARE != 0 && (times.flags & RX_SOFTWARE != 0 || times.flags & RX_FILTER == 0) {
+        let zero = Timespec::default();
+        c.push(if times.new { 65 } else { 37 }, [moment, zero, zero].as_bytes());
+    }
+}
+
 fn put_control(task: &Arc<Task>, socket: &Socket, got: &Received, room: usize, how: i32) -> Control {
     let mut c = Control { out: Vec::new(), room, truncated: false };
-    if socket.pass_creds() {
+    if got.urgent {
+        return c;
+    }
+    put_times(socket, got, &mut c);
+    let (creds, pidfds, waiting) = socket.options(|o| (o.switch(PASSCRED), o.switch(PASSPIDFD), o.switch(INQ)));
+    if creds {
         let u = got.ancillary.creds.unwrap_or(Ucred { pid: 0, uid: 65_534, gid: 65_534 });
-        let raw: Vec<u8> =
-            [u.pid.to_le_bytes(), u.uid.to_le_bytes(), u.gid.to_le_bytes()].into_iter().flatten().collect();
-        c.push(SCM_CREDENTIALS, &raw);
+        c.push(SCM_CREDENTIALS, &u.shown_to(task));
     }
     if !got.ancillary.files.is_empty() {
         let fit = room.saturating_sub(c.out.len() + 16) / 4;
@@ -506,16 +631,30 @@ fn put_control(task: &Arc<Task>, socket: &Socket, got: &Received, room: usize, h
             c.push(SCM_RIGHTS, &raw);
         }
     }
+    if pidfds {
+        put_pidfd(task, got, &mut c);
+    }
+    if waiting {
+        c.push(INQ, &i32::try_from(socket.readable()).unwrap_or(i32::MAX).to_le_bytes());
+    }
     c
 }
 
-/// There is no urgent data to receive (`MSG_OOB`).
-fn no_out_of_band(socket: &Socket, how: i32) -> Result<(), Errno> {
-    match socket.kind {
-        _ if how & 1 == 0 => Ok(()),
-        Kind::Stream => Err(Errno::EINVAL),
-        _ => Err(Errno::EOPNOTSUPP),
+/// A descriptor of the sender's process (`SCM_PIDFD`), or why there is none.
+fn put_pidfd(task: &Arc<Task>, got: &Received, c: &mut Control) {
+    const LEN: usize = 16 + 4;
+    let Some(group) = &got.ancillary.process else { return };
+    if c.room.saturating_sub(c.out.len()) < LEN {
+        c.truncated = true;
+        return;
     }
+    let opened = task.add_file(pidfd(task.kernel(), group, false), true);
+    c.push(SCM_PIDFD, &opened.unwrap_or_else(|e| -e.code()).to_le_bytes());
+}
+
+/// Only streams have urgent data (`MSG_OOB`).
+fn no_out_of_band(socket: &Socket, how: i32) -> Result<(), Errno> {
+    if how & MSG_OOB != 0 && socket.kind != Kind::Stream { Err(Errno::EOPNOTSUPP) } else { Ok(()) }
 }
 
 /// Receives. A stream goes on until there is as much as it was told to wait for (`MSG_WAITALL`, `SO_RCVLOWAT`).
@@ -541,16 +680,25 @@ fn receive(
     let progress = Progress::default();
     let done = progress.clone();
     let step = move |task: &Arc<Task>| -> Result<i64, Errno> {
+        // It stays open as long as somebody waits.
+        let _open = &file;
         loop {
             let have = done.load(Ordering::Relaxed);
-            let got = socket.receive(&mut Sink::user(task, beyond(&vecs, have)), peek)?;
+            let mut to = Sink::user(task, beyond(&vecs, have));
+            if how & MSG_OOB != 0 {
+                // Nobody waits for it.
+                let got = socket.receive_urgent(&mut to, peek)?;
+                finish(task, &socket, &got)?;
+                return Ok(1);
+            }
+            let got = socket.receive(&mut to, peek, have > 0)?;
             let got = got.unless_ended(&socket, nonblocking)?;
             if !got.ended || have == 0 {
                 finish(task, &socket, &got)?;
             }
             let have = have + got.count;
             done.store(have, Ordering::Relaxed);
-            if got.count == 0 || have >= enough || !got.ancillary.files.is_empty() {
+            if got.count == 0 || got.stopped || have >= enough || !got.ancillary.files.is_empty() {
                 let whole = how & MSG_TRUNC != 0 && socket.kind != Kind::Stream;
                 return Ok(if whole { got.length } else { have } as i64);
             }
@@ -560,7 +708,14 @@ fn receive(
 }
 
 fn recvfrom(task: &Arc<Task>, fd: Fd, base: u64, len: usize, how: i32, to: u64, to_len: UserPtr<i32>) -> SysResult {
-    let found = find(task, fd)?;
+    let found = match find(task, fd)? {
+        Found::Unix(found) => found,
+        Found::Netlink(open) => {
+            return netlink::receive(task, open, vec![IoVec { base, len }], how, move |task, _, got, _| {
+                if to == 0 { Ok(()) } else { put_raw_address(task, &netlink::encode((got.from, 0)), to, to_len) }
+            });
+        }
+    };
     receive(task, found, vec![IoVec { base, len }], how, move |task, socket, got| {
         if socket.kind == Kind::Datagram && !got.from.is_empty() {
             return put_address(task, &got.from, to, to_len);
@@ -570,7 +725,16 @@ fn recvfrom(task: &Arc<Task>, fd: Fd, base: u64, len: usize, how: i32, to: u64, 
 }
 
 fn recvmsg(task: &Arc<Task>, fd: Fd, message: UserPtr<MsgHdr>, how: i32) -> SysResult {
-    let found = find(task, fd)?;
+    let found = match find(task, fd)? {
+        Found::Unix(found) => found,
+        Found::Netlink(open) => {
+            let m = message.read(task)?;
+            let vecs = message_vector(task, &m)?;
+            return netlink::receive(task, open, vecs, how, move |task, socket, got, flags| {
+                tell_netlink(task, socket, got, message, m, flags | how & MSG_CMSG_CLOEXEC)
+            });
+        }
+    };
     let m = message.read(task)?;
     let vecs = message_vector(task, &m)?;
     receive(task, found, vecs, how, move |task, socket, got| tell(task, socket, got, message, m, how))
@@ -593,11 +757,41 @@ fn tell(
     if control.truncated {
         m.flags |= MSG_CTRUNC;
     }
+    if got.urgent {
+        m.flags |= MSG_OOB;
+    }
     if got.length > got.count {
         m.flags |= MSG_TRUNC;
     }
     if m.name != 0 {
         let from = if socket.kind == Kind::Datagram && !got.from.is_empty() { encode(&got.from) } else { Vec::new() };
+        let n = from.len().min(m.name_len as usize);
+        task.write_exact(m.name, from.get(..n).unwrap_or_default())?;
+        m.name_len = u32::try_from(from.len()).unwrap_or(0);
+    }
+    message.write(task, &m)
+}
+
+/// As [`tell`], for a netlink socket.
+fn tell_netlink(
+    task: &Arc<Task>,
+    socket: &Netlink,
+    got: &netlink::Received,
+    message: UserPtr<MsgHdr>,
+    mut m: MsgHdr,
+    flags: i32,
+) -> Result<(), Errno> {
+    let room = if m.control == 0 { 0 } else { usize::try_from(m.control_len).unwrap_or(0).min(CONTROL_MAX) };
+    let mut c = Control { out: Vec::new(), room, truncated: false };
+    if socket.options(|o| o.passcred) {
+        // The kernel's own, which is all that comes with credentials.
+        c.push(SCM_CREDENTIALS, &Ucred::default().shown_to(task));
+    }
+    task.write_exact(m.control, &c.out)?;
+    m.control_len = c.out.len() as u64;
+    m.flags = flags | if c.truncated { MSG_CTRUNC } else { 0 };
+    if m.name != 0 {
+        let from = netlink::encode((got.from, 0));
         let n = from.len().min(m.name_len as usize);
         task.write_exact(m.name, from.get(..n).unwrap_or_default())?;
         m.name_len = u32::try_from(from.len()).unwrap_or(0);
@@ -618,7 +812,10 @@ fn recvmmsg(
         true => None,
         false => Some(Deadline::after(timeout.read(task)?.to_ns()?)),
     };
-    let (file, socket) = find(task, fd)?;
+    let (file, socket) = match find(task, fd)? {
+        Found::Unix(found) => found,
+        Found::Netlink(open) => return one_netlink(task, open, messages, count, how),
+    };
     no_out_of_band(&socket, how)?;
     let one = how & MSG_WAITFORONE != 0;
     let how = how & !MSG_WAITFORONE;
@@ -628,6 +825,7 @@ fn recvmmsg(
     let progress = Progress::default();
     let done = progress.clone();
     let step = move |task: &Arc<Task>| -> Result<i64, Errno> {
+        let _open = &file;
         loop {
             let at = done.load(Ordering::Relaxed);
             if at >= count || (at > 0 && until.as_ref().is_some_and(|u| u.remaining() == 0)) {
@@ -646,6 +844,25 @@ fn recvmmsg(
     wait_for_rest(task, nonblocking, &queue, PollMask::READ, deadline, &progress, step)
 }
 
+/// `recvmmsg` of a netlink socket: one message, which is what it may come to at any time.
+fn one_netlink(task: &Arc<Task>, open: netlink::Open, messages: UserPtr<MsgHdr>, count: u32, how: i32) -> SysResult {
+    if count == 0 {
+        return value(0);
+    }
+    let m = messages.read(task)?;
+    let vecs = message_vector(task, &m)?;
+    let how = how & !MSG_WAITFORONE;
+    let counted = move |task: &Arc<Task>, socket: &Netlink, got: &netlink::Received, flags: i32| {
+        tell_netlink(task, socket, got, messages, m, flags)?;
+        let len = if how & MSG_TRUNC != 0 { got.length } else { got.count };
+        messages.cast::<u32>().offset(56)?.write(task, &u32::try_from(len).unwrap_or(u32::MAX))
+    };
+    match netlink::receive(task, open, vecs, how, counted)? {
+        Outcome::Value(_) => value(1),
+        other => Ok(other),
+    }
+}
+
 /// Receives one message of `recvmmsg` and writes its length down.
 fn one_of_many(
     task: &Arc<Task>,
@@ -656,7 +873,12 @@ fn one_of_many(
 ) -> Result<(), Errno> {
     let m = at.read(task)?;
     let vecs = message_vector(task, &m)?;
-    let got = socket.receive(&mut Sink::user(task, vecs), how & MSG_PEEK != 0)?.unless_ended(socket, nonblocking)?;
+    let (mut to, peek) = (Sink::user(task, vecs), how & MSG_PEEK != 0);
+    let got = if how & MSG_OOB != 0 {
+        socket.receive_urgent(&mut to, peek)?
+    } else {
+        socket.receive(&mut to, peek, false)?.unless_ended(socket, nonblocking)?
+    };
     tell(task, socket, &got, at, m, how)?;
     let whole = how & MSG_TRUNC != 0 && socket.kind != Kind::Stream;
     let len = if whole { got.length } else { got.count };
@@ -664,7 +886,10 @@ fn one_of_many(
 }
 
 fn shutdown(task: &Arc<Task>, fd: Fd, how: i32) -> SysResult {
-    let (_, socket) = find(task, fd)?;
+    let (_, socket) = match find(task, fd)? {
+        Found::Unix(found) => found,
+        Found::Netlink(_) => return Err(Errno::EOPNOTSUPP),
+    };
     match how {
         0 => socket.shutdown(true, false)?,
         1 => socket.shutdown(false, true)?,

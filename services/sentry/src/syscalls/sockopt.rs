@@ -6,11 +6,14 @@ use std::sync::Arc;
 
 use zerocopy::IntoBytes;
 
-use super::socket::{AF_UNIX, SOL_SOCKET, find};
-use super::{Entry, Fd, SysResult, UserPtr, done};
+use super::seccomp::Fprog;
+use super::socket::{AF_UNIX, Found, SOL_SOCKET, find};
+use super::{Entry, Fd, SysResult, UserPtr, done, netlink};
+use crate::bpf::{Instruction, Program};
 use crate::entry;
 use crate::errno::Errno;
-use crate::ipc::unix::Kind;
+use crate::ipc::pidfd::pidfd;
+use crate::ipc::unix::{INQ, Kind, OOBINLINE, PASSCRED, PASSPIDFD, PASSRIGHTS, Socket};
 use crate::task::Task;
 use crate::task::creds::cap;
 use crate::time::Timeval;
@@ -21,7 +24,7 @@ pub const TABLE: &[Entry] = &[
         54,
         "setsockopt",
         Partial,
-        "no SO_TIMESTAMP and its kin, no filters; levels of protocols there are none of: EOPNOTSUPP",
+        "no filters of extended BPF; levels of protocols there are none of: EOPNOTSUPP",
         setsockopt(Fd, i32, i32, u64, i32)
     ),
     entry!(55, "getsockopt", Partial, "as setsockopt", getsockopt(Fd, i32, i32, u64, UserPtr<i32>)),
@@ -36,12 +39,10 @@ const BROADCAST: i32 = 6;
 const SNDBUF: i32 = 7;
 const RCVBUF: i32 = 8;
 const KEEPALIVE: i32 = 9;
-const OOBINLINE: i32 = 10;
 const NO_CHECK: i32 = 11;
 const PRIORITY: i32 = 12;
 const LINGER: i32 = 13;
 const REUSEPORT: i32 = 15;
-const PASSCRED: i32 = 16;
 const PEERCRED: i32 = 17;
 const RCVLOWAT: i32 = 18;
 const SNDLOWAT: i32 = 19;
@@ -68,14 +69,68 @@ const MAX_PACING_RATE: i32 = 47;
 const INCOMING_CPU: i32 = 49;
 const PEERGROUPS: i32 = 59;
 const ZEROCOPY: i32 = 60;
+const ATTACH_FILTER: i32 = 26;
+const DETACH_FILTER: i32 = 27;
+const WIFI_STATUS: i32 = 41;
+const BPF_EXTENSIONS: i32 = 48;
+const COOKIE: i32 = 57;
+const TIMESTAMP_NEW: i32 = 63;
+const TIMESTAMPNS_NEW: i32 = 64;
+const TIMESTAMPING_NEW: i32 = 65;
+const RCVTIMEO_NEW: i32 = 66;
+const SNDTIMEO_NEW: i32 = 67;
+const RCVMARK: i32 = 75;
+const PEERPIDFD: i32 = 77;
 /// Options that are only on or off, and kept so.
-const SWITCHES: [i32; 9] = [DEBUG, REUSEADDR, DONTROUTE, BROADCAST, KEEPALIVE, OOBINLINE, NO_CHECK, PASSSEC, RXQ_OVFL];
+const SWITCHES: [i32; 16] = [
+    DEBUG,
+    REUSEADDR,
+    DONTROUTE,
+    BROADCAST,
+    KEEPALIVE,
+    OOBINLINE,
+    NO_CHECK,
+    PASSSEC,
+    RXQ_OVFL,
+    WIFI_STATUS,
+    NOFCS,
+    SELECT_ERR_QUEUE,
+    RCVMARK,
+    PASSCRED,
+    PASSPIDFD,
+    PASSRIGHTS,
+];
+
+/// Flags of `SO_TIMESTAMPING`; what some of them need.
+mod timestamping {
+    pub const OPT_ID: u32 = 0x80;
+    pub const OPT_TSONLY: u32 = 0x800;
+    pub const OPT_STATS: u32 = 0x1000;
+    pub const BIND_PHC: u32 = 0x8000;
+    pub const OPT_ID_TCP: u32 = 0x1_0000;
+    pub const ALL: u32 = 0x7_ffff;
+}
+
+/// `SO_TIMESTAMPING`: which times are taken and told.
+fn set_timestamping(socket: &Socket, flags: u32, new: bool) -> Result<(), Errno> {
+    use timestamping::{ALL, BIND_PHC, OPT_ID, OPT_ID_TCP, OPT_STATS, OPT_TSONLY};
+    let has = |flag: u32| flags & flag != 0;
+    if flags & !ALL != 0 || has(OPT_ID_TCP) && !has(OPT_ID) || has(OPT_STATS) && !has(OPT_TSONLY) {
+        return Err(Errno::EINVAL);
+    }
+    // There is no clock of hardware.
+    if has(BIND_PHC) {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    socket.options(|o| (o.times.flags, o.times.new) = (flags, new));
+    Ok(())
+}
 
 /// Timeouts are kept in steps of so many nanoseconds, rounded up, as a kernel's clock ticks.
 const STEP: i64 = 1_000_000;
 
 /// Nanoseconds of a timeout, 0 for none: a negative one is none, one beyond all bounds, too. EDOM if it is not normal.
-fn timeout(t: Timeval) -> Result<i64, Errno> {
+pub(super) fn timeout(t: Timeval) -> Result<i64, Errno> {
     if !(0..1_000_000).contains(&t.usec) {
         return Err(Errno::EDOM);
     }
@@ -86,7 +141,10 @@ fn timeout(t: Timeval) -> Result<i64, Errno> {
 }
 
 fn setsockopt(task: &Arc<Task>, fd: Fd, level: i32, option: i32, at: u64, len: i32) -> SysResult {
-    let (_, socket) = find(task, fd)?;
+    let (_, socket) = match find(task, fd)? {
+        Found::Unix(found) => found,
+        Found::Netlink(open) => return netlink::set_option(task, &open, level, option, at, len),
+    };
     let len = usize::try_from(len).map_err(|_| Errno::EINVAL)?;
     if level != SOL_SOCKET {
         return Err(Errno::EOPNOTSUPP);
@@ -99,19 +157,41 @@ fn setsockopt(task: &Arc<Task>, fd: Fd, level: i32, option: i32, at: u64, len: i
     }
     let int = UserPtr::<i32>::new(at).read(task)?;
     let creds = task.creds();
-    let network = creds.capable(cap::NET_ADMIN) || creds.capable(cap::NET_RAW);
+    let net = task.namespaces().net.clone();
+    let admin = creds.capable_in(&net.base.owner, cap::NET_ADMIN);
+    let network = admin || creds.capable_in(&net.base.owner, cap::NET_RAW);
     match option {
         DEBUG if int != 0 && !creds.capable(cap::NET_ADMIN) => return Err(Errno::EACCES),
         REUSEPORT if int != 0 => return Err(Errno::EOPNOTSUPP),
         REUSEPORT => {}
         _ if SWITCHES.contains(&option) => {
-            socket.options(|o| {
-                let bit = 1u64 << option;
-                o.switches = if int != 0 { o.switches | bit } else { o.switches & !bit };
-            });
+            socket.options(|o| o.set_switch(option, int != 0));
         }
-        PASSCRED => socket.set_pass_creds(int != 0),
-        SNDBUFFORCE | RCVBUFFORCE if !creds.capable(cap::NET_ADMIN) => return Err(Errno::EPERM),
+        ATTACH_FILTER if len != size_of::<Fprog>() => return Err(Errno::EINVAL),
+        ATTACH_FILTER => {
+            let program = UserPtr::<Fprog>::new(at).read(task)?;
+            if socket.options(|o| o.switch(LOCK_FILTER)) {
+                return Err(Errno::EPERM);
+            }
+            socket.set_filter(Some(Arc::new(Program::of_socket(program.code(task)?)?)));
+        }
+        DETACH_FILTER if socket.options(|o| o.switch(LOCK_FILTER)) => return Err(Errno::EPERM),
+        DETACH_FILTER => drop(socket.set_filter(None).ok_or(Errno::ENOENT)?),
+        LOCK_FILTER if int == 0 && socket.options(|o| o.switch(LOCK_FILTER)) => return Err(Errno::EPERM),
+        LOCK_FILTER => socket.options(|o| o.set_switch(LOCK_FILTER, int != 0)),
+        INQ if socket.kind != Kind::Stream => return Err(Errno::ENOPROTOOPT),
+        INQ if !(0..=1).contains(&int) => return Err(Errno::EINVAL),
+        INQ => socket.options(|o| o.set_switch(INQ, int != 0)),
+        TIMESTAMP | TIMESTAMPNS | TIMESTAMP_NEW | TIMESTAMPNS_NEW => socket.options(|o| {
+            let ns = matches!(option, TIMESTAMPNS | TIMESTAMPNS_NEW);
+            let new = matches!(option, TIMESTAMP_NEW | TIMESTAMPNS_NEW);
+            (o.times.on, o.times.ns) = (int != 0, int != 0 && ns);
+            if int != 0 {
+                o.times.new = new;
+            }
+        }),
+        TIMESTAMPING | TIMESTAMPING_NEW => set_timestamping(&socket, int.cast_unsigned(), option == TIMESTAMPING_NEW)?,
+        SNDBUFFORCE | RCVBUFFORCE if !admin => return Err(Errno::EPERM),
         // A negative size is the largest there is.
         SNDBUF | SNDBUFFORCE => socket.set_buffer(true, usize::try_from(int).unwrap_or(usize::MAX)),
         RCVBUF | RCVBUFFORCE => socket.set_buffer(false, usize::try_from(int).unwrap_or(usize::MAX)),
@@ -134,11 +214,12 @@ fn setsockopt(task: &Arc<Task>, fd: Fd, level: i32, option: i32, at: u64, len: i
             };
         }),
         PEEK_OFF => socket.options(|o| o.peek_from = int),
-        RCVTIMEO | SNDTIMEO => {
+        RCVTIMEO | SNDTIMEO | RCVTIMEO_NEW | SNDTIMEO_NEW => {
             if len < size_of::<Timeval>() {
                 return Err(Errno::EINVAL);
             }
-            socket.set_timeout(option == SNDTIMEO, timeout(UserPtr::<Timeval>::new(at).read(task)?)?);
+            let sending = matches!(option, SNDTIMEO | SNDTIMEO_NEW);
+            socket.set_timeout(sending, timeout(UserPtr::<Timeval>::new(at).read(task)?)?);
         }
         _ => return Err(Errno::ENOPROTOOPT),
     }
@@ -146,11 +227,27 @@ fn setsockopt(task: &Arc<Task>, fd: Fd, level: i32, option: i32, at: u64, len: i
 }
 
 fn getsockopt(task: &Arc<Task>, fd: Fd, level: i32, option: i32, at: u64, len: UserPtr<i32>) -> SysResult {
-    let (_, socket) = find(task, fd)?;
+    let (_, socket) = match find(task, fd)? {
+        Found::Unix(found) => found,
+        Found::Netlink(open) => return netlink::get_option(task, &open, level, option, at, len),
+    };
     if level != SOL_SOCKET {
         return Err(Errno::EOPNOTSUPP);
     }
     let room = usize::try_from(len.read(task)?).map_err(|_| Errno::EINVAL)?;
+    if option == ATTACH_FILTER {
+        // The length is counted in instructions, and tells how many there are.
+        let filter = socket.filter();
+        let code = filter.as_deref().map_or(&[][..], Program::code);
+        if room > 0 && room < code.len() {
+            return Err(Errno::EINVAL);
+        }
+        if room > 0 {
+            UserPtr::<Instruction>::new(at).write_array(task, code)?;
+        }
+        len.write(task, &i32::try_from(code.len()).unwrap_or(0))?;
+        return done();
+    }
     let int = |n: i32| n.to_le_bytes().to_vec();
     let size = |n: usize| int(i32::try_from(n).unwrap_or(i32::MAX));
     let raw = match option {
@@ -162,30 +259,54 @@ fn getsockopt(task: &Arc<Task>, fd: Fd, level: i32, option: i32, at: u64, len: U
         ERROR => int(socket.take_error().map_or(0, Errno::code)),
         SNDBUF => size(socket.buffers().0),
         RCVBUF => size(socket.buffers().1),
-        PASSCRED => int(i32::from(socket.pass_creds())),
         PEERCRED => {
             let u = socket.peer_creds();
-            [u.pid.to_le_bytes(), u.uid.to_le_bytes(), u.gid.to_le_bytes()].into_iter().flatten().collect()
+            u.shown_to(task)
         }
-        RCVTIMEO | SNDTIMEO => {
+        RCVTIMEO | SNDTIMEO | RCVTIMEO_NEW | SNDTIMEO_NEW => {
             let [receive, sending] = socket.timeouts();
-            Timeval::from_ns(if option == RCVTIMEO { receive } else { sending }).as_bytes().to_vec()
+            let receiving = matches!(option, RCVTIMEO | RCVTIMEO_NEW);
+            Timeval::from_ns(if receiving { receive } else { sending }).as_bytes().to_vec()
         }
         ACCEPTCONN => int(i32::from(socket.listens())),
         PROTOCOL => int(0),
         DOMAIN => int(AF_UNIX),
-        _ if SWITCHES.contains(&option) => int(i32::from(socket.options(|o| o.switches) & (1 << option) != 0)),
+        _ if SWITCHES.contains(&option) => int(i32::from(socket.options(|o| o.switch(option)))),
         PRIORITY => int(socket.options(|o| o.priority)),
         MARK => int(socket.options(|o| o.mark)),
         LINGER => socket.options(|o| o.linger).as_bytes().to_vec(),
         RCVLOWAT => int(socket.options(|o| o.low_water)),
         PEEK_OFF => int(socket.options(|o| o.peek_from)),
-        PEERGROUPS => socket.peer_groups()?.as_bytes().to_vec(),
+        PEERGROUPS => {
+            let creds = task.creds();
+            socket.peer_groups()?.iter().flat_map(|g| creds.shown_gid(*g).to_le_bytes()).collect()
+        }
         SNDLOWAT => int(1),
         BINDTODEVICE => Vec::new(),
         // Off, and cannot be turned on here.
-        REUSEPORT | TIMESTAMP | TIMESTAMPNS | NOFCS | LOCK_FILTER | SELECT_ERR_QUEUE | BUSY_POLL | ZEROCOPY => int(0),
-        TIMESTAMPING => vec![0; 8],
+        REUSEPORT | BUSY_POLL | ZEROCOPY => int(0),
+        LOCK_FILTER => int(i32::from(socket.options(|o| o.switch(LOCK_FILTER)))),
+        TIMESTAMP | TIMESTAMPNS | TIMESTAMP_NEW | TIMESTAMPNS_NEW => {
+            let t = socket.options(|o| o.times);
+            int(i32::from(match option {
+                TIMESTAMP => t.on && !t.new && !t.ns,
+                TIMESTAMPNS => t.ns && !t.new,
+                TIMESTAMP_NEW => t.on && t.new,
+                _ => t.ns && t.new,
+            }))
+        }
+        TIMESTAMPING | TIMESTAMPING_NEW => {
+            let t = socket.options(|o| o.times);
+            let flags = if option == TIMESTAMPING || t.new { t.flags } else { 0 };
+            [flags, 0].as_bytes().to_vec()
+        }
+        BPF_EXTENSIONS => int(64),
+        COOKIE if room < 8 => return Err(Errno::EINVAL),
+        COOKIE => socket.id.to_le_bytes().to_vec(),
+        PEERPIDFD => {
+            let peer = socket.peer_process()?;
+            int(task.add_file(pidfd(task.kernel(), &peer, false), true)?)
+        }
         MAX_PACING_RATE => vec![0xff; 8],
         INCOMING_CPU => int(-1),
         _ => return Err(Errno::ENOPROTOOPT),

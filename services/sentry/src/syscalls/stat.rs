@@ -8,7 +8,7 @@ use crate::entry;
 use crate::errno::Errno;
 use crate::syscalls::args::AT_FDCWD;
 use crate::syscalls::{Entry, Fd, SysResult, UserPtr, UserStr, done, value};
-use crate::task::Task;
+use crate::task::{Creds, Task};
 use crate::time::Timespec;
 use crate::vfs::inode::{Attr, FileType, split_dev};
 use crate::vfs::mount::{MountFlags, PathRef};
@@ -52,15 +52,16 @@ struct Stat {
     unused: [u64; 3],
 }
 
-impl From<Attr> for Stat {
-    fn from(a: Attr) -> Self {
+impl Stat {
+    /// As someone with these credentials sees it.
+    fn of(a: &Attr, creds: &Creds) -> Self {
         Self {
             dev: a.dev,
             ino: a.ino,
             nlink: u64::from(a.nlink),
             mode: a.mode,
-            uid: a.uid,
-            gid: a.gid,
+            uid: creds.shown_uid(a.uid),
+            gid: creds.shown_gid(a.gid),
             pad: 0,
             rdev: a.rdev,
             size: a.size,
@@ -75,7 +76,7 @@ impl From<Attr> for Stat {
 }
 
 fn put(task: &Arc<Task>, at: &PathRef, to: UserPtr<Stat>) -> SysResult {
-    to.write(task, &Stat::from(at.dentry.inode().attr()?))?;
+    to.write(task, &Stat::of(&at.dentry.inode().attr()?, &task.creds()))?;
     done()
 }
 
@@ -136,6 +137,7 @@ struct Statx {
 const STATX_BASIC: u32 = 0x7ff;
 const STATX_BTIME: u32 = 0x800;
 const STATX_MNT_ID: u32 = 0x1000;
+const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
 const STATX_RESERVED: u32 = 0x8000_0000;
 const STATX_ATTR_MOUNT_ROOT: u64 = 0x2000;
 const AT_STATX_SYNC_TYPE: i32 = 0x6000;
@@ -151,17 +153,21 @@ fn statx(task: &Arc<Task>, dirfd: Fd, path: UserStr, at_flags: i32, mask: u32, t
         let t = Timespec::from_ns(ns);
         StatxTime { sec: t.sec, nsec: t.nsec as u32, pad: 0 }
     };
+    let creds = task.creds();
     let pair = |d: u64| {
         let (major, minor) = split_dev(d);
         [major, minor]
     };
+    let unique = mask & STATX_MNT_ID_UNIQUE != 0;
     let s = Statx {
-        mask: STATX_BASIC | STATX_MNT_ID | if a.btime != 0 { STATX_BTIME } else { 0 },
+        mask: STATX_BASIC
+            | if unique { STATX_MNT_ID_UNIQUE } else { STATX_MNT_ID }
+            | if a.btime != 0 { STATX_BTIME } else { 0 },
         block_size: a.block_size,
         attributes: if Arc::ptr_eq(&at.dentry, &at.mount.root) { STATX_ATTR_MOUNT_ROOT } else { 0 },
         nlink: a.nlink,
-        uid: a.uid,
-        gid: a.gid,
+        uid: creds.shown_uid(a.uid),
+        gid: creds.shown_gid(a.gid),
         mode: a.mode as u16,
         pad: 0,
         ino: a.ino,
@@ -174,7 +180,7 @@ fn statx(task: &Arc<Task>, dirfd: Fd, path: UserStr, at_flags: i32, mask: u32, t
         mtime: time(a.mtime),
         rdev: pair(a.rdev),
         dev: pair(a.dev),
-        mount: at.mount.id,
+        mount: if unique { at.mount.unique() } else { at.mount.id },
         rest: [0; 13],
     };
     to.write(task, &s)?;
@@ -250,7 +256,7 @@ fn faccessat2(task: &Arc<Task>, dirfd: Fd, path: UserStr, want: u32, at_flags: i
         // As the real user: with all capabilities for root, with none for others (access(2)).
         let mut creds = (*caller.creds).clone();
         (creds.fsuid, creds.fsgid) = (creds.ruid, creds.rgid);
-        creds.effective = if creds.ruid == 0 { creds.permitted } else { 0 };
+        creds.effective = if creds.is_root(creds.ruid) { creds.permitted } else { 0 };
         caller.creds = Arc::new(creds);
     }
     let path = path.read_path(task)?;

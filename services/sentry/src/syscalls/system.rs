@@ -8,9 +8,11 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use super::{Entry, SysResult, UserPtr, UserStr, done, value};
 use crate::entry;
 use crate::errno::Errno;
+use crate::filesystems::proc::totals;
+use crate::signal::sig;
 use crate::task::Task;
 use crate::task::creds::cap;
-use crate::time::{Clock, NS, now};
+use crate::time::NS;
 
 /// The kernel version that the container sees: the interface it is modelled on.
 pub const RELEASE: &str = "6.1.0-cofferdam";
@@ -18,8 +20,11 @@ pub const RELEASE: &str = "6.1.0-cofferdam";
 pub const VERSION: &str = "#1 SMP Cofferdam";
 
 fn uname(task: &Arc<Task>, to: UserPtr<u8>) -> SysResult {
-    let names = task.kernel().names.read();
-    let fields: [&[u8]; 6] = [b"Linux", &names.0, RELEASE.as_bytes(), VERSION.as_bytes(), b"x86_64", &names.1];
+    let uts = task.uts();
+    let names = uts.names.read();
+    let narrow = task.group().personality.load(Ordering::Relaxed) & PER_MASK == PER_LINUX32;
+    let machine: &[u8] = if narrow { b"i686" } else { b"x86_64" };
+    let fields: [&[u8]; 6] = [b"Linux", &names.0, RELEASE.as_bytes(), VERSION.as_bytes(), machine, &names.1];
     let mut out = Vec::with_capacity(6 * 65);
     for f in fields {
         let f = f.get(..f.len().min(64)).unwrap_or_default();
@@ -32,7 +37,8 @@ fn uname(task: &Arc<Task>, to: UserPtr<u8>) -> SysResult {
 }
 
 fn set_name(task: &Arc<Task>, from: UserPtr<u8>, len: usize, domain: bool) -> SysResult {
-    if !task.creds().capable(cap::SYS_ADMIN) {
+    let uts = task.uts();
+    if !task.creds().capable_in(&uts.base.owner, cap::SYS_ADMIN) {
         return Err(Errno::EPERM);
     }
     if len > 64 {
@@ -40,7 +46,7 @@ fn set_name(task: &Arc<Task>, from: UserPtr<u8>, len: usize, domain: bool) -> Sy
     }
     let mut name = vec![0; len];
     task.read_exact(from.address(), &mut name)?;
-    let mut names = task.kernel().names.write();
+    let mut names = uts.names.write();
     if domain {
         names.1 = name
     } else {
@@ -79,12 +85,16 @@ struct SysInfo {
 }
 
 fn sysinfo(task: &Arc<Task>, to: UserPtr<SysInfo>) -> SysResult {
-    let (total, free) = memory();
     let kernel = task.kernel();
+    let memory = totals::Memory::now(kernel);
+    // Fixed point, 16 bits behind it.
+    let loads = kernel.load.averages(kernel).map(|l| (l * 65536.0) as u64);
     let info = SysInfo {
-        uptime: now(Clock::Boottime).saturating_sub(kernel.booted) / NS,
-        total_ram: total,
-        free_ram: free,
+        uptime: totals::uptime(kernel) / NS,
+        loads,
+        total_ram: memory.total,
+        free_ram: memory.free,
+        shared_ram: memory.shared,
         procs: u16::try_from(kernel.tree.lock().count()).unwrap_or(u16::MAX),
         mem_unit: 1,
         ..SysInfo::default()
@@ -162,19 +172,40 @@ fn syslog(task: &Arc<Task>, kind: i32, to: UserPtr<u8>, len: i32) -> SysResult {
     }
 }
 
-fn reboot(task: &Arc<Task>, _m1: u32, _m2: u32, _command: u32) -> SysResult {
-    // As in a pid namespace that is not the first.
-    if task.creds().capable(cap::SYS_BOOT) { Err(Errno::EINVAL) } else { Err(Errno::EPERM) }
+fn reboot(task: &Arc<Task>, first: u32, second: u32, command: u32) -> SysResult {
+    const FIRST: u32 = 0xfee1_dead;
+    const SECOND: [u32; 4] = [672_274_793, 85_072_278, 369_367_448, 537_993_216];
+    let space = &task.group().pid_ns;
+    if !task.creds().capable_in(&space.base.owner, cap::SYS_BOOT) {
+        return Err(Errno::EPERM);
+    }
+    // The sandbox itself is as a PID namespace that is not the first, but one that cannot be ended so.
+    if space.is_first() || first != FIRST || !SECOND.contains(&second) {
+        return Err(Errno::EINVAL);
+    }
+    // What the first process of the namespace seems to have ended by: to start again, or to stay down.
+    let signal = match command {
+        0x0123_4567 | 0xa1b2_c3d4 => sig::HUP,
+        0xcdef_0123 | 0x4321_fedc => sig::INT,
+        _ => return Err(Errno::EINVAL),
+    };
+    let init = task.kernel().tree.lock().task(space.init()).ok_or(Errno::EINVAL)?;
+    crate::task::exit::exit_group(&init, signal);
+    // The caller is gone with it; nothing is answered.
+    Err(Errno::EINTR)
 }
 
 /// `ADDR_NO_RANDOMIZE`: programs started from now on lie where they lay before.
 pub const ADDR_NO_RANDOMIZE: i32 = 0x4_0000;
+/// The part of a personality that says which system it is, and the one whose machine is an i686.
+const PER_MASK: i32 = 0xff;
+const PER_LINUX32: i32 = 8;
 
 fn personality(task: &Arc<Task>, wanted: u32) -> SysResult {
     let kept = &task.group().personality;
     match i32::from_ne_bytes(wanted.to_ne_bytes()) {
         -1 => value(kept.load(Ordering::Relaxed)),
-        new @ (0 | ADDR_NO_RANDOMIZE) => value(kept.swap(new, Ordering::Relaxed)),
+        new if matches!(new & !ADDR_NO_RANDOMIZE, 0 | PER_LINUX32) => value(kept.swap(new, Ordering::Relaxed)),
         _ => Err(Errno::EINVAL),
     }
 }
@@ -194,15 +225,27 @@ fn not_yours(_: &Arc<Task>) -> SysResult {
 /// The system calls about the system.
 pub const TABLE: &[Entry] = &[
     entry!(63, "uname", Full, "", uname(UserPtr<u8>)),
-    entry!(99, "sysinfo", Partial, "totals of the host; no load", sysinfo(UserPtr<SysInfo>)),
+    entry!(99, "sysinfo", Full, "", sysinfo(UserPtr<SysInfo>)),
     entry!(103, "syslog", Partial, "the sandbox's own log; it cannot be cleared", syslog(i32, UserPtr<u8>, i32)),
-    entry!(135, "personality", Partial, "PER_LINUX, with or without ADDR_NO_RANDOMIZE", personality(u32)),
+    entry!(
+        135,
+        "personality",
+        Partial,
+        "PER_LINUX and PER_LINUX32, with or without ADDR_NO_RANDOMIZE",
+        personality(u32)
+    ),
     entry!(153, "vhangup", Refused, "EPERM; a terminal hangs up when its other end goes", not_yours()),
     entry!(163, "acct", Refused, "EPERM; no accounting", not_yours()),
     entry!(164, "settimeofday", Refused, "EPERM; the clocks are the host's", not_yours()),
     entry!(167, "swapon", Refused, "no swap of its own", swapon(UserStr, i32)),
     entry!(168, "swapoff", Refused, "no swap of its own", swap(UserStr)),
-    entry!(169, "reboot", Refused, "a sandbox ends with its first process", reboot(u32, u32, u32)),
+    entry!(
+        169,
+        "reboot",
+        Refused,
+        "EINVAL; a sandbox ends with its first process. Ends a PID namespace",
+        reboot(u32, u32, u32)
+    ),
     entry!(170, "sethostname", Full, "", sethostname(UserPtr<u8>, usize)),
     entry!(171, "setdomainname", Full, "", setdomainname(UserPtr<u8>, usize)),
     entry!(318, "getrandom", Full, "", getrandom(UserPtr<u8>, usize, u32)),

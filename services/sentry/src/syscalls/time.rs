@@ -9,10 +9,18 @@ use super::timer::ABSTIME;
 use super::{Entry, Outcome, SysResult, UserPtr, done, value};
 use crate::entry;
 use crate::errno::Errno;
-use crate::interval::{Base, IntervalTimer};
+use crate::interval::{Base, IntervalTimer, Part};
 use crate::task::{Group, Task, itimer};
 use crate::time::{Clock, Deadline, NS, Timespec, Timeval, clock, now};
 use crate::wait::{Cause, PollMask, Wait, WaitQueue};
+
+/// A moment in the container's memory; NULL for none. EINVAL as [`Timespec::to_ns`].
+pub(super) fn moment(task: &Arc<Task>, at: UserPtr<Timespec>, clock: Clock) -> Result<Option<Deadline>, Errno> {
+    if at.is_null() {
+        return Ok(None);
+    }
+    Ok(Some(Deadline { clock, at: at.read(task)?.to_ns()? }))
+}
 
 /// The host clock behind a clock id that time can be waited on.
 pub fn clock_of(id: i32) -> Result<Clock, Errno> {
@@ -24,32 +32,42 @@ pub fn clock_of(id: i32) -> Result<Clock, Errno> {
     }
 }
 
-/// The process that a negative clock id is the CPU clock of (`clock_getcpuclockid(3)`), and whether only a thread's time
-/// is asked for. EINVAL for others' threads and for what is no such clock.
-pub fn cpu_clock(task: &Arc<Task>, id: i32) -> Result<(Arc<Group>, bool), Errno> {
-    // ~id << 3, 4 for a thread, and which time: 0 to 2.
+/// The CPU clock that a negative id means (`clock_getcpuclockid(3)`). EINVAL for others' threads and for what is no such clock.
+fn cpu_clock(task: &Arc<Task>, id: i32) -> Result<Base, Errno> {
+    // ~id << 3, 4 for a thread, and which time: all in ticks, of its own code, all exactly.
     let (number, thread) = (!(id >> 3), id & 4 != 0);
-    if id & 3 == 3 {
-        return Err(Errno::EINVAL);
-    }
-    if number == 0 {
-        return Ok((task.group().clone(), thread));
-    }
-    let tree = task.kernel().tree.lock();
-    let group = if thread {
-        tree.task(number).map(|t| t.group().clone()).filter(|g| Arc::ptr_eq(g, task.group()))
-    } else {
-        tree.group(number)
+    let part = match id & 3 {
+        0 | 2 => Part::All,
+        1 => Part::User,
+        _ => return Err(Errno::EINVAL),
     };
-    Ok((group.ok_or(Errno::EINVAL)?, thread))
+    let of_thread = |t: &Arc<Task>| Base::Thread(Arc::downgrade(t), part);
+    let of_group = |g: &Arc<Group>| Base::Cpu(Arc::downgrade(g), part);
+    if number == 0 {
+        return Ok(if thread { of_thread(task) } else { of_group(task.group()) });
+    }
+    let number = task.id_of(number);
+    let tree = task.kernel().tree.lock();
+    let base = if thread {
+        tree.task(number).filter(|t| Arc::ptr_eq(t.group(), task.group())).as_ref().map(of_thread)
+    } else {
+        tree.group(number).as_ref().map(of_group)
+    };
+    base.ok_or(Errno::EINVAL)
+}
+
+/// What a clock counts. EINVAL for no clock.
+pub fn base_of(task: &Arc<Task>, id: i32) -> Result<Base, Errno> {
+    match id {
+        clock::PROCESS_CPUTIME => Ok(Base::Cpu(Arc::downgrade(task.group()), Part::All)),
+        clock::THREAD_CPUTIME => Ok(Base::Thread(Arc::downgrade(task), Part::All)),
+        id if id < 0 => cpu_clock(task, id),
+        id => Ok(Base::Clock(clock_of(id)?)),
+    }
 }
 
 fn read_clock(task: &Arc<Task>, id: i32) -> Result<i64, Errno> {
-    match id {
-        clock::PROCESS_CPUTIME | clock::THREAD_CPUTIME => Ok(task.group().cpu_time()),
-        i if i < 0 => Ok(cpu_clock(task, i)?.0.cpu_time()),
-        i => Ok(now(clock_of(i)?)),
-    }
+    Ok(base_of(task, id)?.now())
 }
 
 fn clock_gettime(task: &Arc<Task>, id: i32, to: UserPtr<Timespec>) -> SysResult {
@@ -117,20 +135,18 @@ fn clock_nanosleep(
     request: UserPtr<Timespec>,
     left: UserPtr<Timespec>,
 ) -> SysResult {
-    let cpu = match id {
-        clock::PROCESS_CPUTIME => Some(task.group().clone()),
+    // A thread that waits uses no time of its own.
+    let own = [0, task.shown(task.tid())].contains(&!(id >> 3));
+    let base = match id {
         clock::THREAD_CPUTIME | clock::MONOTONIC_RAW | clock::REALTIME_COARSE | clock::MONOTONIC_COARSE => {
             return Err(Errno::EOPNOTSUPP);
         }
-        id if id < 0 => match cpu_clock(task, id)? {
-            (group, false) => Some(group),
-            (_, true) => return Err(Errno::EOPNOTSUPP),
-        },
-        _ => None,
+        id if id < 0 && id & 4 != 0 && own => return Err(Errno::EINVAL),
+        id => base_of(task, id)?,
     };
-    if let Some(group) = cpu {
+    if !matches!(base, Base::Clock(_)) {
         let ns = request.read(task)?.to_ns()?;
-        return Ok(Outcome::Block(cpu_sleep(task, &group, ns, flags & ABSTIME != 0, left)));
+        return Ok(Outcome::Block(cpu_sleep(task, base, ns, flags & ABSTIME != 0, left)));
     }
     let clock = clock_of(id)?;
     let ns = request.read(task)?.to_ns()?;
@@ -142,16 +158,17 @@ fn clock_nanosleep(
     Ok(Outcome::Block(sleep(deadline, Some(left))))
 }
 
-/// Sleeps until a process has used so much CPU time.
-fn cpu_sleep(task: &Arc<Task>, group: &Arc<Group>, ns: i64, absolute: bool, left: UserPtr<Timespec>) -> Wait {
+/// Sleeps until so much CPU time was used.
+fn cpu_sleep(task: &Arc<Task>, base: Base, ns: i64, absolute: bool, left: UserPtr<Timespec>) -> Wait {
     let (queue, over) = (WaitQueue::new(), Arc::new(AtomicBool::new(false)));
     let (wakes, ends) = (queue.clone(), over.clone());
-    let timer = IntervalTimer::new(&task.kernel().timers, Base::Cpu(Arc::downgrade(group)), move |_| {
+    // A moment that has passed, or no time at all, is over at the first look.
+    let at = if absolute { ns } else { base.now().saturating_add(ns) };
+    let timer = IntervalTimer::new(&task.kernel().timers, base, move |_| {
         ends.store(true, Ordering::Release);
         wakes.wake(PollMask::empty());
     });
-    // A moment that has passed, or no time at all, is over at the first look.
-    timer.set(if absolute { ns.max(1) } else { group.cpu_time().saturating_add(ns).max(1) }, 0, true);
+    timer.set(at.max(1), 0, true);
     let wait = Wait::new(move |task, cause| {
         if cause == Cause::Woken {
             timer.look();
@@ -213,9 +230,9 @@ fn alarm(task: &Arc<Task>, seconds: u32) -> SysResult {
 
 fn times(task: &Arc<Task>, to: UserPtr<[i64; 4]>) -> SysResult {
     let ticks = |ns: i64| ns / (NS / 100);
-    let own = task.group().cpu_time();
-    let children = task.group().children_usage.lock().cpu;
-    to.write_if(task, &[ticks(own), 0, ticks(children), 0])?;
+    let own = task.group().usage(0);
+    let children = *task.group().children_usage.lock();
+    to.write_if(task, &[ticks(own.user), ticks(own.system), ticks(children.user), ticks(children.system)])?;
     value(ticks(now(Clock::Boottime)))
 }
 
@@ -229,17 +246,11 @@ fn adjtimex(task: &Arc<Task>, buffer: UserPtr<u8>) -> SysResult {
 /// The time calls.
 pub const TABLE: &[Entry] = &[
     entry!(35, "nanosleep", Full, "", nanosleep(UserPtr<Timespec>, UserPtr<Timespec>)),
-    entry!(36, "getitimer", Partial, "as setitimer", getitimer(i32, UserPtr<ITimer>)),
+    entry!(36, "getitimer", Full, "", getitimer(i32, UserPtr<ITimer>)),
     entry!(37, "alarm", Full, "", alarm(u32)),
-    entry!(
-        38,
-        "setitimer",
-        Partial,
-        "VIRTUAL counts system time too",
-        setitimer(i32, UserPtr<ITimer>, UserPtr<ITimer>)
-    ),
+    entry!(38, "setitimer", Full, "", setitimer(i32, UserPtr<ITimer>, UserPtr<ITimer>)),
     entry!(96, "gettimeofday", Full, "", gettimeofday(UserPtr<Timeval>, UserPtr<u64>)),
-    entry!(100, "times", Partial, "user and system time together", times(UserPtr<[i64; 4]>)),
+    entry!(100, "times", Full, "", times(UserPtr<[i64; 4]>)),
     entry!(159, "adjtimex", Refused, "the clocks are the host's", adjtimex(UserPtr<u8>)),
     entry!(201, "time", Full, "", time(UserPtr<i64>)),
     entry!(227, "clock_settime", Refused, "the clocks are the host's (EPERM)", clock_settime(i32, UserPtr<Timespec>)),
@@ -247,15 +258,9 @@ pub const TABLE: &[Entry] = &[
         228,
         "clock_gettime",
         Partial,
-        "thread CPU clocks show the process's time",
+        "a thread's CPU time is its part of its process's, by the time it was ready to run",
         clock_gettime(i32, UserPtr<Timespec>)
     ),
     entry!(229, "clock_getres", Full, "", clock_getres(i32, UserPtr<Timespec>)),
-    entry!(
-        230,
-        "clock_nanosleep",
-        Partial,
-        "no threads' CPU time (EOPNOTSUPP)",
-        clock_nanosleep(i32, i32, UserPtr<Timespec>, UserPtr<Timespec>)
-    ),
+    entry!(230, "clock_nanosleep", Full, "", clock_nanosleep(i32, i32, UserPtr<Timespec>, UserPtr<Timespec>)),
 ];

@@ -15,13 +15,7 @@ use crate::time::{Timespec, clock};
 
 /// The POSIX timer calls.
 pub const TABLE: &[Entry] = &[
-    entry!(
-        222,
-        "timer_create",
-        Partial,
-        "no clocks of threads' CPU time (EOPNOTSUPP)",
-        timer_create(i32, UserPtr<SigEvent>, UserPtr<i32>)
-    ),
+    entry!(222, "timer_create", Full, "", timer_create(i32, UserPtr<SigEvent>, UserPtr<i32>)),
     entry!(223, "timer_settime", Full, "", timer_settime(i32, i32, UserPtr<ITimerSpec>, UserPtr<ITimerSpec>)),
     entry!(224, "timer_gettime", Full, "", timer_gettime(i32, UserPtr<ITimerSpec>)),
     entry!(225, "timer_getoverrun", Full, "", timer_getoverrun(i32)),
@@ -54,31 +48,24 @@ pub const ABSTIME: i32 = 1;
 /// `struct sigevent`, without its padding.
 #[repr(C)]
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
-struct SigEvent {
-    value: u64,
-    signo: i32,
-    notify: i32,
+pub(super) struct SigEvent {
+    pub(super) value: u64,
+    pub(super) signo: i32,
+    pub(super) notify: i32,
     tid: i32,
     pad: i32,
 }
 
-const SIGEV_SIGNAL: i32 = 0;
-const SIGEV_NONE: i32 = 1;
-const SIGEV_THREAD: i32 = 2;
+pub(super) const SIGEV_SIGNAL: i32 = 0;
+pub(super) const SIGEV_NONE: i32 = 1;
+pub(super) const SIGEV_THREAD: i32 = 2;
 const SIGEV_THREAD_ID: i32 = 4;
 
 /// What a timer on this clock counts. EINVAL for no clock, EOPNOTSUPP for one without timers.
 pub fn base_of(task: &Arc<Task>, id: i32) -> Result<Base, Errno> {
     match id {
-        clock::PROCESS_CPUTIME => Ok(Base::Cpu(Arc::downgrade(task.group()))),
-        clock::MONOTONIC_RAW | clock::REALTIME_COARSE | clock::MONOTONIC_COARSE | clock::THREAD_CPUTIME => {
-            Err(Errno::EOPNOTSUPP)
-        }
-        id if id < 0 => match super::time::cpu_clock(task, id)? {
-            (_, true) => Err(Errno::EOPNOTSUPP),
-            (group, false) => Ok(Base::Cpu(Arc::downgrade(&group))),
-        },
-        id => Ok(Base::Clock(super::time::clock_of(id)?)),
+        clock::MONOTONIC_RAW | clock::REALTIME_COARSE | clock::MONOTONIC_COARSE => Err(Errno::EOPNOTSUPP),
+        id => super::time::base_of(task, id),
     }
 }
 
@@ -87,8 +74,8 @@ fn notify_of(task: &Task, event: &SigEvent) -> Result<Notify, Errno> {
         SIGEV_NONE => Ok(Notify::Nothing),
         _ if !valid(event.signo) => Err(Errno::EINVAL),
         SIGEV_SIGNAL | SIGEV_THREAD => Ok(Notify::Process(event.signo)),
-        SIGEV_THREAD_ID if task.group().tasks().iter().any(|t| t.tid() == event.tid) => {
-            Ok(Notify::Thread(event.signo, event.tid))
+        SIGEV_THREAD_ID if task.group().tasks().iter().any(|t| t.tid() == task.id_of(event.tid)) => {
+            Ok(Notify::Thread(event.signo, task.id_of(event.tid)))
         }
         _ => Err(Errno::EINVAL),
     }
@@ -102,7 +89,7 @@ fn timer_create(task: &Arc<Task>, id: i32, event: UserPtr<SigEvent>, to: UserPtr
         None => Notify::Process(sig::ALRM),
     };
     let group: &Arc<Group> = task.group();
-    let timer = timers::create(task.kernel(), group, base, notify, event.map(|e| e.value))?;
+    let timer = timers::create(task.kernel(), group, (id, base), notify, event.map(|e| e.value))?;
     to.write(task, &timer).inspect_err(|_| {
         timers::delete(group, timer).ok();
     })?;

@@ -78,6 +78,7 @@ impl Task {
             if let Some(result) = result {
                 *phase = Phase::None;
                 drop(phase);
+                self.counters.ready();
                 return Some((blocked.number, result));
             }
             if matches!(*phase, Phase::Polling { again: true }) {
@@ -85,6 +86,9 @@ impl Task {
                 continue;
             }
             *phase = Phase::Parked(blocked);
+            self.counters.wait();
+            drop(phase);
+            self.kernel().load.tick(self.kernel());
             return None;
         }
     }
@@ -95,7 +99,10 @@ impl Task {
         let blocked = {
             let mut phase = self.block.0.lock();
             match &mut *phase {
-                Phase::None => return,
+                Phase::None => {
+                    drop(phase);
+                    return self.answer_go();
+                }
                 Phase::Polling { again } => {
                     *again = true;
                     return;

@@ -122,16 +122,21 @@ fn commit(task: &Arc<Task>, program: loader::Program) -> Result<(), Errno> {
     let tids = task.group().tasks().iter().map(|t| t.tid()).collect();
     exit::end_other_threads(task);
     super::timers::clear(task.group());
-    task.group().earlier_cpu.store(task.group().cpu_time(), Ordering::Relaxed);
+    task.group().program_ends();
     // A thread other than the leader becomes the leader.
     let old_tid = task.tid();
+    task.note_former(old_tid);
     if old_tid != task.pid() {
         task.set_tid(task.pid());
         task.kernel().tree.lock().rename_task(task, old_tid);
+        super::ptrace::attach::replaced(task);
     }
+    task.fs_base.store(0, Ordering::Relaxed);
+    task.gs_base.store(0, Ordering::Relaxed);
     // What the old memory shows is held until its host process has ended.
     let old_mm = task.mm();
     old_mm.write_back();
+    task.begun.store(false, Ordering::SeqCst);
     let start = install(task, program);
     task.set_host(None);
     if let Some(host) = old_host {
@@ -147,8 +152,7 @@ fn commit(task: &Arc<Task>, program: loader::Program) -> Result<(), Errno> {
         s.more.clear();
     }
     exit::release_vfork(task);
-    task.kernel().platform.get().ok_or(Errno::EIO)?.new_process(task.clone());
-    Ok(())
+    task.group().cgroup.new_process(task)
 }
 
 /// Gives the task its new memory, credentials, signal actions and files.
@@ -163,6 +167,7 @@ fn install(task: &Arc<Task>, program: loader::Program) -> Start {
         s.alt_stack = Default::default();
         s.clear_tid = 0;
         s.robust_list = 0;
+        s.rseq = None;
         s.restart = None;
         if secure {
             s.death_signal = 0;
@@ -200,8 +205,7 @@ pub fn start_init(
     let program = loader::load(task, file, called, argv, envp)?;
     let start = install(task, program);
     task.state.lock().begin = Some(Begin::Exec(Box::new(start)));
-    task.kernel().platform.get().ok_or(Errno::EIO)?.new_process(task.clone());
-    Ok(())
+    task.group().cgroup.new_process(task)
 }
 
 /// The program's memory is mapped: fill the stack, set the registers, go.
@@ -213,6 +217,7 @@ pub(crate) fn finish(task: &Arc<Task>, start: &Start, result: i64, frame: &mut d
         return Answer::Park;
     }
     let written = result == 0 && task.write_exact(l.stack_at, &l.stack).is_ok();
+    task.begun.store(true, Ordering::SeqCst);
     if !written {
         tracing::error!(tid = task.tid(), result, "a program could not be mapped");
         exit::exit_group(task, sig::KILL);
@@ -220,5 +225,5 @@ pub(crate) fn finish(task: &Arc<Task>, start: &Start, result: i64, frame: &mut d
     }
     frame.set_registers(&Registers { rip: l.entry, rsp: l.stack_at, rflags: 0x202, ..Registers::default() });
     frame.set_extended_state(None);
-    task.to_user(frame, None)
+    task.trace_exec(frame)
 }

@@ -1,11 +1,17 @@
 //! Thread groups: processes. What all threads of one share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
+use super::cgroup::Cgroup;
+use super::usage::{Past, Usage};
 use super::{Creds, Task};
+use crate::interval::IntervalTimer;
+use crate::memory::space::Bounds;
+use crate::namespaces::PidNamespace;
 use crate::signal::Pending;
 use crate::sync::{Mutex, RwLock};
+use crate::task::creds::cap;
 use crate::time::{Clock, now};
 use crate::vfs::File;
 use crate::wait::WaitQueue;
@@ -22,6 +28,7 @@ pub mod rlimit {
     pub const DATA: usize = 2;
     pub const STACK: usize = 3;
     pub const CORE: usize = 4;
+    pub const RSS: usize = 5;
     pub const NPROC: usize = 6;
     pub const NOFILE: usize = 7;
     pub const MEMLOCK: usize = 8;
@@ -61,13 +68,6 @@ pub fn default_limits() -> [Limit; LIMITS] {
     l
 }
 
-/// Times used, nanoseconds.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Usage {
-    /// User and system time together, as the host counts it for the stub.
-    pub cpu: i64,
-}
-
 /// Where a process is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
@@ -94,6 +94,12 @@ pub struct Stop {
 pub struct Group {
     /// Its id: the thread id of its first thread.
     pub pid: i32,
+    /// The PID namespace that it is in, from its beginning to its end.
+    pub pid_ns: Arc<PidNamespace>,
+    /// The container's that it is of.
+    pub cgroup: Arc<Cgroup>,
+    /// It is the first process there.
+    pub first: AtomicBool,
     /// Its threads, the leader first while it lives.
     pub threads: Mutex<Vec<Arc<Task>>>,
     /// Signals for any of its threads.
@@ -120,35 +126,54 @@ pub struct Group {
     pub start_time: i64,
     /// Adopts orphans below it (`PR_SET_CHILD_SUBREAPER`).
     pub subreaper: AtomicBool,
-    /// `oom_score_adj`.
+    /// `oom_score_adj`, and what it may not go below without a right.
     pub oom_score_adj: AtomicI32,
+    /// See `oom_score_adj`.
+    pub oom_score_least: AtomicI32,
+    /// `coredump_filter`: kept and told, no core is dumped.
+    pub coredump_filter: AtomicI32,
+    /// `loginuid` and `sessionid`; -1 for none.
+    pub loginuid: AtomicI32,
+    /// See `loginuid`.
+    pub sessionid: AtomicI32,
     /// Process 1 that is not an init: signals do to it what they do to any other (`Container::plain`).
     pub plain: AtomicBool,
     /// `PR_SET_THP_DISABLE`: kept and told, the host decides about huge pages.
     pub thp_disabled: AtomicI32,
-    /// `personality(2)`: 0 or `ADDR_NO_RANDOMIZE`.
+    /// `personality(2)`: `PER_LINUX` or `PER_LINUX32`, and `ADDR_NO_RANDOMIZE`.
     pub personality: AtomicI32,
     /// `PR_SET_DUMPABLE`.
     pub dumpable: AtomicI32,
     /// Nice value.
     pub nice: AtomicI32,
-    /// Times of children that were waited for.
+    /// What children used that were waited for.
     pub children_usage: Mutex<Usage>,
-    /// Own times at the end.
+    /// What it had used at the end.
     pub final_usage: Mutex<Usage>,
     /// `setitimer`'s timers.
     pub itimers: super::itimer::ITimers,
+    /// Expires when as much CPU time as `RLIMIT_CPU` was used; `None` without a limit.
+    pub cpu_limit: Mutex<Option<Arc<IntervalTimer>>>,
     /// `timer_create`'s timers.
     pub timers: Mutex<super::timers::PosixTimers>,
-    /// CPU time of the programs it ran before the one it runs, nanoseconds.
-    pub earlier_cpu: AtomicI64,
+    /// What its threads trace.
+    pub tracees: Mutex<Vec<super::ptrace::attach::Tracee>>,
+    /// The process that traces its first thread; 0 for none.
+    pub traced_by: AtomicI32,
+    /// The thread that made it.
+    pub maker: AtomicI32,
+    /// What its threads that ended and its programs before used.
+    pub past: Past,
 }
 
 impl Group {
     /// A new process.
-    pub fn new(pid: i32, limits: [Limit; LIMITS]) -> Arc<Self> {
+    pub fn new(pid: i32, pid_ns: Arc<PidNamespace>, limits: [Limit; LIMITS], cgroup: Arc<Cgroup>) -> Arc<Self> {
         Arc::new(Self {
             pid,
+            pid_ns,
+            cgroup,
+            first: AtomicBool::new(pid == 1),
             threads: Mutex::default(),
             pending: Mutex::default(),
             pending_set: AtomicU64::new(0),
@@ -163,6 +188,10 @@ impl Group {
             start_time: now(Clock::Boottime),
             subreaper: AtomicBool::new(false),
             oom_score_adj: AtomicI32::new(0),
+            oom_score_least: AtomicI32::new(0),
+            coredump_filter: AtomicI32::new(0x33),
+            loginuid: AtomicI32::new(-1),
+            sessionid: AtomicI32::new(-1),
             thp_disabled: AtomicI32::new(0),
             personality: AtomicI32::new(0),
             plain: AtomicBool::new(false),
@@ -171,28 +200,41 @@ impl Group {
             children_usage: Mutex::default(),
             final_usage: Mutex::default(),
             itimers: super::itimer::ITimers::new(),
+            cpu_limit: Mutex::default(),
             timers: Mutex::default(),
-            earlier_cpu: AtomicI64::new(0),
+            tracees: Mutex::default(),
+            traced_by: AtomicI32::new(0),
+            maker: AtomicI32::new(0),
+            past: Past::default(),
         })
-    }
-
-    /// CPU time used so far, nanoseconds.
-    pub fn cpu_time(&self) -> i64 {
-        if self.is_exiting() {
-            return self.final_usage.lock().cpu;
-        }
-        let running = self.tasks().iter().find_map(|t| t.host()).map_or(0, |h| crate::time::process_cpu(h.tid()));
-        self.earlier_cpu.load(Ordering::Relaxed).saturating_add(running)
     }
 
     /// Whether it is a first process that its own container cannot end by default actions (`SIGNAL_UNKILLABLE`).
     pub fn is_init(&self) -> bool {
-        self.pid == 1 && !self.plain.load(Ordering::Relaxed)
+        self.first.load(Ordering::Relaxed) && !self.plain.load(Ordering::Relaxed)
     }
 
     /// A limit.
     pub fn limit(&self, which: usize) -> Limit {
         self.limits.read().get(which).copied().unwrap_or(Limit { soft: INFINITY, hard: INFINITY })
+    }
+
+    /// What its memory may come to, for a thread with these credentials.
+    pub fn bounds(&self, creds: &Creds) -> Bounds {
+        let limits = *self.limits.read();
+        let soft = |which: usize| limits.get(which).map_or(INFINITY, |l| l.soft);
+        let locked = if creds.capable(cap::IPC_LOCK) { u64::MAX } else { soft(rlimit::MEMLOCK) };
+        Bounds { space: soft(rlimit::AS), data: soft(rlimit::DATA), stack: soft(rlimit::STACK), locked }
+    }
+
+    /// The bit of a wait status that says that a signal which dumps core has (`RLIMIT_CORE`).
+    pub fn dump_flag(&self) -> i32 {
+        if self.limit(rlimit::CORE).soft > 0 { 0x80 } else { 0 }
+    }
+
+    /// Whose it is, also once it has ended; `None` before its first thread.
+    pub fn creds(&self) -> Option<Arc<Creds>> {
+        self.leader().map(|t| t.creds()).or_else(|| self.epitaph.lock().as_ref().map(|e| e.1.clone()))
     }
 
     /// Whether it has ended.

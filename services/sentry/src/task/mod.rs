@@ -11,22 +11,30 @@ use cofferdam_shm::Window;
 use crate::errno::Errno;
 use crate::kernel::Kernel;
 use crate::memory::AddressSpace;
-use crate::signal::{Actions, AltStack, Pending, SigSet};
+use crate::memory::policy::Policy;
+use crate::namespaces::{IpcNamespace, Namespaces, UtsNamespace};
+use crate::signal::{Action, Actions, AltStack, Pending, SigInfo, SigSet};
 use crate::sync::{Mutex, RwLock};
 use crate::vfs::{FdTable, FsContext};
 use crate::wait::push_woken;
 
 pub mod block;
+pub mod cgroup;
 pub mod clone;
 pub mod creds;
 pub mod exec;
 pub mod exit;
 pub mod group;
+pub mod home;
 pub mod itimer;
+mod mend;
+pub mod ptrace;
 pub mod run;
+pub mod seccomp;
 pub mod shrink;
 pub mod timers;
 pub mod tree;
+pub mod usage;
 
 pub use creds::Creds;
 pub use group::Group;
@@ -47,6 +55,13 @@ pub enum Special {
         /// What to forget if it fails.
         undo: Option<Box<dyn FnOnce() + Send>>,
     },
+    /// As `Orders`, and then this, which gets the result of the last order.
+    Then {
+        /// What to do.
+        orders: Vec<Order>,
+        /// What the call comes to.
+        then: Then,
+    },
     /// `clone(2)` and its kin.
     Clone(clone::CloneRequest),
     /// `execve(2)`.
@@ -55,24 +70,45 @@ pub enum Special {
     SigReturn,
     /// Patch the call site that ends at this address, for this call (see `memory::sites`).
     Patch(u64),
+    /// A call that a filter wants its tracer told of, with this.
+    Filtered(u32),
+    /// A call that failed as a copy found something missing that can be mended (`mend`).
+    Mend,
+    /// A call of a traced task, which is made in a trap: its arguments.
+    Traced([u64; 6]),
+    /// A call that whoever listens to a filter of its task lets go on, with these arguments.
+    Noticed([u64; 6]),
     /// `sigaltstack(2)` of a task that has a signal stack.
     AltStack(crate::syscalls::signal::AltStackRequest),
 }
+
+/// The rest of a call whose orders were carried out: the result of the last one, or of the first that failed.
+pub type Then = Box<dyn FnOnce(&Arc<Task>, i64) -> crate::syscalls::SysResult + Send>;
 
 /// What happens after the orders under way are carried out.
 pub(crate) enum After {
     /// A call ends.
     Call { number: u32, result: i64, undo: Option<Box<dyn FnOnce() + Send>> },
+    /// A call goes on.
+    Then { number: u32, then: Then },
     /// A fault is mended.
     Fault,
+    /// What a call's copy found missing is there: the call is made again.
+    Again { number: u32 },
+    /// There is room for a signal's frame.
+    Frame(Box<(SigInfo, Action)>),
     /// Pages beyond the end of a file are unmapped.
     Shrunk,
     /// A call site's page can be written to: the site, the bytes for it, the page's protection.
     Patch { site: u64, jump: [u8; 5], prot: i32 },
     /// It no longer can.
     Patched,
-    /// A clone is done: the child.
-    Clone { number: u32, child: Arc<Task>, vfork: Option<Arc<clone::Vfork>> },
+    /// A clone is done: the child, and its id as the caller sees it.
+    Clone { number: u32, child: Arc<Task>, shown: i32, vfork: Option<Arc<clone::Vfork>>, event: Option<i32> },
+    /// A tracee goes on from a stop.
+    Trace(Box<ptrace::Go>),
+    /// A tracee's page can be written to, or is as it was.
+    Poke(Box<ptrace::memory::Poking>),
     /// A program's memory is mapped.
     Exec(Box<exec::Start>),
 }
@@ -80,7 +116,7 @@ pub(crate) enum After {
 /// How a new task begins.
 pub(crate) enum Begin {
     /// As a copy: where its id is to be written in its memory, 0 for nowhere.
-    Clone { set_tid: u64 },
+    Clone { set_tid: u64, number: u32 },
     /// With a program.
     Exec(Box<exec::Start>),
 }
@@ -104,6 +140,8 @@ pub(crate) struct State {
     pub(crate) alt_stack: AltStack,
     /// Mask to restore when the next handler returns (sigsuspend, ppoll).
     pub(crate) saved_mask: Option<u64>,
+    /// A signal that was taken, with what its action was then, as the thread left a call: it is acted on when the thread has trapped.
+    pub(crate) claimed: Option<(SigInfo, Action)>,
     pub(crate) clear_tid: u64,
     pub(crate) robust_list: u64,
     pub(crate) death_signal: i32,
@@ -111,17 +149,23 @@ pub(crate) struct State {
     pub(crate) timer_slack: Option<u64>,
     /// Processors it may run on, as `sched_setaffinity(2)` got them; empty for all.
     pub(crate) affinity: Vec<u8>,
+    /// Where it wants its memory: `None` for the default.
+    pub(crate) policy: Option<Policy>,
     /// `sched(7)`: kept and told.
     pub(crate) schedule: Schedule,
     /// A call that ended and whose task has signals to look at first: number and result.
     pub(crate) returning: Option<(u32, Result<i64, Errno>)>,
     /// A special outcome of a call that arrived without registers.
     pub(crate) deferred: Option<(u32, Special)>,
+    /// The call that just ended waiting is made now, with these arguments (`seccomp::notify`).
+    pub(crate) noticed: Option<[u64; 6]>,
     pub(crate) after: Option<After>,
     /// Orders that did not fit in one go.
     pub(crate) more: Vec<Order>,
     pub(crate) begin: Option<Begin>,
     pub(crate) vfork: Option<Arc<clone::Vfork>>,
+    /// What it last registered for restartable sequences.
+    pub(crate) rseq: Option<crate::syscalls::rseq::Registered>,
     /// What `restart_syscall(2)` does.
     pub(crate) restart: Option<block::Restart>,
     /// Stopped in a trap, with this result register.
@@ -139,6 +183,7 @@ pub struct Task {
     files: RwLock<Arc<FdTable>>,
     fs: RwLock<Arc<FsContext>>,
     creds: RwLock<Arc<Creds>>,
+    namespaces: RwLock<Arc<Namespaces>>,
     mm: RwLock<Arc<AddressSpace>>,
     actions: RwLock<Arc<Mutex<Actions>>>,
     /// Name (`PR_SET_NAME`), at most 15 bytes.
@@ -152,8 +197,31 @@ pub struct Task {
     queued: AtomicBool,
     /// It has woken other tasks since it last blocked: see `wait::after_call`.
     pub(crate) woke: AtomicBool,
+    /// Its host thread has come, and its memory is as it should be.
+    pub(crate) begun: AtomicBool,
+    /// Where a copy last found nothing (`mend`), 0 for nowhere.
+    pub(crate) missed: AtomicU64,
     /// A file that its address space maps has shrunk (`shrink`).
     pub(crate) stale: AtomicBool,
+    /// What binds its calls.
+    pub seccomp: seccomp::Seccomp,
+    /// What it used.
+    pub counters: usage::Counters,
+    /// Bases of `%fs` and `%gs`, as calls set them.
+    pub(crate) fs_base: AtomicU64,
+    pub(crate) gs_base: AtomicU64,
+    /// As a tracee.
+    pub(crate) trace: Mutex<ptrace::Trace>,
+    /// Whether it is traced, for a look without the lock.
+    pub(crate) traced: AtomicBool,
+    /// Whether it is to stop for its tracer soon.
+    pub(crate) hailed: AtomicBool,
+    /// Let go from a stop, its host thread is still to be told.
+    pub(crate) going: AtomicBool,
+    /// It runs with the trap flag, to trap after one instruction.
+    pub(crate) stepping: AtomicBool,
+    /// It trapped for something else before that, and may have trapped for both.
+    pub(crate) step_owed: AtomicBool,
 }
 
 /// What a new task is made of.
@@ -164,6 +232,7 @@ pub(crate) struct Parts {
     pub(crate) files: Arc<FdTable>,
     pub(crate) fs: Arc<FsContext>,
     pub(crate) creds: Arc<Creds>,
+    pub(crate) namespaces: Arc<Namespaces>,
     pub(crate) mm: Arc<AddressSpace>,
     pub(crate) actions: Arc<Mutex<Actions>>,
     pub(crate) comm: Vec<u8>,
@@ -181,6 +250,7 @@ impl Task {
             files: RwLock::new(p.files),
             fs: RwLock::new(p.fs),
             creds: RwLock::new(p.creds),
+            namespaces: RwLock::new(p.namespaces),
             mm: RwLock::new(p.mm),
             actions: RwLock::new(p.actions),
             comm: RwLock::new(p.comm),
@@ -192,7 +262,19 @@ impl Task {
             block: block::Slot::default(),
             queued: AtomicBool::new(false),
             woke: AtomicBool::new(false),
+            begun: AtomicBool::new(false),
+            missed: AtomicU64::new(0),
             stale: AtomicBool::new(false),
+            seccomp: seccomp::Seccomp::default(),
+            counters: usage::Counters::new(),
+            fs_base: AtomicU64::new(0),
+            gs_base: AtomicU64::new(0),
+            trace: Mutex::default(),
+            traced: AtomicBool::new(false),
+            hailed: AtomicBool::new(false),
+            going: AtomicBool::new(false),
+            stepping: AtomicBool::new(false),
+            step_owed: AtomicBool::new(false),
         })
     }
 
@@ -220,6 +302,16 @@ impl Task {
         self.group.pid
     }
 
+    /// An id as this task sees it: 0 if it does not see whose it is (`pid_namespaces(7)`).
+    pub fn shown(&self, id: i32) -> i32 {
+        self.group.pid_ns.shown(id)
+    }
+
+    /// The id that this task means by a number, which may be a process group's; one that nobody has if there is none.
+    pub fn id_of(&self, number: i32) -> i32 {
+        self.group.pid_ns.id(number)
+    }
+
     /// The open files.
     pub fn files(&self) -> Arc<FdTable> {
         self.files.read().clone()
@@ -235,7 +327,9 @@ impl Task {
     }
 
     pub(crate) fn set_fs(&self, fs: Arc<FsContext>) {
-        *self.fs.write() = fs;
+        // Without the lock: with the last reference a mount namespace may go.
+        let old = std::mem::replace(&mut *self.fs.write(), fs);
+        drop(old);
     }
 
     /// Who it is.
@@ -253,6 +347,35 @@ impl Task {
             self.group.dumpable.store(0, Ordering::Relaxed);
             self.state.lock().death_signal = 0;
         }
+    }
+
+    /// Programs give it no privileges from now on (`PR_SET_NO_NEW_PRIVS`).
+    pub fn bind_privileges(&self) {
+        let creds = self.creds();
+        if !creds.no_new_privileges {
+            self.set_creds(Creds { no_new_privileges: true, ..(*creds).clone() });
+        }
+    }
+
+    /// The namespaces it is in, but for its user and mount namespace.
+    pub fn namespaces(&self) -> Arc<Namespaces> {
+        self.namespaces.read().clone()
+    }
+
+    pub(crate) fn set_namespaces(&self, namespaces: Namespaces) {
+        let before = std::mem::replace(&mut *self.namespaces.write(), Arc::new(namespaces));
+        // What goes with them goes outside of the lock.
+        drop(before);
+    }
+
+    /// Its IPC namespace.
+    pub fn ipc(&self) -> Arc<IpcNamespace> {
+        self.namespaces.read().ipc.clone()
+    }
+
+    /// Its UTS namespace.
+    pub fn uts(&self) -> Arc<UtsNamespace> {
+        self.namespaces.read().uts.clone()
     }
 
     /// Its address space.
@@ -281,6 +404,13 @@ impl Task {
         std::mem::replace(&mut *self.host.write(), host)
     }
 
+    /// Before others look at its memory: ERESTARTNOINTR while the host has not made it yet, so that whoever asks asks again. That is a
+    /// matter of microseconds, and nobody who serves the container may wait for another's host thread.
+    pub fn has_memory(&self) -> Result<(), Errno> {
+        let awaited = !self.begun.load(Ordering::SeqCst) && !self.exited.load(Ordering::SeqCst);
+        if awaited { Err(Errno::ERESTARTNOINTR) } else { Ok(()) }
+    }
+
     /// The signals it blocks.
     pub fn mask(&self) -> SigSet {
         SigSet(self.mask.load(Ordering::SeqCst))
@@ -290,7 +420,8 @@ impl Task {
     pub fn attention(&self) -> bool {
         self.pending_set.load(Ordering::SeqCst) & !self.mask.load(Ordering::SeqCst) != 0
             || self.shared_signals().0 != 0
-            || self.group.stopped.load(Ordering::SeqCst)
+            || (self.group.stopped.load(Ordering::SeqCst) && !self.is_traced())
+            || self.hailed.load(Ordering::SeqCst)
             || self.exited.load(Ordering::SeqCst)
     }
 
@@ -311,6 +442,11 @@ impl Task {
         crate::signal::send::to_task(self, info);
     }
 
+    /// What its memory may come to (`setrlimit(2)`).
+    pub fn bounds(&self) -> crate::memory::space::Bounds {
+        self.group.bounds(&self.creds())
+    }
+
     /// Copies from the container's memory; how many bytes were reached, EFAULT if none.
     pub fn read_memory(&self, address: u64, to: &mut [u8]) -> Result<usize, Errno> {
         let host = self.host().ok_or(Errno::EFAULT)?;
@@ -324,8 +460,10 @@ impl Task {
                 // Nothing mapped there (yet): an object's page that was never touched is read from where it lies.
                 _ => match self.read_object(at, rest) {
                     Some(n) => done += n,
-                    None if done > 0 => return Ok(done),
-                    None => return Err(Errno::EFAULT),
+                    None => {
+                        self.missed.store(at, Ordering::Relaxed);
+                        return if done > 0 { Ok(done) } else { Err(Errno::EFAULT) };
+                    }
                 },
             }
         }
@@ -368,8 +506,10 @@ impl Task {
                 Ok(n) if n > 0 => done += n,
                 _ => match self.write_object(at, rest) {
                     Some(n) => done += n,
-                    None if done > 0 => return Ok(done),
-                    None => return Err(Errno::EFAULT),
+                    None => {
+                        self.missed.store(at, Ordering::Relaxed);
+                        return if done > 0 { Ok(done) } else { Err(Errno::EFAULT) };
+                    }
                 },
             }
         }
@@ -459,10 +599,10 @@ impl Task {
     }
 }
 
-/// Told when a process with no parent in the container (process 1) stops or continues: `CLD_*` and the signal.
-pub(crate) fn init_stopped(kernel: &Arc<Kernel>, code: i32, signal: i32) {
-    if let Some(told) = kernel.init_stopped.get() {
-        told(code, signal);
+/// A process with no parent in the sandbox has stopped or continues: `CLD_*` and the signal.
+pub(crate) fn outer_stopped(kernel: &Arc<Kernel>, pid: i32, code: i32, signal: i32) {
+    if let Some(told) = kernel.outer_stopped.get() {
+        told(pid, code, signal);
     }
 }
 

@@ -8,14 +8,16 @@ use std::sync::atomic::Ordering;
 
 use cofferdam_platform::{Answer, Call, Frame, GuestThread, HostThread, Order, Trap};
 
-use super::{After, Begin, Special, Task};
+use super::ptrace::registers::TRAP_FLAG;
+use super::{After, Begin, Special, Task, seccomp};
 use crate::errno::Errno;
 use crate::memory::sites::{SITE_LEN, Sites};
-use crate::memory::space::{Fault, MapRequest};
+use crate::memory::space::{Bounds, Fault, MapRequest};
 use crate::memory::store::{PAGE, page_down, page_up};
 use crate::memory::vma::{EXEC, READ, WRITE};
 use crate::signal::{SigInfo, code, sig};
 use crate::syscalls::{self, Outcome, SysResult};
+use crate::vfs::moment;
 
 /// Orders given at once.
 const BATCH: usize = 48;
@@ -32,15 +34,21 @@ fn encode(result: Result<i64, Errno>) -> i64 {
 impl GuestThread for Task {
     fn attach(&self, host: Arc<dyn HostThread>) {
         self.set_host(Some(host));
+        self.scheduled_anew();
     }
 
     fn call(self: Arc<Self>, call: Call) -> Answer {
         crate::wait::serving(self.tid(), self.woke.load(Ordering::Relaxed));
+        moment::begin();
         // A call from shared memory says nothing about where the thread is.
         if !call.posted {
             self.mm().settle(self.tid());
         }
-        let done = syscalls::dispatch(&self, call.number, &call.args);
+        if self.is_traced() {
+            self.state.lock().deferred = Some((call.number, Special::Traced(call.args)));
+            return Answer::ReturnThenTrap(-i64::from(Errno::ENOSYS.code()));
+        }
+        let done = self.make_call(&call);
         if crate::wait::has_woken() {
             self.woke.store(true, Ordering::Relaxed);
         }
@@ -62,12 +70,19 @@ impl GuestThread for Task {
             },
             Ok(Outcome::Special(Special::Exit)) => Answer::Exit,
             Ok(Outcome::Special(Special::PassThrough)) => {
-                if self.attention()
-                    && let Some(host) = self.host()
-                {
-                    host.interrupt();
+                if !self.attention() && !self.group().cgroup.is_frozen() {
+                    return Answer::PassThrough;
                 }
-                Answer::PassThrough
+                // It must trap before it runs on.
+                match self.without_pass_through(call.number, call.args, Ok(Outcome::Special(Special::PassThrough))) {
+                    Ok(Outcome::Special(special)) => {
+                        self.state.lock().deferred = Some((call.number, special));
+                        Answer::ReturnThenTrap(0)
+                    }
+                    Ok(Outcome::Value(v)) => self.leave_call(call.number, Ok(v)),
+                    Ok(Outcome::Block(_)) => self.leave_call(call.number, Err(Errno::ENOSYS)),
+                    Err(e) => self.leave_call(call.number, Err(e)),
+                }
             }
             Ok(Outcome::Special(special)) => {
                 self.state.lock().deferred = Some((call.number, special));
@@ -78,6 +93,7 @@ impl GuestThread for Task {
 
     fn trap(self: Arc<Self>, trap: Trap, frame: &mut dyn Frame) -> Answer {
         crate::wait::serving(self.tid(), false);
+        moment::begin();
         if self.exited.load(Ordering::SeqCst) {
             // Ended before its host process was there: that is not asked to end.
             if trap == Trap::Start
@@ -96,10 +112,16 @@ impl GuestThread for Task {
         if !owing {
             self.mm().settle(self.tid());
         }
+        if let Some(answer) = self.end_step(trap, frame) {
+            return answer;
+        }
         match trap {
             Trap::Start => self.begin(frame),
             Trap::Call(call) => {
-                let result = syscalls::dispatch(&self, call.number, &call.args);
+                if self.is_traced() {
+                    return self.enter_call(call.number, call.args, frame);
+                }
+                let result = self.make_call(&call);
                 self.finish_in_trap(call.number, result, frame)
             }
             Trap::Fault { signal, code, address, error, number } => {
@@ -107,6 +129,9 @@ impl GuestThread for Task {
             }
             Trap::Interrupt => {
                 self.leave_trampoline(frame);
+                if let Some(go) = self.take_go() {
+                    return self.carry_on(go, frame);
+                }
                 let deferred = self.state.lock().deferred.take();
                 match deferred {
                     Some((number, special)) => self.finish_in_trap(number, Ok(Outcome::Special(special)), frame),
@@ -127,6 +152,9 @@ impl GuestThread for Task {
         }
         // The host killed the stub, or the container broke it: for the container it is as if that signal came.
         tracing::warn!(tid = self.tid(), signal, "a container process was lost");
+        if signal & 0x7f == sig::KILL {
+            self.group().cgroup.limits.host_killed();
+        }
         super::exit::exit_group(&self, signal & 0x7f);
     }
 }
@@ -139,6 +167,18 @@ fn text_order(site: u64, prot: i32) -> Order {
 }
 
 impl Task {
+    /// Makes a call, unless a filter of its own says otherwise.
+    fn make_call(self: &Arc<Self>, call: &Call) -> SysResult {
+        let result = self.refused(call, false).unwrap_or_else(|| syscalls::dispatch(self, call.number, &call.args));
+        super::shrink::heard(self);
+        result
+    }
+
+    /// What a filter of its own makes of a call; `None` if it may be made. `told`: its tracer has been told of it.
+    pub(crate) fn refused(self: &Arc<Self>, call: &Call, told: bool) -> Option<SysResult> {
+        if self.seccomp.mode() == seccomp::Mode::Disabled { None } else { seccomp::gate(self, call, told) }
+    }
+
     /// Whether the site of a call that just ended should be patched now.
     fn worth_patching(&self, call: &Call) -> bool {
         self.kernel().patch.load(Ordering::Relaxed)
@@ -186,15 +226,13 @@ impl Task {
                     prot: READ | EXEC,
                     max_prot: READ | EXEC,
                     shared: true,
-                    fixed: false,
                     no_replace: true,
-                    grows_down: false,
                     populate: true,
-                    low: false,
                     object: Some((memory.clone(), 0)),
                     name: "[calls]",
+                    ..MapRequest::default()
                 };
-                if let Ok(done) = mm.map(self.tid(), request, u64::MAX) {
+                if let Ok(done) = mm.map(self.tid(), request, &Bounds::NONE) {
                     mapped = Some(done);
                     break;
                 }
@@ -211,6 +249,20 @@ impl Task {
 
     /// Ends a call whose task has no registers at hand.
     pub(crate) fn leave_call(self: &Arc<Self>, number: u32, result: Result<i64, Errno>) -> Answer {
+        if self.may_mend(result) {
+            self.state.lock().deferred = Some((number, Special::Mend));
+            return Answer::ReturnThenTrap(encode(result));
+        }
+        if self.seccomp.mode() == seccomp::Mode::Filter {
+            let mut state = self.state.lock();
+            if let Some(args) = state.noticed.take() {
+                state.deferred = Some((number, Special::Noticed(args)));
+                return Answer::ReturnThenTrap(0);
+            }
+        }
+        if let Ok(done) = result {
+            self.counters.call(number, done);
+        }
         if self.exited.load(Ordering::SeqCst) {
             return Answer::Park;
         }
@@ -222,8 +274,10 @@ impl Task {
                 self.mask.store(mask, Ordering::SeqCst);
             }
         }
-        if restarts || self.attention() || self.stale.load(Ordering::SeqCst) {
+        let frozen = self.group().cgroup.is_frozen();
+        if restarts || frozen || self.attention() || self.stale.load(Ordering::SeqCst) || self.is_traced() {
             self.state.lock().returning = Some((number, result));
+            self.claim_signal();
             Answer::ReturnThenTrap(encode(result))
         } else {
             Answer::Return(encode(result))
@@ -231,7 +285,7 @@ impl Task {
     }
 
     /// Ends a call in a trap.
-    fn finish_in_trap(self: &Arc<Self>, number: u32, result: SysResult, frame: &mut dyn Frame) -> Answer {
+    pub(crate) fn finish_in_trap(self: &Arc<Self>, number: u32, result: SysResult, frame: &mut dyn Frame) -> Answer {
         match result {
             Ok(Outcome::Value(v)) => self.return_in_trap(number, Ok(v), frame),
             Err(e) => self.return_in_trap(number, Err(e), frame),
@@ -248,6 +302,7 @@ impl Task {
                 }
                 self.order(orders, After::Call { number, result, undo })
             }
+            Ok(Outcome::Special(Special::Then { orders, then })) => self.order(orders, After::Then { number, then }),
             Ok(Outcome::Special(Special::Clone(request))) => match super::clone::start(self, number, request, frame) {
                 Ok(answer) => answer,
                 Err(e) => self.return_in_trap(number, Err(e), frame),
@@ -264,6 +319,14 @@ impl Task {
                 Some(answer) => answer,
                 None => self.to_user(frame, None),
             },
+            Ok(Outcome::Special(Special::Filtered(said))) => self.stop_for_filter(number, said, frame),
+            Ok(Outcome::Special(Special::Noticed(args))) => {
+                let result = syscalls::dispatch(self, number, &args);
+                let result = self.without_pass_through(number, args, result);
+                self.finish_in_trap(number, result, frame)
+            }
+            Ok(Outcome::Special(Special::Mend)) => self.return_in_trap(number, Err(Errno::EFAULT), frame),
+            Ok(Outcome::Special(Special::Traced(args))) => self.enter_call(number, args, frame),
             Ok(Outcome::Special(Special::SigReturn)) => crate::signal::deliver::sigreturn(self, frame),
         }
     }
@@ -274,6 +337,18 @@ impl Task {
         result: Result<i64, Errno>,
         frame: &mut dyn Frame,
     ) -> Answer {
+        if self.may_mend(result)
+            && let Some(orders) = self.mend()
+        {
+            return self.order(orders, After::Again { number });
+        }
+        let noticed = self.state.lock().noticed.take();
+        if let Some(args) = noticed {
+            return self.finish_in_trap(number, Ok(Outcome::Special(Special::Noticed(args))), frame);
+        }
+        if let Ok(done) = result {
+            self.counters.call(number, done);
+        }
         let mut r = frame.registers();
         r.rax = encode(result) as u64;
         frame.set_registers(&r);
@@ -310,6 +385,10 @@ impl Task {
                 }
                 self.return_in_trap(number, Ok(value), frame)
             }
+            Some(After::Then { number, then }) => {
+                let result = then(self, result);
+                self.finish_in_trap(number, result, frame)
+            }
             Some(After::Fault) => {
                 if result < 0 {
                     // The host has no memory left for it.
@@ -317,6 +396,11 @@ impl Task {
                 }
                 self.to_user(frame, None)
             }
+            Some(After::Again { number }) => {
+                let again = if result < 0 { Errno::EFAULT } else { Errno::ERESTARTNOINTR };
+                self.return_in_trap(number, Err(again), frame)
+            }
+            Some(After::Frame(what)) => self.room_for_frame(&what.0, &what.1, frame),
             Some(After::Shrunk) => {
                 let returning = self.state.lock().returning.take();
                 self.to_user(frame, returning)
@@ -331,23 +415,40 @@ impl Task {
                 self.order(vec![text_order(site, prot)], After::Patched)
             }
             Some(After::Patched) => self.to_user(frame, None),
-            Some(After::Clone { number, child, vfork }) => {
-                super::clone::finish(self, number, &child, vfork, result, frame)
+            Some(After::Clone { number, child, shown, vfork, event }) => {
+                super::clone::finish(self, number, (&child, shown), vfork, event, result, frame)
             }
+            Some(After::Trace(go)) => self.carry_on(go, frame),
+            Some(After::Poke(poking)) => self.poke_ordered(poking, result, frame),
             Some(After::Exec(start)) => super::exec::finish(self, &start, result, frame),
             None => self.to_user(frame, None),
         }
+    }
+
+    /// Takes the trap flag of a single step out of the flags. The answer to a trap for a step that nobody waits for any more.
+    fn end_step(self: &Arc<Self>, trap: Trap, frame: &mut dyn Frame) -> Option<Answer> {
+        const STEP: i32 = 2;
+        let step = matches!(trap, Trap::Fault { signal: sig::TRAP, code: STEP, .. });
+        if self.stepping.swap(false, Ordering::SeqCst) {
+            let mut r = frame.registers();
+            r.rflags &= !TRAP_FLAG;
+            frame.set_registers(&r);
+            self.step_owed.store(!step, Ordering::SeqCst);
+            return if step { self.watched_step(frame) } else { None };
+        }
+        (step && self.step_owed.swap(false, Ordering::SeqCst)).then(|| self.to_user(frame, None))
     }
 
     /// A new task's first stop.
     fn begin(self: &Arc<Self>, frame: &mut dyn Frame) -> Answer {
         let begin = self.state.lock().begin.take();
         match begin {
-            Some(Begin::Clone { set_tid }) => {
+            Some(Begin::Clone { set_tid, number }) => {
+                self.begun.store(true, Ordering::SeqCst);
                 if set_tid != 0 {
-                    let _ = self.write_exact(set_tid, &self.tid().to_le_bytes());
+                    let _ = self.write_exact(set_tid, &self.shown(self.tid()).to_le_bytes());
                 }
-                self.to_user(frame, None)
+                self.to_user(frame, Some((number, Ok(0))))
             }
             Some(Begin::Exec(mut start)) => {
                 let orders = std::mem::take(&mut start.orders);
@@ -378,8 +479,16 @@ impl Task {
             self.force_signal(SigInfo::fault(signal, si_code, address));
             return self.to_user(frame, None);
         }
-        match self.mm().fault(self.tid(), address, error) {
-            Fault::Orders(orders) => return self.order(orders, After::Fault),
+        let mm = self.mm();
+        let found = match mm.fault(self.tid(), address, error) {
+            Fault::NoArea => mm.grow(address, &self.bounds()),
+            found => found,
+        };
+        match found {
+            Fault::Orders(orders) => {
+                self.counters.fault();
+                return self.order(orders, After::Fault);
+            }
             Fault::Retry => {
                 let mut state = self.state.lock();
                 let (at, times) = state.retries;
@@ -394,6 +503,7 @@ impl Task {
                 tracing::error!(address, "a fault that nothing mends");
                 self.force_signal(SigInfo::fault(sig::SEGV, 2, address));
             }
+            Fault::NoArea => self.force_signal(SigInfo::fault(sig::SEGV, 1, address)),
             Fault::Segv(c) => self.force_signal(SigInfo::fault(sig::SEGV, c, address)),
             Fault::Bus => self.force_signal(SigInfo::fault(sig::BUS, 2, address)),
         }

@@ -2,6 +2,7 @@
 //! is still pending are counted as overruns.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::sync::Arc;
 
 use super::group::{Group, rlimit};
@@ -30,6 +31,8 @@ struct Overrun {
 }
 
 struct PosixTimer {
+    /// As it was asked for: the clock, how it tells, and what the signal carries.
+    asked: (i32, Notify, u64),
     timer: Arc<IntervalTimer>,
     overrun: Arc<Mutex<Overrun>>,
 }
@@ -46,7 +49,7 @@ pub struct PosixTimers {
 pub fn create(
     kernel: &Arc<Kernel>,
     group: &Arc<Group>,
-    base: Base,
+    (clock, base): (i32, Base),
     notify: Notify,
     value: Option<u64>,
 ) -> Result<i32, Errno> {
@@ -67,7 +70,7 @@ pub fn create(
             tell(&kernel, &group, id, notify, value, &counts, times);
         }
     });
-    timers.list.insert(id, PosixTimer { timer, overrun });
+    timers.list.insert(id, PosixTimer { asked: (clock, notify, value), timer, overrun });
     Ok(id)
 }
 
@@ -135,6 +138,21 @@ pub fn overrun(group: &Group, id: i32) -> Result<i32, Errno> {
 pub fn delete(group: &Group, id: i32) -> Result<(), Errno> {
     let gone = group.timers.lock().list.remove(&id);
     gone.map(|_| ()).ok_or(Errno::EINVAL)
+}
+
+/// The timers as `/proc/PID/timers` lists them, the newest first.
+pub fn table(group: &Group) -> String {
+    let mut out = String::new();
+    for (id, timer) in group.timers.lock().list.iter().rev() {
+        let (clock, notify, value) = timer.asked;
+        let (signo, way, whom) = match notify {
+            Notify::Nothing => (0, "none", format!("pid.{}", group.pid)),
+            Notify::Process(signo) => (signo, "signal", format!("pid.{}", group.pid)),
+            Notify::Thread(signo, tid) => (signo, "signal", format!("tid.{tid}")),
+        };
+        writeln!(out, "ID: {id}\nsignal: {signo}/{value:016x}\nnotify: {way}/{whom}\nClockID: {clock}").ok();
+    }
+    out
 }
 
 /// Removes all (exec, exit).

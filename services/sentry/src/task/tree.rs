@@ -7,7 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Task;
+use super::cgroup::Cgroup;
 use super::group::Group;
+use crate::errno::Errno;
+use crate::namespaces::PidNamespace;
 
 /// Highest process id plus one (`/proc/sys/kernel/pid_max`).
 pub const PID_MAX: i32 = 4_194_304;
@@ -35,6 +38,8 @@ pub struct Node {
 pub struct Tree {
     tasks: HashMap<i32, Arc<Task>>,
     nodes: HashMap<i32, Node>,
+    /// The PID namespaces of ids that have numbers in others than the first.
+    spaces: HashMap<i32, Arc<PidNamespace>>,
     last: i32,
 }
 
@@ -44,14 +49,42 @@ impl Tree {
         for _ in 0..PID_MAX {
             self.last = if self.last + 1 >= PID_MAX { 300 } else { self.last + 1 };
             let id = self.last;
-            let used = self.tasks.contains_key(&id)
-                || self.nodes.contains_key(&id)
-                || self.nodes.values().any(|n| n.pgid == id || n.sid == id);
-            if !used {
+            if !self.is_used(id) {
                 return Some(id);
             }
         }
         None
+    }
+
+    /// A certain id; EEXIST if something uses it.
+    pub fn claim(&mut self, id: i32) -> Result<i32, Errno> {
+        if self.is_used(id) { Err(Errno::EEXIST) } else { Ok(id) }
+    }
+
+    fn is_used(&self, id: i32) -> bool {
+        self.tasks.contains_key(&id)
+            || self.nodes.contains_key(&id)
+            || self.nodes.values().any(|n| n.pgid == id || n.sid == id)
+    }
+
+    /// Gives an id its numbers in a PID namespace and those around it; ENOMEM if that has ended.
+    /// `wanted`: the numbers that it shall have, the innermost first; EEXIST if one is taken.
+    pub fn number(&mut self, id: i32, space: &Arc<PidNamespace>, wanted: &[i32]) -> Result<(), Errno> {
+        space.add(id, wanted)?;
+        if !space.is_first() {
+            self.spaces.insert(id, space.clone());
+        }
+        Ok(())
+    }
+
+    /// Takes the numbers of an id back if nothing uses it any more.
+    pub fn release(&mut self, id: i32) {
+        if self.spaces.contains_key(&id)
+            && !self.is_used(id)
+            && let Some(space) = self.spaces.remove(&id)
+        {
+            space.remove(id);
+        }
     }
 
     /// The task with an id.
@@ -91,6 +124,20 @@ impl Tree {
         self.tasks.len()
     }
 
+    /// Whether there may be one more task of a container that may have so many. Those that nobody has waited for yet count, as in Linux's
+    /// cgroups.
+    pub fn has_room(&self, of: &Arc<Cgroup>, limit: u64) -> bool {
+        let (tasks, processes) = (self.tasks.len() as u64, self.nodes.len() as u64);
+        tasks.saturating_add(processes) < limit || self.charged(of) < limit
+    }
+
+    /// Number of tasks of a container with those that have ended and that nobody has waited for.
+    pub fn charged(&self, of: &Arc<Cgroup>) -> u64 {
+        let tasks = self.tasks.values().filter(|t| Arc::ptr_eq(&t.group().cgroup, of)).count();
+        let left = |(pid, n): &(&i32, &Node)| Arc::ptr_eq(&n.group.cgroup, of) && !self.tasks.contains_key(pid);
+        (tasks + self.nodes.iter().filter(left).count()) as u64
+    }
+
     /// The last id given out.
     pub fn last_id(&self) -> i32 {
         self.last
@@ -113,21 +160,23 @@ impl Tree {
     /// Removes a task.
     pub fn remove_task(&mut self, tid: i32) {
         self.tasks.remove(&tid);
+        self.release(tid);
     }
 
     /// Gives a task another id (exec by a thread that is not the leader).
     pub fn rename_task(&mut self, task: &Arc<Task>, old: i32) {
         self.tasks.remove(&old);
         self.tasks.insert(task.tid(), task.clone());
+        self.release(old);
     }
 
     /// Removes a process that has been waited for.
     pub fn remove_process(&mut self, pid: i32) {
-        if let Some(node) = self.nodes.remove(&pid)
-            && let Some(p) = self.nodes.get_mut(&node.parent)
-        {
+        let Some(node) = self.nodes.remove(&pid) else { return };
+        if let Some(p) = self.nodes.get_mut(&node.parent) {
             p.children.retain(|c| *c != pid);
         }
+        [pid, node.pgid, node.sid].into_iter().for_each(|id| self.release(id));
     }
 
     /// Gives the children of `pid` to `to`; which they are.

@@ -17,23 +17,25 @@ pub struct Caller<'a> {
     pub creds: Arc<Creds>,
     /// The calling task, for `/proc/self` and terminals.
     pub task: Option<&'a Arc<Task>>,
+    /// Who opened the generated file that is written to.
+    pub opener: Option<Arc<Creds>>,
 }
 
 impl<'a> Caller<'a> {
     /// A task calling.
     pub fn of(task: &'a Arc<Task>) -> Self {
-        Self { fs: task.fs(), creds: task.creds(), task: Some(task) }
+        Self { fs: task.fs(), creds: task.creds(), task: Some(task), opener: None }
     }
 
     /// The kernel itself, with these credentials.
     pub fn kernel(fs: Arc<FsContext>, creds: Creds) -> Self {
-        Self { fs, creds: Arc::new(creds), task: None }
+        Self { fs, creds: Arc::new(creds), task: None, opener: None }
     }
 
     /// The kernel itself, with all rights and no place in the tree: for file systems that use another file system.
     pub fn nobody() -> Self {
         static NOBODY: OnceLock<(Arc<FsContext>, Arc<Creds>)> = OnceLock::new();
         let (fs, creds) = NOBODY.get_or_init(|| (Arc::default(), Arc::new(Creds::root(ALL_CAPABILITIES))));
-        Self { fs: fs.clone(), creds: creds.clone(), task: None }
+        Self { fs: fs.clone(), creds: creds.clone(), task: None, opener: None }
     }
 }

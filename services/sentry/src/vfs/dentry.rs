@@ -108,6 +108,14 @@ impl Children {
 /// Directory and name.
 type Place = (Option<Arc<Dentry>>, Arc<[u8]>);
 
+/// Names that are kept, and of those that are known to be missing.
+static DENTRIES: AtomicUsize = AtomicUsize::new(0);
+
+/// How many names are kept in memory, and how many of things that are not there (`fs.dentry-state`).
+pub fn counts() -> (usize, usize) {
+    (DENTRIES.load(Ordering::Relaxed), NEGATIVES.load(Ordering::Relaxed))
+}
+
 /// A name of an inode, in its place in the tree.
 pub struct Dentry {
     inode: InodeRef,
@@ -124,6 +132,7 @@ pub struct Dentry {
 
 impl Drop for Dentry {
     fn drop(&mut self) {
+        DENTRIES.fetch_sub(1, Ordering::Relaxed);
         self.children.write().forget_missing();
         if *self.deleted.get_mut() {
             watch::gone(&self.inode);
@@ -141,6 +150,7 @@ impl Drop for Dentry {
 
 impl Dentry {
     fn make(inode: InodeRef, parent: Option<Arc<Dentry>>, name: &[u8]) -> Arc<Self> {
+        DENTRIES.fetch_add(1, Ordering::Relaxed);
         Arc::new(Self {
             inode,
             place: RwLock::new((parent, name.into())),
@@ -220,15 +230,42 @@ impl Dentry {
         }
     }
 
+    /// The child of that name as far as it is known without asking: itself, or that there is none.
+    pub fn cached(&self, name: &[u8]) -> Option<Option<Arc<Dentry>>> {
+        match self.children.read().map.get(name)? {
+            Child::Missing if self.inode.shared() => None,
+            Child::Missing => Some(None),
+            Child::Known(d) => {
+                let d = d.upgrade()?;
+                let known = !self.inode.shared() || d.mounted.load(Ordering::Acquire) > 0;
+                (known && d.inode.valid()).then_some(Some(d))
+            }
+        }
+    }
+
     /// The child of that name: from the cache, or by asking the file system. `None` if there is none.
     pub fn child(self: &Arc<Self>, caller: &Caller<'_>, name: &[u8]) -> Result<Option<Arc<Dentry>>, Errno> {
+        self.child_found(caller, name, None)
+    }
+
+    /// As [`child`](Self::child), where what the file system says was asked just before.
+    pub fn child_found(
+        self: &Arc<Self>,
+        caller: &Caller<'_>,
+        name: &[u8],
+        mut asked: Option<Option<InodeRef>>,
+    ) -> Result<Option<Arc<Dentry>>, Errno> {
+        let shared = self.inode.shared();
         loop {
             let generation = {
                 let children = self.children.read();
                 match children.map.get(name) {
-                    Some(Child::Missing) => return Ok(None),
+                    Some(Child::Missing) if !shared => return Ok(None),
                     Some(Child::Known(d)) => {
-                        if let Some(d) = d.upgrade() {
+                        // What has a mount on it stays where it is, whatever becomes of what is beneath.
+                        if let Some(d) = d.upgrade()
+                            && (!shared || d.mounted.load(Ordering::Acquire) > 0)
+                        {
                             if d.inode.valid() {
                                 if !d.referenced.load(Ordering::Relaxed) {
                                     d.referenced.store(true, Ordering::Relaxed);
@@ -240,30 +277,46 @@ impl Dentry {
                             continue;
                         }
                     }
-                    None => {}
+                    _ => {}
                 }
                 children.generation
             };
             if self.is_deleted() {
                 return Ok(None);
             }
-            let found = self.inode.lookup(caller, name)?;
+            let found = asked.take().map_or_else(|| self.inode.lookup(caller, name), Ok)?;
             let mut children = self.children.write();
             if children.generation != generation {
                 continue;
             }
+            let known = match children.map.get(name) {
+                Some(Child::Known(d)) => d.upgrade(),
+                _ => None,
+            };
             match found {
                 None => {
-                    if self.inode.cacheable() {
+                    if shared {
+                        children.remove(name);
+                        children.generation += 1;
+                    } else if self.inode.cacheable() {
                         children.insert(name, Child::Missing);
                     }
+                    drop(children);
+                    known.iter().for_each(Self::lost);
                     return Ok(None);
                 }
                 Some(inode) => {
-                    if let Some(Child::Known(d)) = children.map.get(name)
-                        && let Some(d) = d.upgrade()
-                    {
-                        return Ok(Some(d));
+                    if let Some(d) = known {
+                        if !shared || Arc::ptr_eq(&d.inode, &inode) {
+                            d.referenced.store(true, Ordering::Relaxed);
+                            return Ok(Some(d));
+                        }
+                        // The host put something else there.
+                        children.remove(name);
+                        children.generation += 1;
+                        drop(children);
+                        d.lost();
+                        continue;
                     }
                     let d = Self::make(inode, Some(self.clone()), name);
                     children.insert(name, Child::Known(Arc::downgrade(&d)));
@@ -277,6 +330,15 @@ impl Dentry {
         }
     }
 
+    /// The host took the name away, or gave it to something else.
+    fn lost(self: &Arc<Self>) {
+        if self.inode.attr().map_or(true, |a| a.nlink == 0) {
+            return self.set_deleted();
+        }
+        // It was moved: whoever has it still has it, under the old name.
+        self.leave_cache(|_| ());
+    }
+
     /// Enters a name that was just made. The caller holds [`modify`](Self::modify).
     pub fn insert(self: &Arc<Self>, name: &[u8], inode: InodeRef) -> Arc<Dentry> {
         let d = Self::make(inode, Some(self.clone()), name);
@@ -285,7 +347,7 @@ impl Dentry {
         let old = children.remove(name);
         children.insert(name, Child::Known(Arc::downgrade(&d)));
         drop(children);
-        drop(old);
+        old.iter().for_each(|old| old.leave_cache(|_| ()));
         CACHE.add(&d);
         d
     }
@@ -304,13 +366,34 @@ impl Dentry {
         }
     }
 
+    /// The cache keeps nothing of this tree warm any more: its file system is mounted nowhere.
+    pub fn cool(self: &Arc<Self>) {
+        self.leave_cache(|d| watch::unmounted(&d.inode));
+    }
+
+    /// The cache keeps neither it nor what is below it. For what cannot be found from its parent any more, too: a name below it would
+    /// keep it, and its file system, for as long as the cache has room.
+    fn leave_cache(self: &Arc<Self>, each: impl Fn(&Dentry)) {
+        let mut all = vec![self.clone()];
+        while let Some(d) = all.pop() {
+            let known = |c: &Child| match c {
+                Child::Known(d) => d.upgrade(),
+                Child::Missing => None,
+            };
+            all.extend(d.children.read().map.values().filter_map(known));
+            each(&d);
+            let out = d.kept.get().and_then(|kept| kept.0.lock().take());
+            drop(out);
+        }
+    }
+
     /// Forgets what is known about a name; the next lookup asks the file system.
     pub fn forget(&self, name: &[u8]) {
         let mut children = self.children.write();
         children.generation += 1;
         let old = children.remove(name);
         drop(children);
-        drop(old);
+        old.iter().for_each(|old| old.leave_cache(|_| ()));
     }
 
     /// Moves the name that was just renamed. The caller holds both directories' [`modify`](Self::modify).

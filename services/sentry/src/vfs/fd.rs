@@ -79,10 +79,10 @@ impl FdTable {
 
     /// What happens when a descriptor goes: locks of the process on the file go with it.
     fn closed(&self, file: &Arc<File>) -> Result<(), Errno> {
-        if let Some(locks) = file.inode().common().locks.get() {
-            locks.release_owner(self.id);
+        if let Some(met) = file.inode().met() {
+            met.locks.release_owner(self.id);
         }
-        file.ops().flush(file)
+        file.ops().flush(file, self.id)
     }
 
     fn index(fd: i32) -> Result<usize, Errno> {
@@ -213,6 +213,11 @@ impl FdTable {
         let slots = self.slots.read();
         let numbered = slots.list.iter().enumerate();
         numbered.filter_map(|(n, s)| Some((i32::try_from(n).ok()?, s.as_ref()?.file.clone()))).collect()
+    }
+
+    /// How many numbers are in use.
+    pub fn count(&self) -> usize {
+        self.slots.read().list.iter().flatten().count()
     }
 
     /// Size of the table, for `FDSize` in `/proc/PID/status`.

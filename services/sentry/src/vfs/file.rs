@@ -16,8 +16,10 @@ use crate::syscalls::SysResult;
 use crate::task::Task;
 use crate::uio::{Sink, Source};
 use crate::vfs::caller::Caller;
+use crate::vfs::dnotify::Notifier;
+use crate::vfs::fasync;
 use crate::vfs::inode::{DirEntry, FileType, InodeRef, OpenHow};
-use crate::vfs::mount::{Mount, MountFlags, PathRef};
+use crate::vfs::mount::{Mount, MountFlags, MountNamespace, PathRef};
 use crate::vfs::watch::{self, event};
 use crate::wait::{PollMask, WaitQueue};
 
@@ -41,11 +43,13 @@ pub mod flags {
     pub const NOFOLLOW: i32 = 0o400000;
     pub const NOATIME: i32 = 0o1000000;
     pub const CLOEXEC: i32 = 0o2000000;
+    pub const DSYNC: i32 = 0o10000;
+    /// With [`DSYNC`] in it.
     pub const SYNC: i32 = 0o4010000;
     pub const PATH: i32 = 0o10000000;
     pub const TMPFILE: i32 = 0o20200000;
     /// What `F_SETFL` may change.
-    pub const SETTABLE: i32 = APPEND | NONBLOCK | ASYNC | DIRECT | NOATIME;
+    pub const SETTABLE: i32 = APPEND | NONBLOCK | DIRECT | NOATIME;
 }
 
 /// What an operation on an open file works with.
@@ -54,6 +58,15 @@ pub struct Io<'a> {
     pub file: &'a File,
     /// The calling task; `None` when the kernel reads for itself.
     pub task: Option<&'a Arc<Task>>,
+}
+
+/// Pages of a file that are in memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cached {
+    /// All of them.
+    pub pages: u64,
+    /// Those that are nowhere else.
+    pub dirty: u64,
 }
 
 /// `lseek(2)` origins.
@@ -129,6 +142,11 @@ pub trait FileOps: Send + Sync + 'static {
         Err(Errno::ENOTDIR)
     }
 
+    /// The highest position of a regular file.
+    fn most(&self) -> u64 {
+        FILE_MAX
+    }
+
     /// The end for `SEEK_END`, and the next data or hole.
     fn seek(&self, file: &File, offset: u64, whence: Whence) -> Result<u64, Errno> {
         let size = file.inode().attr()?.size;
@@ -165,14 +183,24 @@ pub trait FileOps: Send + Sync + 'static {
         Err(Errno::EINVAL)
     }
 
-    /// A descriptor for it was closed (`close(2)` may report what went wrong with writes).
-    fn flush(&self, file: &File) -> Result<(), Errno> {
+    /// What of the pages `[first, end)` is in memory (`cachestat(2)`).
+    fn cached(&self, first: u64, end: u64) -> Cached {
+        Cached::default()
+    }
+
+    /// A descriptor for it in a table was closed (`close(2)` may report what went wrong with writes).
+    fn flush(&self, file: &File, table: u64) -> Result<(), Errno> {
         Ok(())
     }
 
     /// Lines for `/proc/PID/fdinfo/N` after the common ones.
     fn fdinfo(&self) -> String {
         String::new()
+    }
+
+    /// Of which events it tells its owner by signals, with `O_ASYNC`: of none by default.
+    fn fasync(&self) -> PollMask {
+        PollMask::empty()
     }
 }
 
@@ -183,9 +211,18 @@ pub struct Owner {
     /// Process (positive) or process group (negative); 0 for none.
     pub pid: i32,
     pub signal: i32,
+    /// Who said so: signals are sent with its rights.
+    pub uid: u32,
+    pub euid: u32,
 }
 
 static NEXT_FILE: AtomicU64 = AtomicU64::new(1);
+static OPEN: AtomicU64 = AtomicU64::new(0);
+
+/// How many files are open (`fs.file-nr`).
+pub fn open_files() -> u64 {
+    OPEN.load(Ordering::Relaxed)
+}
 
 /// An open file.
 pub struct File {
@@ -202,6 +239,12 @@ pub struct File {
     listing: Mutex<Option<Arc<Vec<DirEntry>>>>,
     /// Who gets SIGIO.
     pub owner: Mutex<Owner>,
+    /// What tells the owner (`O_ASYNC`).
+    pub told: Mutex<Option<fasync::Told>>,
+    /// What tells it of a directory (`F_NOTIFY`).
+    pub notifier: Mutex<Option<Arc<Notifier>>>,
+    /// Rights ([`crate::vfs::landlock::right`]) that who opened it had forbidden itself, of those that are asked for later.
+    pub denied: AtomicU64,
 }
 
 /// What an open file means to others who open the same file.
@@ -213,7 +256,10 @@ enum Claim {
     Program,
 }
 
-struct PathOnly;
+/// Of an `O_PATH` file: nothing, or the detached tree of mounts that ends with it.
+struct PathOnly {
+    _tree: Option<Arc<MountNamespace>>,
+}
 
 impl FileOps for PathOnly {
     fn as_any(&self) -> &dyn Any {
@@ -226,6 +272,7 @@ impl FileOps for PathOnly {
 
 impl Drop for File {
     fn drop(&mut self) {
+        OPEN.fetch_sub(1, Ordering::Relaxed);
         if !self.path_only {
             let what = if self.write { event::CLOSE_WRITE } else { event::CLOSE_NOWRITE };
             watch::file(&self.path.dentry, what);
@@ -233,13 +280,13 @@ impl Drop for File {
         match self.claim {
             Claim::None => {}
             Claim::Writer => {
-                self.inode().common().end_write();
+                self.inode().writers().end_write();
                 self.mount().end_write();
             }
-            Claim::Program => self.inode().common().allow_write(),
+            Claim::Program => self.inode().writers().allow_write(),
         }
-        if let Some(locks) = self.inode().common().locks.get() {
-            locks.release_file(self.id);
+        if let Some(met) = self.inode().met() {
+            met.locks.release_file(self.id);
         }
     }
 }
@@ -250,18 +297,19 @@ impl File {
         Self::make(path, ops, open_flags, Claim::None)
     }
 
-    /// As [`new`](Self::new), for a regular file whose writers are counted (`Common::begin_write` was called).
+    /// As [`new`](Self::new), for a regular file whose writers are counted (`Writers::begin_write` was called).
     pub fn counted(path: PathRef, ops: Box<dyn FileOps>, open_flags: i32) -> Arc<Self> {
         path.mount.begin_write();
         Self::make(path, ops, open_flags, Claim::Writer)
     }
 
-    /// A program being loaded: nobody may write it (`Common::deny_write` was called) while this is open.
+    /// A program being loaded: nobody may write it (`Writers::deny_write` was called) while this is open.
     pub fn program(path: PathRef, ops: Box<dyn FileOps>) -> Arc<Self> {
         Self::make(path, ops, flags::RDONLY, Claim::Program)
     }
 
     fn make(path: PathRef, ops: Box<dyn FileOps>, open_flags: i32, claim: Claim) -> Arc<Self> {
+        OPEN.fetch_add(1, Ordering::Relaxed);
         let how = access_mode(open_flags);
         let kept = open_flags & !(flags::CREAT | flags::EXCL | flags::NOCTTY | flags::TRUNC | flags::CLOEXEC);
         Arc::new(Self {
@@ -276,17 +324,26 @@ impl File {
             position: Mutex::new(0),
             listing: Mutex::new(None),
             owner: Mutex::new(Owner::default()),
+            told: Mutex::default(),
+            notifier: Mutex::default(),
+            denied: AtomicU64::new(0),
         })
+    }
+
+    /// EACCES if who opened it had forbidden itself this.
+    pub fn check_denied(&self, rights: u64) -> Result<(), Errno> {
+        if self.denied.load(Ordering::Relaxed) & rights == 0 { Ok(()) } else { Err(Errno::EACCES) }
     }
 
     /// An `O_PATH` file: a place in the tree and nothing else.
     pub fn path_only(path: PathRef, open_flags: i32) -> Arc<Self> {
-        Self::make(
-            path,
-            Box::new(PathOnly),
-            open_flags & (flags::PATH | flags::DIRECTORY | flags::NOFOLLOW),
-            Claim::None,
-        )
+        let kept = open_flags & (flags::PATH | flags::DIRECTORY | flags::NOFOLLOW);
+        Self::make(path, Box::new(PathOnly { _tree: None }), kept, Claim::None)
+    }
+
+    /// The root of a detached tree of mounts, as with `O_PATH`; where nothing else has become of it, the tree ends with the file.
+    pub fn of_tree(tree: Arc<MountNamespace>) -> Arc<Self> {
+        Self::make(tree.top(), Box::new(PathOnly { _tree: Some(tree) }), flags::PATH, Claim::None)
     }
 
     /// Where it was opened.
@@ -338,6 +395,20 @@ impl File {
     pub fn set_flags(&self, new: i32) {
         let kept = self.flags() & !flags::SETTABLE;
         self.flags.store(kept | (new & flags::SETTABLE), Ordering::Relaxed);
+    }
+
+    /// `O_ASYNC`.
+    pub fn set_async(&self, on: bool) {
+        if on {
+            self.flags.fetch_or(flags::ASYNC, Ordering::Relaxed);
+        } else {
+            self.flags.fetch_and(!flags::ASYNC, Ordering::Relaxed);
+        }
+    }
+
+    /// Flags that the file shows and nobody may change (`PIDFD_THREAD`).
+    pub fn mark(&self, more: i32) {
+        self.flags.fetch_or(more, Ordering::Relaxed);
     }
 
     /// Whether operations answer EAGAIN instead of waiting.
@@ -395,15 +466,19 @@ impl File {
 
     /// Writes at the file's position (or its end) and moves it.
     pub fn write(&self, task: Option<&Arc<Task>>, from: &mut Source<'_>) -> Result<usize, Errno> {
-        self.write_with(task, from, false)
+        self.write_with(task, from, self.appends())
     }
 
-    /// As [`write`](Self::write); `append`: at the end, whatever the file's flags say (`RWF_APPEND`).
+    /// Whether what is written goes to the end.
+    pub fn appends(&self) -> bool {
+        self.flags() & flags::APPEND != 0
+    }
+
+    /// As [`write`](Self::write); `append`: at the end or not, whatever the file's flags say (`RWF_APPEND`, `RWF_NOAPPEND`).
     pub fn write_with(&self, task: Option<&Arc<Task>>, from: &mut Source<'_>, append: bool) -> Result<usize, Errno> {
         if !self.write {
             return Err(Errno::EBADF);
         }
-        let append = append || self.flags() & flags::APPEND != 0;
         if !self.ops.seekable() {
             return self.used(self.ops.write(&self.io(task), 0, append, from).map(|(n, _)| n), event::MODIFY);
         }
@@ -415,10 +490,10 @@ impl File {
 
     /// Writes at a position; ESPIPE for streams. As on Linux, `O_APPEND` wins over the position.
     pub fn pwrite(&self, task: Option<&Arc<Task>>, at: u64, from: &mut Source<'_>) -> Result<usize, Errno> {
-        self.pwrite_with(task, at, from, false)
+        self.pwrite_with(task, at, from, self.appends())
     }
 
-    /// As [`pwrite`](Self::pwrite); `append`: at the end, whatever the file's flags say (`RWF_APPEND`).
+    /// As [`pwrite`](Self::pwrite); `append` as for [`write_with`](Self::write_with).
     pub fn pwrite_with(
         &self,
         task: Option<&Arc<Task>>,
@@ -432,7 +507,6 @@ impl File {
         if !self.write {
             return Err(Errno::EBADF);
         }
-        let append = append || self.flags() & flags::APPEND != 0;
         self.used(self.ops.write(&self.io(task), at, append, from).map(|(n, _)| n), event::MODIFY)
     }
 
@@ -441,8 +515,11 @@ impl File {
         if self.path_only {
             return Err(Errno::EBADF);
         }
+        if self.ops.ignores_seeks() {
+            return Ok(0);
+        }
         if !self.ops.seekable() {
-            return if self.ops.ignores_seeks() { Ok(0) } else { Err(Errno::ESPIPE) };
+            return Err(Errno::ESPIPE);
         }
         let mut position = self.position.lock();
         let to = match whence {
@@ -453,7 +530,7 @@ impl File {
                 self.ops.seek(self, u64::try_from(offset).map_err(|_| Errno::ENXIO)?, whence)?
             }
         };
-        let most = if self.inode().kind() == FileType::Regular { FILE_MAX } else { i64::MAX as u64 };
+        let most = if self.inode().kind() == FileType::Regular { self.ops.most() } else { i64::MAX as u64 };
         if to > most {
             return Err(Errno::EINVAL);
         }

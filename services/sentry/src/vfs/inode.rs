@@ -7,16 +7,15 @@
 
 use std::any::Any;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 
 use crate::errno::Errno;
-use crate::sync::Mutex;
+use crate::task::Creds;
 use crate::time::{Clock, now};
 use crate::vfs::caller::Caller;
 use crate::vfs::file::FileOps;
-use crate::vfs::lock::Locks;
+use crate::vfs::meeting::{HostFile, Meeting};
 use crate::vfs::mount::PathRef;
-use crate::vfs::watch::Watches;
 
 /// A shared inode.
 pub type InodeRef = Arc<dyn Inode>;
@@ -110,6 +109,26 @@ pub struct Attr {
 }
 
 impl Attr {
+    /// Of an inode that is made now: its own number, times and links of one name (a directory: and of itself).
+    pub fn fresh(dev: u64, new: &NewNode) -> Self {
+        let t = file_time();
+        Self {
+            dev,
+            ino: next_ino(),
+            mode: new.mode,
+            nlink: if FileType::of(new.mode) == FileType::Directory { 2 } else { 1 },
+            uid: new.uid,
+            gid: new.gid,
+            rdev: new.rdev,
+            block_size: 4096,
+            atime: t,
+            mtime: t,
+            ctime: t,
+            btime: t,
+            ..Self::default()
+        }
+    }
+
     /// The file type.
     pub fn kind(&self) -> FileType {
         FileType::of(self.mode)
@@ -130,6 +149,14 @@ pub struct SetAttr {
 }
 
 impl SetAttr {
+    /// Permissions, owner and times, put into `attr`, and that they changed now.
+    pub fn apply(&self, attr: &mut Attr) {
+        self.apply_owner_and_mode(attr);
+        attr.atime = self.atime.unwrap_or(attr.atime);
+        attr.mtime = self.mtime.unwrap_or(attr.mtime);
+        attr.ctime = file_time();
+    }
+
     /// Permissions and owner, put into `attr`.
     pub fn apply_owner_and_mode(&self, attr: &mut Attr) {
         attr.mode = self.mode.map_or(attr.mode, |m| (attr.mode & mode::TYPE) | (m & mode::PERMISSIONS));
@@ -187,36 +214,24 @@ pub const RENAME_WHITEOUT: u32 = 4;
 /// The state that every inode has in the kernel, whatever its file system.
 #[derive(Default)]
 pub struct Common {
-    /// Advisory locks.
-    pub locks: OnceLock<Box<Locks>>,
-    /// Who watches it.
-    pub watches: OnceLock<Box<Watches>>,
-    /// The pipe behind a FIFO, while somebody has it open.
-    pub fifo: Mutex<Option<Weak<dyn Any + Send + Sync>>>,
-    /// The socket bound to a socket file.
-    pub socket: Mutex<Option<Weak<dyn Any + Send + Sync>>>,
-    /// Above 0: open for writing so many times. Below 0: so many running programs forbid writing.
-    pub writers: AtomicI32,
+    /// Where processes meet that have to do with it: see [`Inode::meeting`].
+    pub meeting: OnceLock<Arc<Meeting>>,
+    /// Who writes it: see [`Inode::writers`].
+    pub writers: Writers,
     /// Was mapped at least once.
     pub mapped: AtomicBool,
     /// Has no name yet and may be given its first (`O_TMPFILE` without `O_EXCL`).
     pub linkable: AtomicBool,
 }
 
-impl Common {
-    /// The advisory locks, made on first use.
-    pub fn locks(&self) -> &Locks {
-        self.locks.get_or_init(Box::default)
-    }
+/// Above 0: open for writing so many times. Below 0: so many running programs forbid writing.
+#[derive(Default)]
+pub struct Writers(AtomicI32);
 
-    /// Who watches it, made on first use.
-    pub fn watches(&self) -> &Watches {
-        self.watches.get_or_init(Box::default)
-    }
-
+impl Writers {
     /// Counts a writer in; ETXTBSY while a program runs from the file.
     pub fn begin_write(&self) -> Result<(), Errno> {
-        self.writers
+        self.0
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| if n < 0 { None } else { n.checked_add(1) })
             .map(|_| ())
             .map_err(|_| Errno::ETXTBSY)
@@ -224,12 +239,12 @@ impl Common {
 
     /// Counts a writer out.
     pub fn end_write(&self) {
-        self.writers.fetch_sub(1, Ordering::AcqRel);
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Forbids writing while a program runs from the file; ETXTBSY if it is open for writing.
     pub fn deny_write(&self) -> Result<(), Errno> {
-        self.writers
+        self.0
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| if n > 0 { None } else { n.checked_sub(1) })
             .map(|_| ())
             .map_err(|_| Errno::ETXTBSY)
@@ -237,7 +252,7 @@ impl Common {
 
     /// Ends one [`deny_write`](Self::deny_write).
     pub fn allow_write(&self) {
-        self.writers.fetch_add(1, Ordering::AcqRel);
+        self.0.fetch_add(1, Ordering::AcqRel);
     }
 }
 
@@ -282,6 +297,11 @@ pub trait Inode: Send + Sync + 'static {
         Err(Errno::EPERM)
     }
 
+    /// Whether a caller may do what [`access`](crate::vfs::access) says it wants, where permissions are not those of other files.
+    fn permits(&self, creds: &Creds, want: u32) -> Option<bool> {
+        None
+    }
+
     /// Whether a cached dentry for this inode may still be used.
     fn valid(&self) -> bool {
         true
@@ -292,9 +312,58 @@ pub trait Inode: Send + Sync + 'static {
         true
     }
 
+    /// Whether names in this directory come and go without this kernel: each use of one looks it up again.
+    fn shared(&self) -> bool {
+        false
+    }
+
+    /// Which file of the host it is, where others may be the same.
+    fn host_file(&self) -> Option<HostFile> {
+        None
+    }
+
+    /// Where processes meet that have to do with it, made on first use.
+    fn meeting(&self) -> &Arc<Meeting> {
+        self.common().meeting.get_or_init(|| Meeting::of(self.host_file()))
+    }
+
+    /// The same, if anybody has come there, by this inode or by another of the same file.
+    fn met(&self) -> Option<&Arc<Meeting>> {
+        let own = &self.common().meeting;
+        if own.get().is_none()
+            && let Some(others) = self.host_file().and_then(Meeting::known)
+        {
+            own.set(others).ok();
+        }
+        own.get()
+    }
+
+    /// Who writes it, and who forbids that.
+    fn writers(&self) -> &Writers {
+        if self.host_file().is_some() { &self.meeting().writers } else { &self.common().writers }
+    }
+
+    /// What its memory objects are told from others by ([`MemoryObject::identity`]), if it may be mapped.
+    ///
+    /// [`MemoryObject::identity`]: crate::memory::object::MemoryObject::identity
+    fn mapped_as(&self) -> Option<(u64, u64)> {
+        if self.common().mapped.load(Ordering::Acquire) { self.number().ok() } else { None }
+    }
+
+    /// Device and inode number, without asking anybody.
+    fn number(&self) -> Result<(u64, u64), Errno> {
+        self.attr().map(|a| (a.dev, a.ino))
+    }
+
     /// The inode of a name in this directory, `None` if there is none.
     fn lookup(&self, caller: &Caller<'_>, name: &[u8]) -> Result<Option<InodeRef>, Errno> {
         Err(Errno::ENOTDIR)
+    }
+
+    /// Looks up names of which each is in the directory before it, where that costs less than one by one: each found or not, as far
+    /// as it went. Nothing by default.
+    fn lookup_path(&self, names: &[&[u8]]) -> Vec<Option<InodeRef>> {
+        Vec::new()
     }
 
     /// All names in this directory, without `.` and `..`.
@@ -365,11 +434,21 @@ pub trait Inode: Send + Sync + 'static {
         Err(Errno::EOPNOTSUPP)
     }
 
+    /// Whether there are file attributes (`chattr(1)`). None of them is ever set.
+    fn has_flags(&self) -> bool {
+        false
+    }
+
     /// Takes the capabilities of a program away whose file is changed. Nothing to do where the host does it.
     fn drop_capabilities(&self) {}
 
     /// Notes a read (for `atime`, as `relatime` has it).
     fn touch(&self) {}
+
+    /// The inode of another file system whose bytes it shows.
+    fn backing(&self) -> Option<InodeRef> {
+        None
+    }
 }
 
 /// What `statfs(2)` says.
@@ -399,6 +478,22 @@ pub trait FileSystem: Send + Sync {
     }
     /// Writes everything back.
     fn sync(&self) -> Result<(), Errno> {
+        Ok(())
+    }
+    /// It is to hold so many bytes and inodes, where that is said; 0 for no limit. What is wrong with that.
+    #[allow(unused_variables)]
+    fn resize(&self, size: Option<u64>, nodes: Option<u64>) -> Result<(), &'static str> {
+        Err("It has no size")
+    }
+    /// It is mounted nowhere any more, and nothing of it is open by a name.
+    fn unmounted(&self) {}
+    /// How many file systems it lies over (overlays).
+    fn stack_depth(&self) -> u32 {
+        0
+    }
+    /// It is to be read-only, or not. EROFS if it can be nothing else.
+    #[allow(unused_variables)]
+    fn reconfigure(&self, read_only: bool) -> Result<(), Errno> {
         Ok(())
     }
 }

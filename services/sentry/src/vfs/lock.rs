@@ -28,12 +28,40 @@ pub struct Record {
     pub write: bool,
     /// Process that took it, for `F_GETLK` (-1 for open-file-description locks).
     pub pid: i32,
+    /// Open file that it was taken through.
+    pub file: u64,
+}
+
+/// A lock as `/proc` lists it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// A whole file's (`flock(2)`), of a range otherwise.
+    pub whole: bool,
+    /// The range and whose it is, of a whole file its open file.
+    pub record: Record,
+}
+
+impl Listed {
+    /// The line of it, after its number: kind, mode, process, file, range. `identity`: device and number of the file.
+    pub fn line(&self, (dev, ino): (u64, u64)) -> String {
+        let r = &self.record;
+        let kind = match (self.whole, r.owner) {
+            (true, _) => "FLOCK ",
+            (_, LockOwner::File(_)) => "OFDLCK",
+            _ => "POSIX ",
+        };
+        let mode = if r.write { "WRITE" } else { "READ " };
+        let (major, minor) = crate::vfs::inode::split_dev(dev);
+        let end = if r.end == u64::MAX { String::from("EOF") } else { r.end.saturating_sub(1).to_string() };
+        format!("{kind} ADVISORY  {mode} {} {major:02x}:{minor:02x}:{ino} {} {end}", r.pid, r.start)
+    }
 }
 
 #[derive(Default)]
 struct Held {
     records: Vec<Record>,
-    whole: Vec<(u64, bool)>,
+    /// Open file, exclusive, the process that took it.
+    whole: Vec<(u64, bool, i32)>,
 }
 
 /// The locks on one inode.
@@ -159,14 +187,14 @@ impl Locks {
     }
 
     /// `flock(2)` by an open file; EAGAIN if another open file's lock is in the way.
-    pub fn flock(&self, file: u64, exclusive: bool) -> Result<(), Errno> {
+    pub fn flock(&self, file: u64, exclusive: bool, pid: i32) -> Result<(), Errno> {
         let mut held = self.held.lock();
         // A conversion gives the old lock up first, as on Linux.
-        held.whole.retain(|(f, _)| *f != file);
-        if held.whole.iter().any(|(_, e)| *e || exclusive) {
+        held.whole.retain(|(f, ..)| *f != file);
+        if held.whole.iter().any(|(_, e, _)| *e || exclusive) {
             return Err(Errno::EAGAIN);
         }
-        held.whole.push((file, exclusive));
+        held.whole.push((file, exclusive, pid));
         drop(held);
         self.queue.wake(PollMask::empty());
         Ok(())
@@ -174,8 +202,30 @@ impl Locks {
 
     /// Gives up what an open file holds by `flock`.
     pub fn funlock(&self, file: u64) {
-        self.held.lock().whole.retain(|(f, _)| *f != file);
+        self.held.lock().whole.retain(|(f, ..)| *f != file);
         self.queue.wake(PollMask::empty());
+    }
+
+    /// All locks.
+    pub fn list(&self) -> Vec<Listed> {
+        let held = self.held.lock();
+        let whole = held.whole.iter().map(|(file, write, pid)| {
+            let owner = LockOwner::File(*file);
+            Listed {
+                whole: true,
+                record: Record { owner, start: 0, end: u64::MAX, write: *write, pid: *pid, file: *file },
+            }
+        });
+        // Of each owner the locks are together.
+        let mut owners: Vec<LockOwner> = Vec::new();
+        held.records.iter().map(|r| r.owner).for_each(|o| {
+            if !owners.contains(&o) {
+                owners.push(o);
+            }
+        });
+        let of = |o: LockOwner| held.records.iter().filter(move |r| r.owner == o);
+        let records = owners.into_iter().flat_map(of).map(|r| Listed { whole: false, record: *r });
+        whole.chain(records).collect()
     }
 
     /// An open file is gone.
@@ -195,7 +245,7 @@ mod tests {
     use super::*;
 
     fn rec(owner: u64, start: u64, end: u64, write: bool) -> Record {
-        Record { owner: LockOwner::Process(owner), start, end, write, pid: 1 }
+        Record { owner: LockOwner::Process(owner), start, end, write, pid: 1, file: 1 }
     }
 
     #[test]
@@ -212,10 +262,10 @@ mod tests {
     #[test]
     fn flock_is_by_open_file() {
         let l = Locks::default();
-        l.flock(1, false).unwrap();
-        l.flock(2, false).unwrap();
-        assert_eq!(l.flock(1, true), Err(Errno::EAGAIN));
+        l.flock(1, false, 1).unwrap();
+        l.flock(2, false, 1).unwrap();
+        assert_eq!(l.flock(1, true, 1), Err(Errno::EAGAIN));
         l.release_file(2);
-        l.flock(1, true).unwrap();
+        l.flock(1, true, 1).unwrap();
     }
 }

@@ -12,9 +12,11 @@ use crate::vfs::caller::Caller;
 use crate::vfs::dentry::Dentry;
 use crate::vfs::file::{File, access_mode, flags};
 use crate::vfs::inode::{
-    Attr, FileType, InodeRef, NewNode, RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT, SetAttr, file_time, mode,
+    Attr, FileType, InodeRef, NewNode, OpenHow, RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT, SetAttr, file_time,
+    mode,
 };
-use crate::vfs::mount::{MountFlags, PathRef};
+use crate::vfs::landlock::{self, Side, right};
+use crate::vfs::mount::{self, MountFlags, PathRef};
 use crate::vfs::walk::{Last, Parent, Resolve, Walk, walk_parent};
 use crate::vfs::watch::{self, event};
 
@@ -32,22 +34,29 @@ fn new_node(caller: &Caller<'_>, dir: &Attr, bits: u32, rdev: u64) -> NewNode {
         gid = dir.gid;
         if directory {
             m |= mode::SETGID;
-        } else if m & 0o010 != 0 && !caller.creds.in_group(gid) && !caller.creds.capable(cap::FSETID) {
+        } else if m & 0o010 != 0 && !caller.creds.in_group(gid) && !caller.creds.capable_over(dir.uid, gid, cap::FSETID)
+        {
             m &= !mode::SETGID;
         }
     }
     NewNode { mode: m, uid: caller.creds.fsuid, gid, rdev }
 }
 
-/// Checks that names may be made in a directory.
-fn check_enter(caller: &Caller<'_>, dir: &PathRef) -> Result<Attr, Errno> {
+/// Checks that names may be made in a directory, with this right to make them.
+fn check_enter(caller: &Caller<'_>, dir: &PathRef, right: u64) -> Result<Attr, Errno> {
     if dir.dentry.inode().kind() != FileType::Directory {
         return Err(Errno::ENOTDIR);
     }
     // As Linux: a read-only mount says so before it is asked who may write (mnt_want_write).
     dir.mount.check_writable()?;
+    caller.creds.check_domain(dir, right)?;
     let attr = dir.dentry.inode().attr()?;
     access::check_attr(&caller.creds, &attr, WRITE | EXEC)?;
+    // What is made must be somebody's in the namespace that the file system is of.
+    let (owner, creds) = (dir.mount.owner(), &caller.creds);
+    if owner.uid(creds.fsuid).is_none() || owner.gid(creds.fsgid).is_none() {
+        return Err(Errno::EOVERFLOW);
+    }
     if dir.dentry.is_deleted() {
         return Err(Errno::ENOENT);
     }
@@ -59,6 +68,7 @@ fn enter(
     caller: &Caller<'_>,
     parent: &Parent,
     allow_slash: bool,
+    right: u64,
     make: impl FnOnce(&InodeRef, &[u8], &Attr) -> Result<InodeRef, Errno>,
 ) -> Result<Arc<Dentry>, Errno> {
     let Last::Name(name) = &parent.last else { return Err(Errno::EEXIST) };
@@ -71,7 +81,7 @@ fn enter(
     if (parent.slash && !allow_slash) || parent.dir.mount.fs.name() == "proc" {
         return Err(Errno::ENOENT);
     }
-    let attr = check_enter(caller, &parent.dir)?;
+    let attr = check_enter(caller, &parent.dir, right)?;
     let inode = make(dir.inode(), name, &attr)?;
     let made = dir.insert(name, inode);
     watch::name(dir.inode(), name, made.inode(), event::CREATE);
@@ -112,7 +122,7 @@ pub fn open(
         },
         Err(parent) if parent.slash => Err(Errno::EISDIR),
         Err(parent) => {
-            let made = enter(caller, &parent, false, |dir, name, attr| {
+            let made = enter(caller, &parent, false, right::MAKE_REG, |dir, name, attr| {
                 let new = new_node(caller, attr, mode::REGULAR | (bits & mode::PERMISSIONS), 0);
                 dir.create(name, &new)
             });
@@ -130,30 +140,79 @@ pub fn open(
     }
 }
 
+/// Opens a name of a directory that no path leads to (`mq_open(2)`); `make` makes what is missing.
+pub fn open_name(
+    caller: &Caller<'_>,
+    dir: PathRef,
+    name: &[u8],
+    open_flags: i32,
+    bits: u32,
+    make: impl FnOnce(&[u8], &NewNode) -> Result<InodeRef, Errno>,
+) -> Result<Arc<File>, Errno> {
+    let place = |dentry| PathRef { mount: dir.mount.clone(), dentry };
+    if let Some(found) = dir.dentry.child(caller, name)? {
+        if open_flags & (flags::CREAT | flags::EXCL) == flags::CREAT | flags::EXCL {
+            return Err(Errno::EEXIST);
+        }
+        return open_at(caller, place(found), open_flags, false);
+    }
+    if open_flags & flags::CREAT == 0 {
+        return Err(Errno::ENOENT);
+    }
+    let parent = Parent { dir: dir.clone(), last: Last::Name(name.to_vec()), slash: false };
+    let made = enter(caller, &parent, false, 0, |_, name, attr| make(name, &new_node(caller, attr, bits, 0)));
+    match made {
+        Ok(dentry) => open_at(caller, place(dentry), open_flags, true),
+        // Somebody was faster.
+        Err(Errno::EEXIST) if open_flags & flags::EXCL == 0 => {
+            let found = dir.dentry.child(caller, name)?.ok_or(Errno::ENOENT)?;
+            open_at(caller, place(found), open_flags, false)
+        }
+        Err(e) => Err(e),
+    }
+}
+
 fn open_unnamed(caller: &Caller<'_>, dir: PathRef, open_flags: i32, bits: u32) -> Result<Arc<File>, Errno> {
     let how = access_mode(open_flags);
     if !how.write {
         return Err(Errno::EINVAL);
     }
-    let attr = check_enter(caller, &dir)?;
+    let attr = check_enter(caller, &dir, to_open(FileType::Regular, how))?;
     let new = new_node(caller, &attr, mode::REGULAR | (bits & mode::PERMISSIONS), 0);
     let inode = dir.dentry.inode().create_unnamed(&new)?;
     let name = format!("#{}", inode.attr()?.ino);
     let dentry = Dentry::unnamed(inode.clone(), &dir.dentry, name.as_bytes());
     inode.common().linkable.store(open_flags & flags::EXCL == 0, Ordering::Relaxed);
-    inode.common().begin_write()?;
+    inode.writers().begin_write()?;
     let ops = inode.open(caller, how)?;
-    Ok(File::counted(PathRef { mount: dir.mount, dentry }, ops, open_flags & !flags::DIRECTORY))
+    let file = File::counted(PathRef { mount: dir.mount, dentry }, ops, open_flags);
+    note_denied(caller, &file);
+    Ok(file)
 }
 
 /// Opens an object. `fresh`: it was just made by this call, so its permissions do not matter.
 pub fn open_at(caller: &Caller<'_>, at: PathRef, open_flags: i32, fresh: bool) -> Result<Arc<File>, Errno> {
     let file = open_object(caller, at, open_flags, fresh)?;
+    note_denied(caller, &file);
     watch::file(&file.path_ref().dentry, event::OPEN);
     if open_flags & flags::TRUNC != 0 && !fresh && file.inode().kind() == FileType::Regular {
         watch::file(&file.path_ref().dentry, event::MODIFY);
     }
     Ok(file)
+}
+
+/// Keeps with an open file what its opener may not do with it later.
+fn note_denied(caller: &Caller<'_>, file: &File) {
+    if let Some(domain) = &caller.creds.domain {
+        let denied = domain.denied(file.path_ref(), right::TRUNCATE | right::IOCTL_DEV);
+        file.denied.store(denied, Ordering::Relaxed);
+    }
+}
+
+/// The rights that an open takes.
+fn to_open(kind: FileType, how: OpenHow) -> u64 {
+    let read = if kind == FileType::Directory { right::READ_DIR } else { right::READ_FILE };
+    (if how.read { read } else { 0 }) | if how.write { right::WRITE_FILE } else { 0 }
 }
 
 fn open_object(caller: &Caller<'_>, at: PathRef, open_flags: i32, fresh: bool) -> Result<Arc<File>, Errno> {
@@ -176,13 +235,18 @@ fn open_object(caller: &Caller<'_>, at: PathRef, open_flags: i32, fresh: bool) -
         want |= if how.read || both { READ } else { 0 };
         want |= if how.write || both || truncate { WRITE } else { 0 };
         let attr = inode.attr()?;
-        access::check_attr(&caller.creds, &attr, want)?;
+        access::check_known(&caller.creds, &*inode, &attr, want)?;
         if open_flags & flags::NOATIME != 0 && !access::is_owner(&caller.creds, &attr) {
             return Err(Errno::EPERM);
         }
     }
+    let mut rights = to_open(kind, how);
+    if truncate && kind == FileType::Regular && !fresh {
+        rights |= right::TRUNCATE;
+    }
+    caller.creds.check_domain(&at, rights)?;
     match kind {
-        FileType::Char | FileType::Block if at.mount.flags().contains(MountFlags::NO_DEV) => {
+        FileType::Char | FileType::Block if !at.mount.has_devices() => {
             return Err(Errno::EACCES);
         }
         FileType::Char | FileType::Block => {
@@ -201,7 +265,7 @@ fn open_object(caller: &Caller<'_>, at: PathRef, open_flags: i32, fresh: bool) -
     }
     let writes = kind == FileType::Regular && (how.write || truncate);
     if writes {
-        inode.common().begin_write()?;
+        inode.writers().begin_write()?;
     }
     let opened = if truncate && kind == FileType::Regular && !fresh {
         inode.set_attr(&SetAttr { size: Some(0), mtime: Some(file_time()), ..SetAttr::default() })
@@ -213,7 +277,7 @@ fn open_object(caller: &Caller<'_>, at: PathRef, open_flags: i32, fresh: bool) -
         Ok(ops) if writes && how.write => Ok(File::counted(at, ops, open_flags)),
         opened => {
             if writes {
-                inode.common().end_write();
+                inode.writers().end_write();
             }
             opened.map(|ops| File::new(at, ops, open_flags))
         }
@@ -230,8 +294,9 @@ pub fn open_program(caller: &Caller<'_>, at: PathRef) -> Result<Arc<File>, Errno
         return Err(Errno::EACCES);
     }
     access::check(&caller.creds, &**inode, EXEC)?;
+    caller.creds.check_domain(&at, right::EXECUTE | right::READ_FILE)?;
     let ops = inode.clone().open(caller, access_mode(flags::RDONLY))?;
-    inode.common().deny_write()?;
+    inode.writers().deny_write()?;
     watch::file(&at.dentry, event::OPEN);
     Ok(File::program(at, ops))
 }
@@ -239,7 +304,7 @@ pub fn open_program(caller: &Caller<'_>, at: PathRef) -> Result<Arc<File>, Errno
 /// Makes a directory.
 pub fn mkdir(caller: &Caller<'_>, base: PathRef, path: &[u8], bits: u32) -> Result<(), Errno> {
     let parent = walk_parent(caller, base, path)?;
-    enter(caller, &parent, true, |dir, name, attr| {
+    enter(caller, &parent, true, right::MAKE_DIR, |dir, name, attr| {
         let bits = mode::DIRECTORY | (bits & (0o777 | mode::STICKY));
         dir.create(name, &new_node(caller, attr, bits, 0))
     })
@@ -252,7 +317,9 @@ pub fn mknod(caller: &Caller<'_>, base: PathRef, path: &[u8], bits: u32, rdev: u
     match bits & mode::TYPE {
         mode::REGULAR | mode::FIFO | mode::SOCKET => {}
         mode::CHAR | mode::BLOCK => {
-            if !caller.creds.capable(cap::MKNOD) {
+            // A whiteout is no device that anybody could open.
+            let whiteout = bits & mode::TYPE == mode::CHAR && rdev == 0;
+            if !whiteout && !caller.creds.capable(cap::MKNOD) {
                 return Err(Errno::EPERM);
             }
         }
@@ -260,7 +327,7 @@ pub fn mknod(caller: &Caller<'_>, base: PathRef, path: &[u8], bits: u32, rdev: u
         _ => return Err(Errno::EINVAL),
     }
     let parent = walk_parent(caller, base, path)?;
-    let dentry = enter(caller, &parent, false, |dir, name, attr| {
+    let dentry = enter(caller, &parent, false, landlock::to_make(FileType::of(bits)), |dir, name, attr| {
         dir.create(name, &new_node(caller, attr, bits & (mode::TYPE | mode::PERMISSIONS), rdev))
     })?;
     Ok(PathRef { mount: parent.dir.mount, dentry })
@@ -272,7 +339,7 @@ pub fn symlink(caller: &Caller<'_>, target: &[u8], base: PathRef, path: &[u8]) -
         return Err(Errno::ENOENT);
     }
     let parent = walk_parent(caller, base, path)?;
-    enter(caller, &parent, false, |dir, name, attr| {
+    enter(caller, &parent, false, right::MAKE_SYM, |dir, name, attr| {
         let new = NewNode { mode: mode::LINK | 0o777, ..new_node(caller, attr, mode::LINK, 0) };
         dir.symlink(name, target, &new)
     })
@@ -283,9 +350,14 @@ pub fn symlink(caller: &Caller<'_>, target: &[u8], base: PathRef, path: &[u8]) -
 pub fn link(caller: &Caller<'_>, target: &PathRef, base: PathRef, path: &[u8]) -> Result<(), Errno> {
     let parent = walk_parent(caller, base, path)?;
     let inode = target.dentry.inode();
-    enter(caller, &parent, false, |dir, name, _| {
+    enter(caller, &parent, false, 0, |dir, name, _| {
         if !Arc::ptr_eq(&target.mount, &parent.dir.mount) {
             return Err(Errno::EXDEV);
+        }
+        if let (Some(domain), Some(above)) = (&caller.creds.domain, target.dentry.parent()) {
+            let above = PathRef { mount: target.mount.clone(), dentry: above };
+            let from = Side { dir: &above, object: Some(inode) };
+            domain.check_moved(&from, &Side { dir: &parent.dir, object: None }, false, false)?;
         }
         if inode.kind() == FileType::Directory {
             return Err(Errno::EPERM);
@@ -335,6 +407,7 @@ pub fn unlink(caller: &Caller<'_>, base: PathRef, path: &[u8], directory: bool) 
         return Err(Errno::ENOTDIR);
     }
     parent.dir.mount.check_writable()?;
+    caller.creds.check_domain(&parent.dir, if directory { right::REMOVE_DIR } else { right::REMOVE_FILE })?;
     access::check_delete(&caller.creds, &**dir.inode(), &**victim.inode())?;
     match (directory, is_dir) {
         (true, false) => return Err(Errno::ENOTDIR),
@@ -347,6 +420,7 @@ pub fn unlink(caller: &Caller<'_>, base: PathRef, path: &[u8], directory: bool) 
     }
     dir.inode().unlink(name, directory)?;
     dir.remove(name);
+    mount::forget(&at.dentry);
     let inode = at.dentry.inode().clone();
     if !directory {
         watch::inode(&inode, event::ATTRIB);
@@ -356,9 +430,6 @@ pub fn unlink(caller: &Caller<'_>, base: PathRef, path: &[u8], directory: bool) 
     watch::name(dir.inode(), name, &inode, event::DELETE);
     Ok(())
 }
-
-/// Held while names move between directories, so that no two moves make a loop.
-static RENAME: crate::sync::Mutex<()> = crate::sync::Mutex::new(());
 
 /// Moves a name, `renameat2(2)`.
 pub fn rename(
@@ -370,7 +441,6 @@ pub fn rename(
     let exchange = how & RENAME_EXCHANGE != 0;
     if how & !(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT) != 0
         || (exchange && how & (RENAME_NOREPLACE | RENAME_WHITEOUT) != 0)
-        || how & RENAME_WHITEOUT != 0
     {
         return Err(Errno::EINVAL);
     }
@@ -384,7 +454,7 @@ pub fn rename(
         return Err(if how & RENAME_NOREPLACE != 0 { Errno::EEXIST } else { Errno::EBUSY });
     };
     let (a, b) = (&from.dir.dentry, &to.dir.dentry);
-    let _rename = RENAME.lock();
+    let _renames = from.dir.mount.renames().lock();
     let same = Arc::ptr_eq(a, b);
     // By address, so that other holders of two directories (there are none but renames) take them alike.
     let (first, second) = if Arc::as_ptr(a).addr() < Arc::as_ptr(b).addr() { (a, b) } else { (b, a) };
@@ -414,6 +484,11 @@ pub fn rename(
             return Ok(());
         }
     }
+    if let Some(domain) = &caller.creds.domain {
+        let from = Side { dir: &from.dir, object: Some(source.inode()) };
+        let to = Side { dir: &to.dir, object: target.as_ref().map(|t| t.inode()) };
+        domain.check_moved(&from, &to, true, exchange)?;
+    }
     access::check_delete(&caller.creds, &**a.inode(), &**source.inode())?;
     match &target {
         Some(t) => {
@@ -430,7 +505,7 @@ pub fn rename(
             }
         }
         None => {
-            check_enter(caller, &to.dir)?;
+            check_enter(caller, &to.dir, 0)?;
         }
     }
     // A directory that gets another parent is written itself (its `..`).
@@ -443,12 +518,16 @@ pub fn rename(
     }
     a.inode().rename(old_name, b.inode(), new_name, how)?;
     a.moved(old_name, b, new_name, exchange);
+    if how & RENAME_WHITEOUT != 0 {
+        a.forget(old_name);
+    }
     watch::moved(a.inode(), old_name, b.inode(), new_name, at.dentry.inode());
     if let Some(t) = &target {
         if exchange {
             watch::moved(b.inode(), new_name, a.inode(), old_name, t.inode());
             watch::inode(t.inode(), event::MOVE_SELF);
         } else {
+            mount::forget(t);
             watch::inode(t.inode(), event::ATTRIB);
         }
     }
@@ -468,7 +547,7 @@ pub fn chmod(caller: &Caller<'_>, at: &PathRef, bits: u32) -> Result<(), Errno> 
         return Err(Errno::EPERM);
     }
     let mut m = bits & mode::PERMISSIONS;
-    if !caller.creds.in_group(attr.gid) && !caller.creds.capable(cap::FSETID) {
+    if !caller.creds.in_group(attr.gid) && !caller.creds.capable_over(attr.uid, attr.gid, cap::FSETID) {
         m &= !mode::SETGID;
     }
     inode.set_attr(&SetAttr { mode: Some(m), ..SetAttr::default() })?;
@@ -486,7 +565,7 @@ pub fn chown(caller: &Caller<'_>, at: &PathRef, uid: Option<u32>, gid: Option<u3
     let may_user = uid.is_none_or(|u| owner && u == attr.uid);
     let may_group = gid.is_none_or(|g| owner && (g == attr.gid || creds.in_group(g)));
     let allowed = may_user && may_group;
-    if !allowed && !creds.capable(cap::CHOWN) {
+    if !allowed && !creds.capable_over(attr.uid, attr.gid, cap::CHOWN) {
         return Err(Errno::EPERM);
     }
     let mut set = SetAttr { uid, gid, ..SetAttr::default() };
@@ -510,9 +589,10 @@ pub fn truncate(caller: &Caller<'_>, at: &PathRef, size: u64) -> Result<(), Errn
     }
     access::check(&caller.creds, &**inode, WRITE)?;
     at.mount.check_writable()?;
-    inode.common().begin_write()?;
+    caller.creds.check_domain(at, right::TRUNCATE)?;
+    inode.writers().begin_write()?;
     let done = inode.set_attr(&SetAttr { size: Some(size), mtime: Some(file_time()), ..SetAttr::default() });
-    inode.common().end_write();
+    inode.writers().end_write();
     done?;
     watch::file(&at.dentry, event::MODIFY);
     strip_privileges(caller, inode)
@@ -521,10 +601,11 @@ pub fn truncate(caller: &Caller<'_>, at: &PathRef, size: u64) -> Result<(), Errn
 /// Takes a file's capabilities away after a write; setuid and setgid, too, if the writer is without CAP_FSETID.
 pub fn strip_privileges(caller: &Caller<'_>, inode: &InodeRef) -> Result<(), Errno> {
     inode.drop_capabilities();
-    if caller.creds.capable(cap::FSETID) {
+    let attr = inode.attr()?;
+    if caller.creds.capable_over(attr.uid, attr.gid, cap::FSETID) {
         return Ok(());
     }
-    let m = inode.attr()?.mode & mode::PERMISSIONS;
+    let m = attr.mode & mode::PERMISSIONS;
     let less = access::drop_privileges(m);
     if less == m { Ok(()) } else { inode.set_attr(&SetAttr { mode: Some(less), ..SetAttr::default() }) }
 }

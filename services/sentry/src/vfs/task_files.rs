@@ -79,4 +79,15 @@ impl Task {
         let path = path.read_path(self)?;
         resolve(self, &Caller::of(self), dirfd, &path, at_flags)
     }
+
+    /// As [`at`](Self::at) for the newer calls: with `AT_EMPTY_PATH` and no path at all it is the open file itself, which `O_PATH` is
+    /// none.
+    pub fn at_or_open(self: &Arc<Self>, dirfd: Fd, path: UserStr, at_flags: i32) -> Result<PathRef, Errno> {
+        let may_be_none = at_flags & AT_EMPTY_PATH != 0;
+        let path = if may_be_none && path.is_null() { Vec::new() } else { path.read_path(self)? };
+        if may_be_none && path.is_empty() && dirfd != AT_FDCWD {
+            return Ok(self.file(dirfd)?.path_ref().clone());
+        }
+        resolve(self, &Caller::of(self), dirfd, &path, at_flags)
+    }
 }

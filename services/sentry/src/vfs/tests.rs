@@ -7,6 +7,7 @@ use cofferdam_shm::Window;
 use crate::errno::Errno;
 use crate::filesystems::tree::{Tmpfs, Tree};
 use crate::memory::store::Store;
+use crate::namespaces::{Base, Kind};
 use crate::task::Creds;
 use crate::task::creds::ALL_CAPABILITIES;
 use crate::uio::{Sink, Source};
@@ -216,7 +217,7 @@ fn mounts_are_crossed_both_ways() {
     assert_eq!(names(&c, "/m/.."), ["m"]);
     assert_eq!(unlink(&c, "/m", true), Err(Errno::EBUSY));
     let copy = c.fs.fork();
-    copy.unshare_mounts();
+    copy.unshare_mounts(Base::first(Kind::Mount)).unwrap();
     c.fs.namespace().detach(&m, false).unwrap();
     assert_eq!(names(&c, "/m"), ["hidden"]);
     let other = Caller::kernel(copy, Creds::root(ALL_CAPABILITIES));

@@ -4,19 +4,23 @@
 //! walk takes no lock for writing and allocates nothing. Owned here: the walk. Never here: what is done with the result.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::errno::Errno;
 use crate::vfs::access;
 use crate::vfs::caller::Caller;
 use crate::vfs::dentry::Dentry;
-use crate::vfs::inode::{FileType, Link, NAME_MAX};
-use crate::vfs::mount::{MountNamespace, PathRef};
+use crate::vfs::inode::{FileType, InodeRef, Link, NAME_MAX};
+use crate::vfs::mount::{self, MountFlags, PathRef};
 
 /// Symbolic links followed in one walk before ELOOP.
 const LINKS_MAX: u32 = 40;
 /// Longest path that a chain of links may expand to.
 const EXPANDED_MAX: usize = 1 << 16;
+/// Names that are looked up at once in shared directories.
+const AHEAD_MOST: usize = 16;
 
 bitflags::bitflags! {
     /// Restrictions of a walk, `RESOLVE_*` of `openat2(2)`.
@@ -59,7 +63,7 @@ pub struct Parent {
 }
 
 enum Piece {
-    Name(std::ops::Range<usize>),
+    Name(Range<usize>),
     Dot,
     DotDot,
 }
@@ -67,7 +71,6 @@ enum Piece {
 /// One path walk.
 pub struct Walk<'c, 'p> {
     caller: &'c Caller<'c>,
-    namespace: Arc<MountNamespace>,
     root: PathRef,
     start: PathRef,
     at: PathRef,
@@ -75,6 +78,8 @@ pub struct Walk<'c, 'p> {
     position: usize,
     links: u32,
     resolve: Resolve,
+    /// What was asked for ahead: directories, where the names in them begin in the path, and what those are.
+    ahead: VecDeque<(InodeRef, usize, Option<InodeRef>)>,
 }
 
 /// The object at `path`, seen from `base` if it is relative. ENOENT for an empty path.
@@ -96,7 +101,6 @@ impl<'c, 'p> Walk<'c, 'p> {
         let root = if resolve.contains(Resolve::IN_ROOT) { base.clone() } else { caller.fs.root() };
         let mut walk = Self {
             caller,
-            namespace: caller.fs.namespace(),
             root,
             start: base.clone(),
             at: base,
@@ -104,6 +108,7 @@ impl<'c, 'p> Walk<'c, 'p> {
             position: 0,
             links: 0,
             resolve,
+            ahead: VecDeque::new(),
         };
         walk.enter_path()?;
         Ok(walk)
@@ -150,10 +155,13 @@ impl<'c, 'p> Walk<'c, 'p> {
 
     fn check_directory(&self) -> Result<(), Errno> {
         let inode = self.at.dentry.inode();
-        if inode.kind() != FileType::Directory {
-            return Err(Errno::ENOTDIR);
-        }
-        access::check_search(&self.caller.creds, &**inode)
+        let checked = if inode.kind() == FileType::Directory {
+            access::check_search(&self.caller.creds, &**inode)
+        } else {
+            Err(Errno::ENOTDIR)
+        };
+        // As Linux: what stands in the way is only told of by a walk that may wait.
+        if self.resolve.contains(Resolve::CACHED) { checked.map_err(|_| Errno::EAGAIN) } else { checked }
     }
 
     fn up(&mut self) -> Result<(), Errno> {
@@ -167,23 +175,63 @@ impl<'c, 'p> Walk<'c, 'p> {
             if self.resolve.contains(Resolve::NO_XDEV) && !Arc::ptr_eq(&up.mount, &self.at.mount) {
                 return Err(Errno::EXDEV);
             }
-            self.at = self.namespace.cross(up);
+            self.at = mount::cross(up);
         }
         Ok(())
     }
 
-    /// Looks a name up in the directory the walk is at.
-    fn look(&self, name: &[u8]) -> Result<Option<Arc<Dentry>>, Errno> {
+    /// Looks a name of the path up in the directory the walk is at.
+    fn look(&mut self, name: Range<usize>) -> Result<Option<Arc<Dentry>>, Errno> {
         if name.len() > NAME_MAX {
             return Err(Errno::ENAMETOOLONG);
         }
-        self.at.dentry.child(self.caller, name)
+        if self.resolve.contains(Resolve::CACHED) {
+            return self.at.dentry.cached(self.path.get(name).unwrap_or_default()).ok_or(Errno::EAGAIN);
+        }
+        let asked = if self.at.dentry.inode().shared() { self.look_ahead(name.clone()) } else { None };
+        self.at.dentry.child_found(self.caller, self.path.get(name).unwrap_or_default(), asked)
+    }
+
+    /// What a shared directory has under a name of the path: together with the names that follow it, they are asked for at once.
+    fn look_ahead(&mut self, name: Range<usize>) -> Option<Option<InodeRef>> {
+        let here = self.at.dentry.inode();
+        if let Some((dir, at, found)) = self.ahead.pop_front() {
+            if Arc::ptr_eq(&dir, here) && at == name.start {
+                return Some(found);
+            }
+            self.ahead.clear();
+        }
+        let mut names = vec![name.clone()];
+        let mut at = name.end;
+        while names.len() < AHEAD_MOST {
+            let rest = self.path.get(at..).unwrap_or_default();
+            let from = at + rest.iter().take_while(|b| **b == b'/').count();
+            let rest = self.path.get(from..).unwrap_or_default();
+            let len = rest.iter().position(|b| *b == b'/').unwrap_or(rest.len());
+            if len > NAME_MAX || matches!(rest.get(..len), None | Some(b"" | b"." | b"..")) {
+                break;
+            }
+            names.push(from..from + len);
+            at = from + len;
+        }
+        if names.len() < 2 {
+            return None;
+        }
+        let of = |r: &Range<usize>| self.path.get(r.clone()).unwrap_or_default();
+        let found = here.lookup_path(&names.iter().map(of).collect::<Vec<_>>());
+        let mut dir = here.clone();
+        for (name, found) in names.iter().zip(found) {
+            self.ahead.push_back((dir, name.start, found.clone()));
+            let Some(next) = found else { break };
+            dir = next;
+        }
+        self.ahead.pop_front().map(|(_, _, found)| found)
     }
 
     fn go(&mut self, dentry: Arc<Dentry>) -> Result<(), Errno> {
         self.at.dentry = dentry;
         if self.at.dentry.mounted.load(std::sync::atomic::Ordering::Acquire) > 0 {
-            let to = self.namespace.cross(self.at.clone());
+            let to = mount::cross(self.at.clone());
             if self.resolve.contains(Resolve::NO_XDEV) && !Arc::ptr_eq(&to.mount, &self.at.mount) {
                 return Err(Errno::EXDEV);
             }
@@ -195,7 +243,9 @@ impl<'c, 'p> Walk<'c, 'p> {
     /// Follows a link found in the directory the walk is at. True if it jumped straight to an object.
     fn link(&mut self, link: &Arc<Dentry>, slash: bool) -> Result<bool, Errno> {
         self.links += 1;
-        if self.links > LINKS_MAX || self.resolve.contains(Resolve::NO_SYMLINKS) {
+        let refused =
+            self.resolve.contains(Resolve::NO_SYMLINKS) || self.at.mount.flags().contains(MountFlags::NO_SYMFOLLOW);
+        if self.links > LINKS_MAX || refused {
             return Err(Errno::ELOOP);
         }
         match link.inode().follow(self.caller)? {
@@ -221,6 +271,7 @@ impl<'c, 'p> Walk<'c, 'p> {
                 if target.len() > EXPANDED_MAX {
                     return Err(Errno::ENAMETOOLONG);
                 }
+                self.ahead.clear();
                 self.path = Cow::Owned(target);
                 self.position = 0;
                 self.enter_path()?;
@@ -241,7 +292,7 @@ impl<'c, 'p> Walk<'c, 'p> {
                 Piece::Dot => {}
                 Piece::DotDot => self.up()?,
                 Piece::Name(range) => {
-                    let found = self.look(self.path.get(range).unwrap_or_default())?.ok_or(Errno::ENOENT)?;
+                    let found = self.look(range)?.ok_or(Errno::ENOENT)?;
                     if found.inode().kind() == FileType::Link {
                         self.link(&found, slash)?;
                     } else {
@@ -281,7 +332,7 @@ impl<'c, 'p> Walk<'c, 'p> {
                 Piece::Dot => {}
                 Piece::DotDot => self.up()?,
                 Piece::Name(range) => {
-                    let found = self.look(self.path.get(range).unwrap_or_default())?.ok_or(Errno::ENOENT)?;
+                    let found = self.look(range)?.ok_or(Errno::ENOENT)?;
                     if found.inode().kind() == FileType::Link && (follow || slash) {
                         if !self.link(&found, slash)? {
                             continue;
@@ -311,7 +362,9 @@ impl<'c, 'p> Walk<'c, 'p> {
                 }
                 Last::Name(name) => name,
             };
-            let Some(found) = self.look(name)? else { return Ok(Err(parent)) };
+            let asked = self.ahead.pop_front().filter(|(dir, ..)| Arc::ptr_eq(dir, self.at.dentry.inode()));
+            let asked = asked.map(|(_, _, found)| found);
+            let Some(found) = self.at.dentry.child_found(self.caller, name, asked)? else { return Ok(Err(parent)) };
             if found.inode().kind() == FileType::Link && (follow || parent.slash) {
                 if !self.link(&found, parent.slash)? {
                     continue;

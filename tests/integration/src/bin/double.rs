@@ -8,7 +8,7 @@
 
 use cofferdam_confine::{Walls, inherited_channel};
 use cofferdam_control::gofer::{FromGofer, GoferOrders, ToGofer};
-use cofferdam_control::sentry::{ExitStatus, FailureKind, FromSentry, SentryOrders, ToSentry};
+use cofferdam_control::sentry::{ExitStatus, FailureKind, FromSentry, SentryOrders, ToSentry, Usage};
 use cofferdam_control::{Channel, ControlError};
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd};
@@ -73,7 +73,7 @@ fn be_sentry() -> Result<(), Box<dyn std::error::Error>> {
     if got.message.sandbox.contains("silent-sentry") {
         std::thread::sleep(std::time::Duration::from_secs(3600));
     }
-    if got.descriptors.len() != 3 {
+    if got.descriptors.len() != 1 {
         return Err("wrong number of descriptors".into());
     }
     raise(&channel, &[])?;
@@ -87,7 +87,10 @@ fn be_sentry() -> Result<(), Box<dyn std::error::Error>> {
         let word = |n: usize, a: &[String]| a.get(n).cloned().unwrap_or_default();
         let answer = match got.message {
             ToSentry::Create(container) => {
-                arguments = container.args.iter().map(|a| String::from_utf8_lossy(a).into_owned()).collect();
+                if got.descriptors.len() != 2 {
+                    return Err("wrong number of descriptors with a container".into());
+                }
+                arguments = container.process.args.iter().map(|a| String::from_utf8_lossy(a).into_owned()).collect();
                 die(word(0, &arguments) == "die-at-create");
                 let failed = |kind, message: &str| FromSentry::Failed {
                     id: Some(container.id.clone()),
@@ -97,10 +100,10 @@ fn be_sentry() -> Result<(), Box<dyn std::error::Error>> {
                 match word(0, &arguments).as_str() {
                     "missing" => failed(FailureKind::NotFound, "exec: \"missing\": executable file not found in $PATH"),
                     "forbidden" => failed(FailureKind::Permission, "exec: \"forbidden\": permission denied"),
-                    _ => FromSentry::Created { id: container.id.clone(), pid: 1 },
+                    _ => FromSentry::Created { id: container.id.clone(), pid: 1, home: None },
                 }
             }
-            ToSentry::Start { id } => {
+            ToSentry::Start { id, .. } => {
                 die(word(0, &arguments) == "die-at-start");
                 channel.send(&FromSentry::Started { id: id.clone() }, &[])?;
                 let number = word(1, &arguments).parse::<i32>().unwrap_or(0);
@@ -113,17 +116,25 @@ fn be_sentry() -> Result<(), Box<dyn std::error::Error>> {
                     }
                     _ => continue,
                 };
-                FromSentry::Exited { id, status }
+                FromSentry::Exited { id, process: 0, status }
             }
             ToSentry::Kill { id, signal, .. } => {
                 channel.send(&FromSentry::Done, &[])?;
                 match signal {
                     0 | 18 => continue,
                     19 => FromSentry::Stopped { id, signal },
-                    _ => FromSentry::Exited { id, status: ExitStatus::Signal(signal, false) },
+                    _ => FromSentry::Exited { id, process: 0, status: ExitStatus::Signal(signal, false) },
                 }
             }
-            ToSentry::Resize { .. } | ToSentry::Front { .. } | ToSentry::Delete { .. } => FromSentry::Done,
+            ToSentry::Resize { .. }
+            | ToSentry::Front { .. }
+            | ToSentry::Freeze { .. }
+            | ToSentry::Limits { .. }
+            | ToSentry::Delete { .. } => FromSentry::Done,
+            ToSentry::Exec { id, .. } => FromSentry::Created { id, pid: 2, home: None },
+            ToSentry::Processes { .. } => FromSentry::Processes(Vec::new()),
+            ToSentry::Usage { .. } => FromSentry::Usage(Usage::default()),
+            ToSentry::InVain { .. } => FromSentry::InVain(Vec::new()),
             ToSentry::Stop => return Ok(()),
         };
         channel.send(&answer, &[])?;

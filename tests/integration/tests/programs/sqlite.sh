@@ -16,7 +16,7 @@ sqlite3 w.db 'SELECT who, count(*), sum(n) FROM c GROUP BY who; PRAGMA wal_check
 sqlite3 w.db < <(echo 'BEGIN IMMEDIATE; INSERT INTO c VALUES(9, 9); SELECT 1;'; exec sleep 20 2> /dev/null) > held & holder=$!
 until [ -s held ]; do sleep 0.01; done
 status sqlite3 w.db 'INSERT INTO c VALUES(8, 8)'; sqlite3 w.db 'SELECT count(*) FROM c'
-{ kill -9 $holder; pkill -P $$ sleep || true; wait; } 2> /dev/null
+{ kill -9 $holder; pkill -P $$ sleep || true; wait $holder || true; wait; } 2> /dev/null
 sqlite3 w.db 'SELECT count(*) FROM c; INSERT INTO c VALUES(8, 8); SELECT count(*) FROM c'
 sqlite3 :memory: 'PRAGMA mmap_size=100000000; SELECT sqlite_version() > "3"'; sqlite3 -cmd 'PRAGMA mmap_size=100000000' a.db 'SELECT count(*), sum(length(k)) FROM t' | tail -1
 sqlite3 b.db 'PRAGMA page_size=65536; CREATE TABLE b(x BLOB); INSERT INTO b VALUES(zeroblob(20000000)); UPDATE b SET x = randomblob(1000000); SELECT length(x) FROM b; VACUUM;'; stat -c %s b.db

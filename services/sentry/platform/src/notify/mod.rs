@@ -145,6 +145,8 @@ struct State {
     /// A child that it says that there is none of, and the result that it claims, while that is looked into.
     claimed: Option<(Arc<Thread>, i64)>,
     started: bool,
+    /// It was to be interrupted while it was in a stop: it may have been answered by then, so it is once it runs.
+    interrupted: bool,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -298,6 +300,10 @@ impl Platform for Notify {
             .into_iter()
             .flatten()
             .collect()
+    }
+
+    fn ends_in_call(&self) -> bool {
+        true
     }
 
     fn name(&self) -> &'static str {
@@ -692,7 +698,13 @@ impl Thread {
                 }
                 match state.stop {
                     Stop::Short(asleep) => return self.finish_short(&shared, state, asleep, &answer),
-                    Stop::Call(..) | Stop::Trap(..) => std::mem::replace(&mut state.stop, Stop::Running),
+                    Stop::Call(..) | Stop::Trap(..) => {
+                        if std::mem::take(&mut state.interrupted) && !matches!(answer, Answer::Orders(_) | Answer::Exit)
+                        {
+                            host::interrupt(self.process.id(), self.tid.load(Ordering::Acquire));
+                        }
+                        std::mem::replace(&mut state.stop, Stop::Running)
+                    }
                     // Nothing to answer: what it waits for, if it does, stays.
                     Stop::Running | Stop::ShortTrap(_) | Stop::Gone => return,
                 }
@@ -708,8 +720,9 @@ impl Thread {
                     return shared.send(id, v, 0);
                 }
                 (Stop::Call(id, nr), Answer::PassThrough) => {
-                    // Only what changes the caller's own memory map or registers: munmap, mprotect, madvise, arch_prctl.
-                    let ok = matches!(nr, 10 | 11 | 28 | 158);
+                    // Only what changes the caller's own memory map, registers or area for restartable sequences: munmap, mprotect,
+                    // madvise, arch_prctl, rseq.
+                    let ok = matches!(nr, 10 | 11 | 28 | 158 | 334);
                     return shared.send(id, if ok { 0 } else { EPERM }, if ok { CONTINUE } else { 0 });
                 }
                 (Stop::Call(id, nr), Answer::Exit) => {
@@ -821,7 +834,14 @@ impl HostThread for Arc<Thread> {
     }
 
     fn interrupt(&self) {
-        if lock(&self.state).stop == Stop::Running && self.tid.load(Ordering::Acquire) != 0 {
+        {
+            let mut state = lock(&self.state);
+            if state.stop != Stop::Running {
+                state.interrupted = true;
+                return;
+            }
+        }
+        if self.tid.load(Ordering::Acquire) != 0 {
             host::interrupt(self.process.id(), self.tid.load(Ordering::Acquire));
         }
     }

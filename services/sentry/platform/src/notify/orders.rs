@@ -193,7 +193,20 @@ pub(crate) fn raw(order: &Order) -> Option<[u64; 8]> {
             let fits = address >= GUEST_BOTTOM && end <= GUEST_TOP && i64::try_from(offset).is_ok();
             fits.then_some([17, fd as u64, address, len, offset, 0, 0, 0])
         }
+        Order::SetWaiters { address } => {
+            const WAKE_OP_PRIVATE: u64 = 5 | 128;
+            // FUTEX_OP(FUTEX_OP_OR | FUTEX_OP_OPARG_SHIFT, 31, FUTEX_OP_CMP_EQ, 0). Nobody waits on a futex of the host's.
+            const OR_BIT_31: u64 = (2 | 8) << 28 | 31 << 12;
+            let fits = address >= GUEST_BOTTOM && address.checked_add(4)? <= GUEST_TOP;
+            fits.then_some([202, address, WAKE_OP_PRIVATE, 0, 0, address, OR_BIT_31, 0])
+        }
+        Order::Barrier { command } => Some([324, command as u64, 0, 0, 0, 0, 0, 0]),
+        Order::Rseq { address, len, flags, signature } => {
+            let fits = address >= GUEST_BOTTOM && address.checked_add(u64::from(len))? <= GUEST_TOP;
+            fits.then_some([334, address, u64::from(len), flags as u64, u64::from(signature), 0, 0, 0])
+        }
         Order::SetFs(base) => Some([158, 0x1002, base, 0, 0, 0, 0, 0]),
+        Order::SetGs(base) => Some([158, 0x1001, base, 0, 0, 0, 0, 0]),
         Order::Close(fd) => Some([3, fd as u64, 0, 0, 0, 0, 0, 0]),
         Order::Clone { .. } => None,
     }

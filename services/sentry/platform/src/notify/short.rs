@@ -163,8 +163,8 @@ impl Shared {
                     }
                 }
             };
-            // On the same core one would only keep the other from running: no other was free.
-            let worth = core() != served_on && self.watch_one(&thread);
+            // On the same core one would only keep the other from running.
+            let worth = (core() != served_on || host::leave_core(served_on)) && self.watch_one(&thread);
             let failures = &thread.pace.failures;
             if worth {
                 failures.store(0, Ordering::Relaxed);
@@ -276,8 +276,9 @@ impl Thread {
             state.stop = Stop::Running;
             self.put_short(shared, result);
         }
+        let interrupted = std::mem::take(&mut state.interrupted);
         drop(state);
-        if trap {
+        if trap || interrupted {
             // Also for one that does not go to sleep: no honest stub, whose answer to this is to go on.
             host::interrupt(self.process.id(), self.tid.load(Ordering::Acquire));
         }

@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::starter::{StartError, last};
 use crate::{Answer, GuestThread, HostThread, MemoryError, Platform, Setup, host};
 
+mod sequence;
 mod tracee;
 mod tracer;
 
@@ -163,6 +164,10 @@ impl Platform for Ptrace {
 
     fn descriptors(&self) -> Vec<i32> {
         [&self.children, &self.shared.wake, &self.pipe].map(AsRawFd::as_raw_fd).to_vec()
+    }
+
+    fn ends_in_call(&self) -> bool {
+        false
     }
 
     fn name(&self) -> &'static str {

@@ -3,18 +3,14 @@
 
 use libc::user_regs_struct as Regs;
 
-use crate::frame::{MAGIC1, MAX_XSTATE};
+use crate::frame::{MAGIC1, MAGIC2, MAX_XSTATE, TILES};
 use crate::{Frame, Registers};
 
 pub(super) const SYSEMU: i32 = 31;
 const GET_SYSCALL_INFO: i32 = 0x420e;
 const NT_X86_XSTATE: usize = 0x202;
-/// `FP_XSTATE_MAGIC2`.
-const MAGIC2: u32 = 0x4650_5845;
 /// Flags a program may set for itself (as in `frame.rs`).
 const USER_FLAGS: u64 = 0x1 | 0x4 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 0x800 | 0x4_0000;
-/// AMX tiles: a program must ask the host for them before it has them, and stubs never ask.
-const TILES: u64 = 3 << 17;
 
 /// One request; the kernel's result, -1 on errors.
 pub(super) fn request(request: i32, tid: i32, address: usize, data: usize) -> i64 {

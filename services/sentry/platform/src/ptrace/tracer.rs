@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use libc::user_regs_struct as Regs;
 
+use super::sequence;
 use super::tracee::{self, RegsFrame, SYSEMU, request};
 use super::{Message, Process, Ptrace, Thread, Threads, lock};
 use crate::layout::{STUB_BASE, STUB_SPAN};
@@ -46,6 +47,8 @@ pub(super) struct Live {
     start: Option<(Registers, u64)>,
     /// It was sent to its end; its further stops mean nothing.
     leaving: bool,
+    /// It asked for restartable sequences, or may have them from its parent.
+    sequences: bool,
     /// Instruction, address and kind of access guessed of the last fault, if nothing came after it.
     fault: (u64, u64, u64),
 }
@@ -105,7 +108,8 @@ impl<'a> Tracer<'a> {
         }
         let process = Process::new(tid);
         let thread = Arc::new(Thread { shared: platform.shared.clone(), tid, process, guest: Mutex::new(None) });
-        let template = Live { thread, stop: Stop::Trap, regs, start: None, leaving: false, fault: (0, 0, 0) };
+        let template =
+            Live { thread, stop: Stop::Trap, regs, start: None, leaving: false, sequences: false, fault: (0, 0, 0) };
         Ok(Self { platform, threads: Threads::new(), pending: VecDeque::new(), syscall_at, template })
     }
 
@@ -183,8 +187,15 @@ impl<'a> Tracer<'a> {
 
     fn new_process(&mut self, guest: Arc<dyn GuestThread>) {
         let thread = self.template.thread.clone();
-        let fresh =
-            Live { thread, stop: Stop::Trap, regs: self.template.regs, start: None, leaving: false, fault: (0, 0, 0) };
+        let fresh = Live {
+            thread,
+            stop: Stop::Trap,
+            regs: self.template.regs,
+            start: None,
+            leaving: false,
+            sequences: false,
+            fault: (0, 0, 0),
+        };
         let mut template = std::mem::replace(&mut self.template, fresh);
         let made = self.clone(&mut template, guest.clone(), false, false, Registers::default(), Some(0));
         self.template = template;
@@ -263,6 +274,9 @@ impl<'a> Tracer<'a> {
                 None => return self.resume(live),
             }
         };
+        if live.sequences && matches!(trap, Trap::Interrupt | Trap::Fault { .. }) {
+            sequence::abort(tid, &mut live.regs);
+        }
         live.stop = Stop::Trap;
         let answer = guest.trap(trap, &mut RegsFrame { tid, regs: &mut live.regs });
         self.finish(live, answer);
@@ -289,10 +303,11 @@ impl<'a> Tracer<'a> {
                 }
                 (Stop::Call(nr), Answer::PassThrough) => {
                     let r = &live.regs;
-                    // Only what changes the caller's own memory map or registers: mprotect, munmap, madvise, arch_prctl.
+                    // Only what changes the caller's own memory map, registers or area for restartable sequences: mprotect, munmap,
+                    // madvise, arch_prctl, rseq.
                     let words = [u64::from(nr), r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9];
                     let result =
-                        if matches!(nr, 10 | 11 | 28 | 158) { self.inject(live, &words) } else { Ok((EPERM, 0)) };
+                        if matches!(nr, 10 | 11 | 28 | 158 | 334) { self.inject(live, &words) } else { Ok((EPERM, 0)) };
                     let Ok((result, _)) = result else { return live.stop = Stop::Running };
                     live.regs.rax = result as u64;
                     return self.resume(live);
@@ -333,6 +348,10 @@ impl<'a> Tracer<'a> {
                 }
                 Order::SetFs(base) if base < crate::GUEST_TOP => {
                     live.regs.fs_base = base;
+                    0
+                }
+                Order::SetGs(base) if base < crate::GUEST_TOP => {
+                    live.regs.gs_base = base;
                     0
                 }
                 order => match raw(&order) {
@@ -385,6 +404,7 @@ impl<'a> Tracer<'a> {
             regs: live.regs,
             start: Some((registers, fs)),
             leaving: false,
+            sequences: live.sequences && !share_memory,
             fault: (0, 0, 0),
         };
         self.threads.insert(tid, live);
@@ -396,14 +416,20 @@ impl<'a> Tracer<'a> {
     fn inject(&mut self, live: &mut Live, words: &[u64; 7]) -> Result<(i64, i32), Gone> {
         let tid = live.thread.tid;
         let [rax, rdi, rsi, rdx, r10, r8, r9] = *words;
+        live.sequences |= rax == 334;
         let regs = Regs { rax, rdi, rsi, rdx, r10, r8, r9, rip: self.syscall_at, eflags: 0x202, ..live.regs };
         let mut child = 0;
         loop {
             tracee::set_registers(tid, &regs);
             let mut entered = false;
+            let mut signal = 0;
             loop {
-                request(libc::PTRACE_SYSCALL as i32, tid, 0, 0);
+                request(libc::PTRACE_SYSCALL as i32, tid, 0, signal);
                 let status = self.wait_for(tid)?;
+                // The host forces it where it cannot write to a thread's area for restartable sequences, each time again: the
+                // thread ends by it, as on Linux. A call made here raises none of its own.
+                let forced = status >> 16 == 0 && libc::WSTOPSIG(status) == libc::SIGSEGV;
+                signal = if forced { libc::SIGSEGV as usize } else { 0 };
                 if libc::WSTOPSIG(status) == CALL_STOP {
                     // The first may be the exit from the call that the thread is stopped in.
                     if tracee::call_info(tid).0 {

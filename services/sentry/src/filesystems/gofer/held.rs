@@ -22,6 +22,9 @@ const FILES_LEAST: usize = 64;
 /// Most of the host's memory that the cache takes: a part of this many, and bytes.
 const MEMORY_PART: u64 = 8;
 const MEMORY_MOST: u64 = 2 << 30;
+/// Least that is worth having: on a host, and of a container's limit.
+const MEMORY_LEAST: u64 = 16 << 20;
+const LIMIT_LEAST: u64 = 4 << 20;
 /// Most streams at once, and buffers that are kept for the next one.
 const STREAMS: u64 = 16;
 const BUFFERS_KEPT: usize = 4;
@@ -81,13 +84,18 @@ impl Queue {
     }
 }
 
+/// What the cache may take of so much memory.
+fn part(memory: u64, least: u64) -> u64 {
+    (memory / MEMORY_PART).clamp(least, MEMORY_MOST)
+}
+
 /// The accounts.
 pub struct Held {
     fids: Queue,
     fids_most: AtomicUsize,
     pages: Queue,
     bytes: AtomicU64,
-    bytes_most: u64,
+    bytes_most: AtomicU64,
     /// Streams that may still begin.
     streams: AtomicUsize,
     buffers: Mutex<Vec<Arc<Buffer>>>,
@@ -103,9 +111,9 @@ impl Drop for Permit {
 }
 
 impl Held {
-    /// Nothing held, on a host with this many bytes of memory.
-    pub fn new(host_memory: u64) -> Arc<Self> {
-        let bytes_most = (host_memory / MEMORY_PART).clamp(16 << 20, MEMORY_MOST);
+    /// Nothing held, where there are this many bytes of memory.
+    pub fn new(memory: u64) -> Arc<Self> {
+        let bytes_most = part(memory, MEMORY_LEAST);
         // Their buffers shall not take more than an eighth of that.
         let streams = (bytes_most / 8 / (PIECE * BUFFERS as u64)).clamp(1, STREAMS);
         Arc::new(Self {
@@ -113,10 +121,16 @@ impl Held {
             fids_most: AtomicUsize::new(FILES),
             pages: Queue::default(),
             bytes: AtomicU64::new(0),
-            bytes_most,
+            bytes_most: AtomicU64::new(bytes_most),
             streams: AtomicUsize::new(streams as usize),
             buffers: Mutex::default(),
         })
+    }
+
+    /// There are this many bytes of memory from now on: the host's, or what the container may have of it.
+    pub fn set_memory(&self, memory: u64) {
+        self.bytes_most.store(part(memory, LIMIT_LEAST), Ordering::Relaxed);
+        self.trim();
     }
 
     fn shrink_fids(&self, to: usize) {
@@ -136,6 +150,11 @@ impl Held {
         self.pages.add(inode, &inode.pages_place);
     }
 
+    /// Bytes of pages that are filled.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     /// Pages were filled (bytes) or given back (negative).
     pub fn count(&self, bytes: i64) {
         self.bytes.fetch_add(bytes.cast_unsigned(), Ordering::Relaxed);
@@ -144,9 +163,15 @@ impl Held {
     /// Sees to it that pages do not take more than their part of memory. Called after each use of pages.
     pub fn trim(&self) {
         let more = |most: u64| self.bytes.load(Ordering::Relaxed) > most;
-        if more(self.bytes_most) {
-            self.pages.shrink(|i| &i.pages_place, GoferInode::give_back_pages, || more(self.bytes_most / 4 * 3));
+        let most = self.bytes_most.load(Ordering::Relaxed);
+        if more(most) {
+            self.pages.shrink(|i| &i.pages_place, GoferInode::give_back_pages, || more(most / 4 * 3));
         }
+    }
+
+    /// Gives back all pages that can be read again and that nobody uses (`drop_caches`).
+    pub fn drop_pages(&self) {
+        self.pages.shrink(|i| &i.pages_place, GoferInode::give_back_pages, || true);
     }
 
     /// One more stream, unless there are too many.

@@ -1,20 +1,25 @@
 //! The 9P client file system: exports of the Gofer.
 //!
-//! An export is used by this Sentry alone (exclusive caching): attributes, links, listings and pages that were fetched
-//! once stay valid; what is written goes through to the host at once. Pages lie in the cache window that the Gofer fills.
-//! Owned here: inodes by qid, their fids, names and attributes. `pages` owns the bytes. Must never trust an answer more
-//! than the 9P client did: sizes and kinds are the peer's word, and only ever bound our own work.
+//! An export that is used by this Sentry alone (exclusive access) is cached: attributes, links, listings and pages that were
+//! fetched once stay valid. One that the host changes, too (shared access), is asked for at each use: names and attributes once in
+//! each moment (`vfs::moment`), bytes by each read (`shared`). What is written goes through to the host at once, either way.
+//! Pages lie in the cache window that the Gofer fills; files that several exports show with shared access have them in common
+//! (`vfs::meeting`), and each its own fids for them. Owned here: inodes by qid, their fids, names and attributes. `pages` owns
+//! the bytes. Must never trust an answer more than the 9P client did: sizes and kinds are the peer's word, and only ever bound our
+//! own work.
 
 mod held;
 mod pages;
+mod shared;
 mod stream;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
+use cofferdam_control::sentry::FileAccess;
 use cofferdam_ninep::client::{Client, Fid};
 use cofferdam_ninep::codec;
 
@@ -30,10 +35,13 @@ use crate::vfs::inode::{
     Attr, Common, DirEntry, FileSystem, FileType, Inode, InodeRef, NewNode, OpenHow, SetAttr, StatFs, anonymous_dev,
     mode, split_dev,
 };
+use crate::vfs::meeting::HostFile;
+use crate::vfs::moment;
 
 pub use held::Held;
 use held::Place;
 use pages::{GoferFile, Pages};
+pub use shared::cut_by_host;
 
 /// `V9FS_MAGIC`.
 const V9FS_MAGIC: u64 = 0x0102_1997;
@@ -59,6 +67,8 @@ pub struct GoferFs {
     held: Arc<Held>,
     dev: u64,
     name: String,
+    /// Whether the host changes its files, too.
+    shared: bool,
     inodes: Mutex<HashMap<u64, Weak<GoferInode>>>,
 }
 
@@ -82,7 +92,7 @@ impl FileSystem for GoferFs {
         })
     }
     fn options(&self) -> String {
-        String::from("trans=fd,cache=exclusive")
+        String::from(if self.shared { "trans=fd,cache=none" } else { "trans=fd,cache=exclusive" })
     }
 }
 
@@ -93,11 +103,13 @@ impl GoferFs {
         cache: Arc<Store>,
         held: Arc<Held>,
         export: &str,
+        access: FileAccess,
     ) -> Result<(Arc<Self>, Arc<Dentry>), Errno> {
         let name = format!("export/{export}");
         let (fid, _) = client.attach(name.as_bytes(), b"root", codec::NONUNAME).map_err(errno)?;
         let attr = client.getattr(&fid).map_err(errno)?;
-        let fs = Arc::new(Self { client, cache, held, dev: anonymous_dev(), name, inodes: Mutex::default() });
+        let (dev, shared) = (anonymous_dev(), access == FileAccess::Shared);
+        let fs = Arc::new(Self { client, cache, held, dev, name, shared, inodes: Mutex::default() });
         let root = fs.inode(&attr, Some(fid), None);
         Ok((fs, Dentry::root(root)))
     }
@@ -133,8 +145,13 @@ impl GoferFs {
     /// The inode of a qid: the one there is, or a new one.
     fn inode(self: &Arc<Self>, a: &codec::Attr, fid: Option<Fid>, from: Option<Name>) -> Arc<GoferInode> {
         let mut inodes = self.inodes.lock();
-        if let Some(old) = inodes.get(&a.qid.path).and_then(Weak::upgrade) {
+        let known = inodes.get(&a.qid.path).and_then(Weak::upgrade);
+        if let Some(old) = known.as_ref().filter(|old| !self.shared || old.is_still(a)) {
+            let old = old.clone();
             drop(inodes);
+            if self.shared {
+                old.found_again(a, fid, from);
+            }
             return old;
         }
         let holds = fid.is_some();
@@ -143,13 +160,16 @@ impl GoferFs {
             fs: self.clone(),
             qid: a.qid.path,
             kind: FileType::of(a.mode),
+            host: (a.generation, a.data_version),
             common: Common::default(),
             attr: RwLock::new(self.convert(a)),
+            asked: AtomicU64::new(moment::now()),
             fid: Mutex::new(fid.map(Arc::new)),
             from: Mutex::new(from),
             listing: Mutex::new(None),
             target: OnceLock::new(),
-            pages: Pages::new(self.cache.clone(), self.held.clone()),
+            open: Mutex::default(),
+            pages: OnceLock::new(),
             mapped: AtomicUsize::new(0),
             opens: AtomicUsize::new(0),
             fids_place: Place::default(),
@@ -158,6 +178,7 @@ impl GoferFs {
         });
         inodes.insert(a.qid.path, Arc::downgrade(&inode));
         drop(inodes);
+        drop(known);
         if holds {
             self.held.fids(&inode);
         }
@@ -176,15 +197,21 @@ pub struct GoferInode {
     fs: Arc<GoferFs>,
     qid: u64,
     kind: FileType,
+    /// Device and number on the host; no number where the server does not tell.
+    host: (u64, u64),
     common: Common,
     attr: RwLock<Attr>,
+    /// The moment that the attributes are of.
+    asked: AtomicU64,
     /// A fid that is not open; walked to when first needed.
     fid: Mutex<Option<Arc<Fid>>>,
     /// The directory and name it was found at.
     from: Mutex<Option<Name>>,
     listing: Mutex<Option<Arc<Listing>>>,
     target: OnceLock<Vec<u8>>,
-    pages: Pages,
+    open: Mutex<Open>,
+    /// Its pages, once it was opened: see [`GoferInode::pages`].
+    pages: OnceLock<Arc<Pages>>,
     /// Memory objects of it: its pages may be mapped.
     mapped: AtomicUsize,
     /// Open files of it.
@@ -194,6 +221,22 @@ pub struct GoferInode {
     pages_place: Place,
     /// Last, so that every fid above is dropped before it.
     deleted: GiveBack,
+}
+
+/// Fids that are open.
+#[derive(Default)]
+struct Open {
+    reader: Option<Arc<Fid>>,
+    writer: Option<Arc<Fid>>,
+    /// To write at the end of the file, wherever that is on the host then. Of shared files only.
+    appender: Option<Arc<Fid>>,
+}
+
+impl Open {
+    /// A fid to read with.
+    fn any(&self) -> Option<Arc<Fid>> {
+        self.reader.as_ref().or(self.writer.as_ref()).cloned()
+    }
 }
 
 /// A directory and a name in it.
@@ -253,6 +296,72 @@ impl GoferInode {
         Ok(fid)
     }
 
+    /// Its pages. Inodes that are the same file of the host, by whichever exports, have the same ones.
+    fn pages(&self) -> &Arc<Pages> {
+        let new = |identity| Arc::new(Pages::new(self.fs.cache.clone(), self.fs.held.clone(), identity));
+        self.pages.get_or_init(|| {
+            let own = || new((self.fs.dev, self.qid));
+            if !self.fs.shared || self.host_file().is_none() {
+                return own();
+            }
+            let met = self.meeting().pages.get_or_init(|| new(pages::met_identity()));
+            met.clone().downcast().unwrap_or_else(|_| own())
+        })
+    }
+
+    /// Whether other inodes have the same pages. Each has them, and where they meet.
+    fn has_others(&self) -> bool {
+        Arc::strong_count(self.pages()) > 2
+    }
+
+    /// The same, if there are any.
+    fn known_pages(&self) -> Option<&Arc<Pages>> {
+        self.pages.get().or_else(|| self.met()?.pages.get().map(|_| self.pages()))
+    }
+
+    /// Whether it is open or mapped.
+    fn in_use(&self) -> bool {
+        self.opens.load(Ordering::Acquire) + self.mapped.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether these attributes are of this file, and not of one that the host gave its number to.
+    fn is_still(&self, a: &codec::Attr) -> bool {
+        let known = self.attr.read();
+        FileType::of(a.mode) == self.kind && self.fs.convert(a).btime == known.btime
+    }
+
+    /// The host has just said what it is like, and under which name it found it.
+    fn found_again(self: &Arc<Self>, a: &codec::Attr, fid: Option<Fid>, from: Option<Name>) {
+        self.heard(a);
+        // As good as its own, where that was given back.
+        if let Some(fid) = fid {
+            let mut own = self.fid.lock();
+            if own.is_none() {
+                *own = Some(Arc::new(fid));
+                drop(own);
+                self.fs.held.fids(self);
+            }
+        }
+        let mut now = self.from.lock();
+        // One whose name was taken away here keeps its fid and needs none.
+        if now.is_some() && from.is_some() {
+            let old = std::mem::replace(&mut *now, from);
+            drop(now);
+            drop(old);
+        }
+    }
+
+    /// The host has just said what it is like.
+    fn heard(&self, a: &codec::Attr) {
+        *self.attr.write() = self.fs.convert(a);
+        self.asked.store(moment::now(), Ordering::Release);
+    }
+
+    /// What is known of it is of before something that it was changed by.
+    fn outdated(&self) {
+        self.asked.store(moment::NONE, Ordering::Release);
+    }
+
     /// Gives back the fids that it can do without for now (see [`Held`]); false if it keeps some.
     fn give_back_fids(&self) -> bool {
         // Without a name it would not be found again; with it, no rename or unlink is under way (they take it first).
@@ -260,18 +369,22 @@ impl GoferInode {
         if from.is_none() {
             return false;
         }
-        *self.fid.lock() = None;
-        // What is open stays so (its permissions may have changed since), and what is mapped may have to be written back.
-        if self.opens.load(Ordering::Acquire) + self.mapped.load(Ordering::Acquire) > 0 {
+        // The host may give the name to another file: one that is in use would not be found again.
+        if self.fs.shared && self.in_use() {
             return false;
         }
-        self.pages.close();
+        *self.fid.lock() = None;
+        // What is open stays so (its permissions may have changed since), and what is mapped may have to be written back.
+        if self.in_use() {
+            return false;
+        }
+        *self.open.lock() = Open::default();
         true
     }
 
     /// Gives back its pages (see [`Held`]); false if they are in use.
     fn give_back_pages(&self) -> bool {
-        self.pages.give_back(self.mapped.load(Ordering::Acquire) > 0)
+        self.pages.get().is_none_or(|pages| pages.give_back())
     }
 
     /// Makes sure that it holds a fid, and takes its name away, so that it keeps it: what the name was.
@@ -296,14 +409,16 @@ impl GoferInode {
     }
 
     fn list(&self) -> Result<Arc<Listing>, Errno> {
-        if let Some(l) = &*self.listing.lock() {
+        if let Some(l) = self.listing.lock().as_ref().filter(|_| !self.fs.shared) {
             return Ok(l.clone());
         }
         let fid = self.open_fid(libc::O_DIRECTORY.cast_unsigned())?;
         let mut entries = Vec::new();
         let mut offset = 0;
         loop {
-            let some = self.client().readdir_attr(&fid, offset).map_err(errno)?;
+            // Of shared files each use asks anew: attributes would be for nothing.
+            let ask = if self.fs.shared { Client::readdir } else { Client::readdir_attr };
+            let some = ask(self.client(), &fid, offset).map_err(errno)?;
             let Some(last) = some.last() else { break };
             if last.offset == offset || entries.len() > ENTRIES_MAX {
                 return Err(Errno::EIO);
@@ -323,7 +438,9 @@ impl GoferInode {
         }
         entries.sort_by(|a, b| a.0.cmp(&b.0));
         let listing = Arc::new(Listing { entries });
-        *self.listing.lock() = Some(listing.clone());
+        if !self.fs.shared {
+            *self.listing.lock() = Some(listing.clone());
+        }
         Ok(listing)
     }
 
@@ -333,13 +450,13 @@ impl GoferInode {
         if let Ok(fid) = self.fid()
             && let Ok(a) = self.client().getattr(&fid)
         {
-            *self.attr.write() = self.fs.convert(&a);
+            self.heard(&a);
         }
     }
 
     fn refresh(&self) -> Result<(), Errno> {
         let a = self.client().getattr(&*self.fid()?).map_err(errno)?;
-        *self.attr.write() = self.fs.convert(&a);
+        self.heard(&a);
         Ok(())
     }
 
@@ -369,7 +486,8 @@ impl GoferInode {
 
     fn made(&self, name: &[u8], new: &NewNode) -> Result<InodeRef, Errno> {
         self.changed();
-        let inode = self.find(name)?.ok_or(Errno::EIO)?;
+        // Where the host has taken it away again, the call is made once more.
+        let inode = self.find(name)?.ok_or(if self.fs.shared { Errno::ESTALE } else { Errno::EIO })?;
         let a = inode.attr()?;
         if (a.uid, a.gid) != (new.uid, new.gid) {
             // A Gofer without the right to give files away leaves them its own.
@@ -386,8 +504,33 @@ fn inode_of(inode: &InodeRef) -> Result<Arc<GoferInode>, Errno> {
 impl Inode for GoferInode {
     crate::vfs::inode::fields!();
 
+    fn host_file(&self) -> Option<HostFile> {
+        // What an export has to itself nobody comes to by another; but whoever opens a FIFO looks for others there.
+        let meets = self.fs.shared || matches!(self.kind, FileType::Fifo | FileType::Socket);
+        (meets && self.host.1 != 0).then(|| (self.host.0, self.host.1, self.attr.read().btime))
+    }
+
     fn attr(&self) -> Result<Attr, Errno> {
+        if self.fs.shared {
+            let now = moment::now();
+            if now == moment::NONE || self.asked.load(Ordering::Acquire) != now {
+                self.refresh()?;
+            }
+        }
         Ok(*self.attr.read())
+    }
+
+    fn number(&self) -> Result<(u64, u64), Errno> {
+        Ok((self.fs.dev, self.qid))
+    }
+
+    fn mapped_as(&self) -> Option<(u64, u64)> {
+        let pages = self.known_pages()?;
+        pages.is_mapped().then_some(pages.identity)
+    }
+
+    fn shared(&self) -> bool {
+        self.fs.shared && self.kind == FileType::Directory
     }
 
     fn set_attr(&self, set: &SetAttr) -> Result<(), Errno> {
@@ -414,7 +557,7 @@ impl Inode for GoferInode {
         s.mtime = time(set.mtime.unwrap_or(0));
         self.client().setattr(&*self.fid()?, &s).map_err(errno)?;
         if let Some(size) = set.size {
-            self.pages.truncated(size);
+            self.known_pages().inspect(|pages| pages.truncated(size));
         }
         self.refresh()
     }
@@ -424,6 +567,30 @@ impl Inode for GoferInode {
             return Err(Errno::ENOTDIR);
         }
         Ok(self.find(name)?.map(|i| i as InodeRef))
+    }
+
+    fn lookup_path(&self, names: &[&[u8]]) -> Vec<Option<InodeRef>> {
+        let walked = || {
+            let own = self.fid()?;
+            let got = self.fs.with_room(|| {
+                let got = self.client().walk_getattr(&own, names)?;
+                room(got.error).map(|()| got)
+            })?;
+            let mut found: Vec<Option<InodeRef>> = Vec::new();
+            let (mut dir, mut fid) = (self.me()?, got.fid);
+            for (i, (attr, name)) in got.steps.iter().zip(names).enumerate() {
+                let own = if i + 1 == names.len() { fid.take() } else { None };
+                let next = self.fs.inode(attr, own, Some((dir, name.to_vec())));
+                found.push(Some(next.clone()));
+                dir = next;
+            }
+            if got.error.map(errno) == Some(Errno::ENOENT) {
+                found.push(None);
+            }
+            Ok::<_, Errno>(found)
+        };
+        // What went wrong is found once more by who looks the names up one by one.
+        walked().unwrap_or_default()
     }
 
     fn entries(&self, _caller: &Caller<'_>) -> Result<Vec<DirEntry>, Errno> {
@@ -528,10 +695,13 @@ impl Inode for GoferInode {
         if self.kind != FileType::Link {
             return Err(Errno::EINVAL);
         }
-        if let Some(t) = self.target.get() {
+        if let Some(t) = self.target.get().filter(|_| !self.fs.shared) {
             return Ok(t.clone());
         }
         let target = self.client().readlink(&*self.fid()?).map_err(errno)?;
+        if self.fs.shared {
+            return Ok(target);
+        }
         Ok(self.target.get_or_init(|| target).clone())
     }
 
@@ -541,7 +711,7 @@ impl Inode for GoferInode {
             FileType::Regular => {
                 // Counted before, so that what is got ready is not given back again at once.
                 let file = GoferFile::new(self);
-                file.inode.pages.prepare(&file.inode, how)?;
+                file.inode.pages().prepare(&file.inode, how)?;
                 Ok(Box::new(file))
             }
             _ => Err(Errno::ENXIO),

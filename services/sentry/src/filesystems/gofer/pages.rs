@@ -1,18 +1,19 @@
 //! Pages of an export's files, in the cache window.
 //!
-//! A page that was filled stays valid: nobody else changes the file. Reads fill what is missing, ahead of sequential
+//! A page that was filled stays valid: nobody else changes the file (for files that somebody does change, see `shared`). Reads fill what is missing, ahead of sequential
 //! readers; writes go into the window and through to the host at once. No lock of the inode's state is held across a
 //! message; `write` alone is, since writes to one file are one after the other (as with Linux's inode lock).
 
 use std::any::Any;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, LazyLock, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 
 use cofferdam_ninep::client::Fid;
 
 use crate::errno::Errno;
 use crate::filesystems::gofer::held::Held;
+use crate::filesystems::gofer::shared::Stamp;
 use crate::filesystems::gofer::stream::{self, Stream};
 use crate::filesystems::gofer::{GoferInode, errno, room};
 use crate::filesystems::ranges::{Layout, RangeSet};
@@ -20,9 +21,10 @@ use crate::memory::object::{Extent, HostWindow, MemoryObject, Object};
 use crate::memory::store::{PAGE, Store, page_down, page_up};
 use crate::sync::{Mutex, RwLock};
 use crate::uio::{LARGE, Sink, Source};
-use crate::vfs::file::{File, FileOps, Io};
-use crate::vfs::inode::{Inode, OpenHow, SetAttr, file_time};
+use crate::vfs::file::{Cached, File, FileOps, Io, flags};
+use crate::vfs::inode::{Inode, InodeRef, OpenHow, SetAttr, anonymous_dev, file_time};
 use crate::vfs::mount::PathRef;
+use crate::vfs::watch;
 
 /// Bytes filled with the open of a file.
 const FIRST_FILL: u64 = 64 * 1024;
@@ -31,37 +33,53 @@ const FILL_MAX: u64 = 1 << 20;
 /// Bytes that a fault on a mapping brings in at least.
 const FAULT_AROUND: u64 = 128 * 1024;
 
-struct State {
-    layout: Layout,
+/// The device that pages seem to be of which several exports may show.
+static MET: LazyLock<u64> = LazyLock::new(anonymous_dev);
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+/// A new identity for such pages: none of the exports' own numbers would do.
+pub(super) fn met_identity() -> (u64, u64) {
+    (*MET, NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+pub(super) struct State {
+    pub(super) layout: Layout,
     /// Pages that are valid.
-    filled: RangeSet,
+    pub(super) filled: RangeSet,
     /// Where the last read ended, and how far ahead of it is filled: doubled while reads are sequential.
     last: u64,
     ahead: u64,
-    reader: Option<Arc<Fid>>,
-    writer: Option<Arc<Fid>>,
+    /// What the file was like on the host when pages were found valid or filled. Of shared files only.
+    pub(super) stamp: Option<Stamp>,
     /// Pages that the Gofer is filling: first and after the last.
-    filling: Vec<(u64, u64)>,
+    pub(super) filling: Vec<(u64, u64)>,
     /// Pages that are being written. Nothing is filled there meanwhile, nor written while something is: the Gofer's copy of
     /// what was there before would take the place of what is written.
-    writing: Option<((u64, u64), ThreadId)>,
+    pub(super) writing: Option<((u64, u64), ThreadId)>,
     /// How often the file was cut or grown.
-    cuts: u64,
+    pub(super) cuts: u64,
+    /// How often something was learnt of what the file is like (`stamp`, `cuts`).
+    pub(super) learnt: u64,
 }
 
-/// The pages of one file.
+/// The pages of one file. Whoever fills and writes them does so through an inode's own fids.
 pub struct Pages {
-    state: Mutex<State>,
+    /// What mappings of them are told from others by.
+    pub(super) identity: (u64, u64),
+    /// Memory objects that show them, and those of them that a container may write.
+    mapped: AtomicUsize,
+    pub(super) written: AtomicUsize,
+    pub(super) state: Mutex<State>,
     /// Held over a whole write.
-    write: Mutex<()>,
+    pub(super) write: Mutex<()>,
     /// Told when pages are no longer being filled or written.
     settled: Condvar,
     /// Shared by whoever has to do with bytes in the window: while anybody has, pages are not given back. Only ever
     /// tried for exclusively, so that nobody waits for it.
-    in_use: RwLock<()>,
+    pub(super) in_use: RwLock<()>,
     /// Counts what may make what a stream has of the file wrong.
     changes: AtomicU64,
-    held: Arc<Held>,
+    pub(super) held: Arc<Held>,
 }
 
 impl Drop for Pages {
@@ -76,6 +94,12 @@ fn bytes(pages: u64) -> i64 {
 }
 
 impl State {
+    /// What the file is like now.
+    pub(super) fn learn(&mut self, stamp: Option<Stamp>) {
+        self.stamp = stamp;
+        self.learnt += 1;
+    }
+
     /// Whether all pages of the file are valid.
     fn whole(&self, size: u64) -> bool {
         self.filled.covered_to(0).is_some_and(|end| end >= size.div_ceil(PAGE))
@@ -83,12 +107,12 @@ impl State {
 }
 
 /// The pages that bytes `[from, to)` lie in: the first, and after the last.
-fn pages_of(from: u64, to: u64) -> (u64, u64) {
+pub(super) fn pages_of(from: u64, to: u64) -> (u64, u64) {
     (from / PAGE, to.div_ceil(PAGE))
 }
 
 /// While it lives, the Gofer may fill these pages.
-struct Filling<'a>(&'a Pages, (u64, u64));
+pub(super) struct Filling<'a>(pub(super) &'a Pages, pub(super) (u64, u64));
 
 impl Drop for Filling<'_> {
     fn drop(&mut self) {
@@ -101,7 +125,7 @@ impl Drop for Filling<'_> {
 }
 
 /// While it lives, nobody else fills or writes the pages that are being written.
-struct Writing<'a>(&'a Pages);
+pub(super) struct Writing<'a>(&'a Pages);
 
 impl Drop for Writing<'_> {
     fn drop(&mut self) {
@@ -112,7 +136,7 @@ impl Drop for Writing<'_> {
 
 impl Pages {
     /// None yet.
-    pub fn new(cache: Arc<Store>, held: Arc<Held>) -> Self {
+    pub fn new(cache: Arc<Store>, held: Arc<Held>, identity: (u64, u64)) -> Self {
         let layout = Layout::new(cache, HostWindow::Cache);
         let filled = RangeSet::default();
         let state = State {
@@ -120,13 +144,16 @@ impl Pages {
             filled,
             last: 0,
             ahead: FIRST_FILL,
-            reader: None,
-            writer: None,
+            stamp: None,
             filling: Vec::new(),
             writing: None,
             cuts: 0,
+            learnt: 0,
         };
         Self {
+            identity,
+            mapped: AtomicUsize::new(0),
+            written: AtomicUsize::new(0),
             state: Mutex::new(state),
             write: Mutex::new(()),
             settled: Condvar::new(),
@@ -147,21 +174,19 @@ impl Pages {
         self.changes.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Gives up the open fids.
-    pub fn close(&self) {
-        let mut s = self.state.lock();
-        s.reader = None;
-        s.writer = None;
+    /// Whether they may be mapped.
+    pub fn is_mapped(&self) -> bool {
+        self.mapped.load(Ordering::Acquire) > 0
     }
 
     /// Gives up the pages, unless they may be mapped or are being copied: then false.
-    pub fn give_back(&self, mapped: bool) -> bool {
+    pub fn give_back(&self) -> bool {
         let alone = self.in_use.try_write();
         let mut s = self.state.lock();
         if s.filled.total() == 0 {
             return true;
         }
-        if mapped || alone.is_none() {
+        if self.is_mapped() || alone.is_none() {
             return false;
         }
         let layout = Layout::new(s.layout.store().clone(), HostWindow::Cache);
@@ -175,30 +200,34 @@ impl Pages {
 
     /// Gets ready for an open file: the fids it needs, and with the first open the first bytes.
     pub fn prepare(&self, inode: &GoferInode, how: OpenHow) -> Result<(), Errno> {
-        if how.write && self.state.lock().writer.is_none() {
+        if how.write && inode.open.lock().writer.is_none() {
             let fid = inode.open_fid(libc::O_RDWR.cast_unsigned())?;
-            self.state.lock().writer.get_or_insert(Arc::new(fid));
+            inode.open.lock().writer.get_or_insert(Arc::new(fid));
             inode.fs.held.fids(&inode.me()?);
+        }
+        // Later the host may have given its name to another file.
+        if inode.fs.shared && how.write && how.flags & flags::APPEND != 0 {
+            self.appender(inode)?;
         }
         if how.read || !how.write {
             let size = inode.attr()?.size;
             let whole = self.state.lock().whole(size);
-            if !whole || size == 0 {
+            if !whole || size == 0 || inode.fs.shared {
                 self.reader(inode)?;
             }
         }
         inode.fs.held.pages(&inode.me()?);
-        Ok(())
+        self.validate(inode)
     }
 
     /// Waits until pages are no longer being filled or written.
-    fn wait<'a>(&'a self, s: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    pub(super) fn wait<'a>(&'a self, s: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         cofferdam_platform::about_to_block();
         self.settled.wait(s).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has these pages for a write of its own, once nothing is filled there any more. One at a time: `write` is held.
-    fn begin_write(&self, pages: (u64, u64)) -> Writing<'_> {
+    pub(super) fn begin_write(&self, pages: (u64, u64)) -> Writing<'_> {
         let mut s = self.state.lock();
         while s.filling.iter().any(|(a, b)| *a < pages.1 && pages.0 < *b) {
             s = self.wait(s);
@@ -207,20 +236,27 @@ impl Pages {
         Writing(self)
     }
 
-    fn reader(&self, inode: &GoferInode) -> Result<Arc<Fid>, Errno> {
+    pub(super) fn reader(&self, inode: &GoferInode) -> Result<Arc<Fid>, Errno> {
+        if let Some(fid) = inode.open.lock().any() {
+            return Ok(fid);
+        }
         let _in_use = self.in_use.read();
         let (size, from) = (inode.attr()?.size, inode.from.lock().clone());
         let (place, _filling, cuts) = {
             let mut s = self.state.lock();
-            if let Some(fid) = s.reader.as_ref().or(s.writer.as_ref()) {
-                return Ok(fid.clone());
+            if let Some(fid) = inode.open.lock().any() {
+                return Ok(fid);
             }
             // The window keeps a block for a file only once it is opened.
-            let place = if size > 0 { Some(s.layout.take(0, FIRST_FILL.min(size))?) } else { None };
-            // Nobody writes: there is no fid to write with.
-            let range = pages_of(0, FIRST_FILL.min(size));
-            s.filling.push(range);
-            (place, Filling(self, range), s.cuts)
+            // A shared file is read through: nothing is filled that others may be writing.
+            let place = if size > 0 && !inode.fs.shared { Some(s.layout.take(0, FIRST_FILL.min(size))?) } else { None };
+            let filling = place.map(|_| {
+                // Nobody writes: there is no fid to write with.
+                let range = pages_of(0, FIRST_FILL.min(size));
+                s.filling.push(range);
+                Filling(self, range)
+            });
+            (place, filling, s.cuts)
         };
         let fid = match (place, from) {
             (Some((host, len)), Some((dir, name))) => {
@@ -256,7 +292,7 @@ impl Pages {
             _ => inode.open_fid(0)?,
         };
         inode.fs.held.fids(&inode.me()?);
-        Ok(self.state.lock().reader.get_or_insert(Arc::new(fid)).clone())
+        Ok(inode.open.lock().reader.get_or_insert(Arc::new(fid)).clone())
     }
 
     /// Makes `[at, end)` valid, at least from `at` on for a page; where that ends.
@@ -308,9 +344,12 @@ impl Pages {
             return if at < stop { self.fill(inode, at, end.min(stop), size) } else { Ok(start + PAGE) };
         }
         self.filled(&mut s, start / PAGE, (start + valid) / PAGE);
-        if s.whole(size) {
-            s.reader = None;
+        if s.whole(size) && !inode.fs.shared {
+            inode.open.lock().reader = None;
         }
+        drop(s);
+        // Anew, if all it had was given back while it is open.
+        inode.fs.held.pages(&inode.me()?);
         Ok(start + valid)
     }
 
@@ -321,6 +360,13 @@ impl Pages {
         to: &mut Sink<'_>,
         mut stream: Option<&mut Stream>,
     ) -> Result<usize, Errno> {
+        if inode.fs.shared {
+            if !self.is_mapped() {
+                return self.read_through(inode, at, to);
+            }
+            self.validate(inode)?;
+            stream = None;
+        }
         let size = inode.attr()?.size;
         if let Some(s) = &mut stream {
             s.begin(at);
@@ -424,9 +470,12 @@ impl Pages {
     }
 
     fn write(&self, inode: &GoferInode, at: u64, append: bool, from: &mut Source<'_>) -> Result<(usize, u64), Errno> {
+        if inode.fs.shared {
+            return self.write_through(inode, at, append, from);
+        }
         let _write = self.write.lock();
         let _in_use = self.in_use.read();
-        let fid = self.state.lock().writer.clone().ok_or(Errno::EBADF)?;
+        let fid = inode.open.lock().writer.clone().ok_or(Errno::EBADF)?;
         let mut size = inode.attr()?.size;
         let at = if append { size } else { at };
         let end = at.checked_add(from.left() as u64).filter(|e| i64::try_from(*e).is_ok()).ok_or(Errno::EFBIG)?;
@@ -529,6 +578,7 @@ impl Pages {
     pub fn truncated(&self, size: u64) {
         let mut s = self.state.lock();
         s.cuts += 1;
+        s.learnt += 1;
         let end = page_up(size).unwrap_or(size);
         s.layout.clear(size, end);
         let gone: u64 = u64::MAX / PAGE;
@@ -544,6 +594,7 @@ impl Pages {
     }
 
     fn populate(&self, inode: &GoferInode, offset: u64, len: u64) -> Result<Vec<Extent>, Errno> {
+        self.validate(inode)?;
         // Not given back afterwards: the memory object that asks counts as a mapping.
         let _in_use = self.in_use.read();
         let size = inode.attr()?.size;
@@ -578,6 +629,9 @@ impl GoferFile {
     /// Counts as one more open file of it.
     pub fn new(inode: Arc<GoferInode>) -> Self {
         inode.opens.fetch_add(1, Ordering::AcqRel);
+        if inode.fs.shared {
+            inode.meeting().opens.fetch_add(1, Ordering::AcqRel);
+        }
         let stream = Mutex::new(Some(Stream::new(inode.fs.held.clone())));
         Self { inode, stream }
     }
@@ -586,6 +640,14 @@ impl GoferFile {
 impl Drop for GoferFile {
     fn drop(&mut self) {
         self.inode.opens.fetch_sub(1, Ordering::AcqRel);
+        if self.inode.fs.shared
+            && self.inode.meeting().opens.fetch_sub(1, Ordering::AcqRel) == 1
+            && !self.inode.in_use()
+        {
+            // Its last name may have been taken away where another export shows it, too.
+            let inode: InodeRef = self.inode.clone();
+            watch::gone(&inode);
+        }
     }
 }
 
@@ -596,7 +658,7 @@ impl FileOps for GoferFile {
 
     fn read(&self, _io: &Io<'_>, at: u64, to: &mut Sink<'_>) -> Result<usize, Errno> {
         let mut stream = self.stream.lock().take();
-        let done = self.inode.pages.read(&self.inode, at, to, stream.as_mut());
+        let done = self.inode.pages().read(&self.inode, at, to, stream.as_mut());
         if stream.is_some() {
             *self.stream.lock() = stream;
         }
@@ -604,12 +666,18 @@ impl FileOps for GoferFile {
     }
 
     fn write(&self, _io: &Io<'_>, at: u64, append: bool, from: &mut Source<'_>) -> Result<(usize, u64), Errno> {
-        self.inode.pages.write(&self.inode, at, append, from)
+        let done = self.inode.pages().write(&self.inode, at, append, from);
+        self.inode.fs.held.pages(&self.inode);
+        self.inode.fs.held.trim();
+        done
     }
 
-    fn memory_object(&self, file: &File, _shared: bool, _write: bool) -> Result<Object, Errno> {
+    fn memory_object(&self, file: &File, shared: bool, _write: bool) -> Result<Object, Errno> {
         let in_use = InUse::new(&self.inode);
-        Ok(Arc::new(Mapped { inode: self.inode.clone(), path: file.path_ref().clone(), _in_use: in_use }))
+        // What is only read now may be made writable later.
+        let written = (shared && file.writable()).then(|| Written::new(&self.inode));
+        let path = file.path_ref().clone();
+        Ok(Arc::new(Mapped { inode: self.inode.clone(), path, _in_use: in_use, _written: written }))
     }
 
     fn truncate(&self, _file: &File, size: u64) -> Result<(), Errno> {
@@ -617,17 +685,26 @@ impl FileOps for GoferFile {
     }
 
     fn allocate(&self, _file: &File, how: i32, offset: u64, len: u64) -> Result<(), Errno> {
-        let fid = self.inode.pages.state.lock().writer.clone().ok_or(Errno::EBADF)?;
+        let fid = self.inode.open.lock().writer.clone().ok_or(Errno::EBADF)?;
         self.inode.client().allocate(&fid, how.cast_unsigned(), offset, len).map_err(errno)?;
         if how & !libc::FALLOC_FL_KEEP_SIZE != 0 {
             // Bytes became zeros on the host: what is cached of the file is fetched again.
-            self.inode.pages.truncated(0);
+            if self.inode.fs.shared {
+                self.inode.pages().state.lock().learn(None);
+            } else {
+                self.inode.pages().truncated(0);
+            }
         }
         self.inode.refresh()
     }
 
+    fn cached(&self, first: u64, end: u64) -> Cached {
+        let s = self.inode.pages().state.lock();
+        Cached { pages: s.filled.count(first, end), dirty: 0 }
+    }
+
     fn sync(&self, _file: &File, data_only: bool) -> Result<(), Errno> {
-        let fid = self.inode.pages.state.lock().writer.clone();
+        let fid = self.inode.open.lock().writer.clone();
         match fid {
             Some(fid) => self.inode.client().fsync(&fid, data_only).map_err(errno),
             None => Ok(()),
@@ -643,6 +720,7 @@ impl InUse {
         let me = inode.me().ok();
         if let Some(inode) = &me {
             inode.mapped.fetch_add(1, Ordering::AcqRel);
+            inode.pages().mapped.fetch_add(1, Ordering::AcqRel);
         }
         Self(me)
     }
@@ -651,8 +729,26 @@ impl InUse {
 impl Drop for InUse {
     fn drop(&mut self) {
         if let Some(inode) = &self.0 {
+            inode.pages().mapped.fetch_sub(1, Ordering::AcqRel);
             inode.mapped.fetch_sub(1, Ordering::AcqRel);
         }
+    }
+}
+
+/// Counts as a mapping that the container may write.
+struct Written(Arc<GoferInode>);
+
+impl Written {
+    fn new(inode: &Arc<GoferInode>) -> Self {
+        inode.pages().written.fetch_add(1, Ordering::AcqRel);
+        Self(inode.clone())
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        self.0.pages().written.fetch_sub(1, Ordering::AcqRel);
+        self.0.outdated();
     }
 }
 
@@ -660,11 +756,12 @@ struct Mapped {
     inode: Arc<GoferInode>,
     path: PathRef,
     _in_use: InUse,
+    _written: Option<Written>,
 }
 
 impl MemoryObject for Mapped {
     fn populate(&self, offset: u64, len: u64, _write: bool) -> Result<Vec<Extent>, Errno> {
-        self.inode.pages.populate(&self.inode, offset, len)
+        self.inode.pages().populate(&self.inode, offset, len)
     }
 
     fn size(&self) -> u64 {
@@ -672,7 +769,12 @@ impl MemoryObject for Mapped {
     }
 
     fn identity(&self) -> (u64, u64) {
-        (self.inode.fs.dev, self.inode.qid)
+        self.inode.pages().identity
+    }
+
+    /// An overlay has numbers of its own for what it shows of others.
+    fn shown(&self) -> (u64, u64) {
+        self.path.dentry.inode().number().unwrap_or_else(|_| self.identity())
     }
 
     fn path(&self) -> Vec<u8> {
@@ -680,8 +782,9 @@ impl MemoryObject for Mapped {
     }
 
     fn sync(&self, offset: u64, len: u64) -> Result<(), Errno> {
-        let pages = &self.inode.pages;
-        let Some(fid) = pages.state.lock().writer.clone() else { return Ok(()) };
+        let pages = self.inode.pages();
+        pages.validate(&self.inode)?;
+        let Some(fid) = self.inode.open.lock().writer.clone() else { return Ok(()) };
         let end = self.size().min(offset.saturating_add(len));
         let mut p = page_down(offset);
         while p < end {
@@ -695,6 +798,7 @@ impl MemoryObject for Mapped {
             if let Some(host) = place {
                 let count = u32::try_from(len).map_err(|_| Errno::EIO)?;
                 self.inode.client().spill(&fid, p, count, host).map_err(errno)?;
+                self.inode.outdated();
             }
             p += len;
         }

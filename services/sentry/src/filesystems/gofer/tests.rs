@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cofferdam_control::sentry::FileAccess;
 use cofferdam_gofer::host::{CacheWindow, Export, ExportKind, Host};
 use cofferdam_ninep::client::Client;
 use cofferdam_ninep::server::{Limits, Session};
@@ -16,6 +17,7 @@ use crate::task::creds::ALL_CAPABILITIES;
 use crate::uio::{Sink, Source};
 use crate::vfs::file::flags::*;
 use crate::vfs::inode::FileSystem;
+use crate::vfs::meeting::Meeting;
 use crate::vfs::mount::{Mount, MountFlags};
 use crate::vfs::walk::{Resolve, walk};
 use crate::vfs::{Caller, FsContext, ops};
@@ -37,8 +39,17 @@ fn rig(name: &str, read_only: bool) -> Rig {
     rig_with(name, read_only, 1000, 1 << 30)
 }
 
+/// Of files that the host changes, too.
+fn shared_rig(name: &str) -> Rig {
+    rig_of(name, false, 1000, 1 << 30, FileAccess::Shared)
+}
+
 /// With that many descriptors in the Gofer and that much memory on the host.
 fn rig_with(name: &str, read_only: bool, descriptors: usize, memory: u64) -> Rig {
+    rig_of(name, read_only, descriptors, memory, FileAccess::Exclusive)
+}
+
+fn rig_of(name: &str, read_only: bool, descriptors: usize, memory: u64, access: FileAccess) -> Rig {
     let _ = tracing_subscriber::fmt().with_test_writer().try_init();
     let dir = std::env::temp_dir().join(format!("cofferdam-gofer-fs-{name}-{}", std::process::id()));
     std::fs::remove_dir_all(&dir).ok();
@@ -56,7 +67,8 @@ fn rig_with(name: &str, read_only: bool, descriptors: usize, memory: u64) -> Rig
     let (near, far) = Channel::pair().unwrap();
     cofferdam_gofer::service::start_workers(Arc::new(Session::new(host, Limits::default())), far, 2).unwrap();
     let client = Client::connect(near, Some(Arc::new(again()))).unwrap();
-    let (fs, root) = GoferFs::attach(client.clone(), Arc::new(Store::new(again())), Held::new(memory), "root").unwrap();
+    let (store, held) = (Arc::new(Store::new(again())), Held::new(memory));
+    let (fs, root) = GoferFs::attach(client.clone(), store, held, "root", access).unwrap();
     assert!(fs.statfs().unwrap().blocks > 0);
     let mount = Mount::new(fs, root, b"root", MountFlags::empty());
     let caller = Caller::kernel(Arc::new(FsContext::new_root(mount)), Creds::root(ALL_CAPABILITIES));
@@ -376,6 +388,22 @@ fn streams_stay_few_and_all_that_is_read_is_right() {
 }
 
 #[test]
+fn a_file_that_stays_open_gives_its_pages_back_again_and_again() {
+    let r = rig_with("pages-open", false, 1000, 1);
+    std::fs::File::create(r.dir.join("stream")).unwrap().set_len(80 << 20).unwrap();
+    let f = open_big(&r, RDONLY);
+    let mut most = 0;
+    // In no order, so that nothing is streamed.
+    for at in (0..320u64).map(|n| (319 - n) * (256 << 10)) {
+        let mut v = Vec::new();
+        f.pread(None, at, &mut Sink::kernel(&mut v, 256 << 10)).unwrap();
+        assert_eq!(v.len(), 256 << 10);
+        most = most.max(in_window(&r));
+    }
+    assert!(most <= 20 << 20, "{most} bytes were held");
+}
+
+#[test]
 fn a_server_that_goes_away_in_the_middle_of_a_stream_fails_the_read() {
     let r = with_big("stream-gone");
     let f = open_big(&r, RDONLY);
@@ -428,4 +456,252 @@ fn a_write_is_not_lost_to_what_is_filled_around_it() {
         end.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     assert!(lost.is_empty(), "round, on the host, in the cache: {:?}", lost.get(..lost.len().min(10)));
+}
+
+fn size(r: &Rig, path: &str) -> Result<u64, Errno> {
+    Ok(walk(&r.caller, r.caller.fs.cwd(), path.as_bytes(), true)?.dentry.inode().attr()?.size)
+}
+
+fn names(r: &Rig, path: &str) -> Vec<String> {
+    let d = ops::open(&r.caller, r.caller.fs.cwd(), path.as_bytes(), RDONLY, 0, Resolve::empty()).unwrap();
+    let mut names = Vec::new();
+    d.list(&r.caller, &mut |e, _| {
+        names.push(String::from_utf8(e.name.clone()).unwrap());
+        Ok(true)
+    })
+    .unwrap();
+    names.split_off(2)
+}
+
+#[test]
+fn names_and_attributes_of_shared_files_are_the_hosts_at_each_use() {
+    let r = shared_rig("shared-names");
+    let on_host = |name: &str| r.dir.join(name);
+    assert_eq!(size(&r, "/new").err(), Some(Errno::ENOENT));
+    std::fs::write(on_host("new"), b"1").unwrap();
+    assert_eq!(size(&r, "/new"), Ok(1));
+    std::fs::write(on_host("new"), b"22").unwrap();
+    assert_eq!(size(&r, "/new"), Ok(2));
+    assert_eq!(names(&r, "/"), ["hello", "link", "new", "sub"]);
+    std::fs::rename(on_host("new"), on_host("sub/moved")).unwrap();
+    assert_eq!((size(&r, "/new").err(), size(&r, "/sub/moved")), (Some(Errno::ENOENT), Ok(2)));
+    assert_eq!(names(&r, "/"), ["hello", "link", "sub"]);
+    // A directory is moved with what was looked up in it, and another takes its place.
+    std::fs::rename(on_host("sub"), on_host("old")).unwrap();
+    std::fs::create_dir_all(on_host("sub/deep")).unwrap();
+    assert_eq!((size(&r, "/sub/moved").err(), size(&r, "/old/moved")), (Some(Errno::ENOENT), Ok(2)));
+    // The name of a file becomes that of a link, of a directory, and of nothing.
+    std::fs::remove_file(on_host("hello")).unwrap();
+    std::os::unix::fs::symlink("old/moved", on_host("hello")).unwrap();
+    assert_eq!(size(&r, "/hello"), Ok(2));
+    std::fs::remove_file(on_host("hello")).unwrap();
+    std::os::unix::fs::symlink("old/big", on_host("hello")).unwrap();
+    assert_eq!(size(&r, "/hello"), Ok(1_200_000));
+    std::fs::remove_file(on_host("hello")).unwrap();
+    std::fs::create_dir(on_host("hello")).unwrap();
+    assert!(names(&r, "/hello").is_empty());
+    std::fs::remove_dir(on_host("hello")).unwrap();
+    assert_eq!(size(&r, "/hello").err(), Some(Errno::ENOENT));
+    // What the host made first is there when it is made here.
+    std::fs::write(on_host("taken"), b"x").unwrap();
+    assert_eq!(ops::mkdir(&r.caller, r.caller.fs.cwd(), b"/taken", 0o755), Err(Errno::EEXIST));
+    std::fs::remove_file(on_host("taken")).unwrap();
+    ops::mkdir(&r.caller, r.caller.fs.cwd(), b"/taken", 0o755).unwrap();
+    std::fs::remove_dir(on_host("taken")).unwrap();
+    assert_eq!(ops::unlink(&r.caller, r.caller.fs.cwd(), b"/taken", true), Err(Errno::ENOENT));
+}
+
+#[test]
+fn shared_files_are_read_from_the_host_and_written_there() {
+    let r = shared_rig("shared-bytes");
+    let (cwd, path) = (|| r.caller.fs.cwd(), r.dir.join("hello"));
+    let f = ops::open(&r.caller, cwd(), b"/hello", RDWR, 0, Resolve::empty()).unwrap();
+    let read = |at: u64| {
+        let mut v = Vec::new();
+        f.read_at(at, &mut Sink::kernel(&mut v, 1 << 20)).unwrap();
+        v
+    };
+    assert_eq!(read(0), b"hello world");
+    for text in ["HELLO WORLD", "short", "", "longer than it was"] {
+        std::fs::write(&path, text).unwrap();
+        assert_eq!(read(0), text.as_bytes());
+        assert_eq!(f.inode().attr().unwrap().size, text.len() as u64);
+    }
+    f.pwrite(None, 0, &mut Source::kernel(b"sandbox")).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), b"sandboxthan it was");
+    // Both append: the host says where the end is.
+    std::fs::write(&path, "host\n").unwrap();
+    for _ in 0..3 {
+        f.write_with(None, &mut Source::kernel(b"here\n"), true).unwrap();
+        use std::io::Write;
+        std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"host\n").unwrap();
+    }
+    assert_eq!(read(0), b"host\nhere\nhost\nhere\nhost\nhere\nhost\n");
+    assert_eq!(f.position(), 30);
+    // Moved away by the host while it is open, as logs are: it is still what is written.
+    std::fs::rename(&path, r.dir.join("hello.1")).unwrap();
+    let log = ops::open(&r.caller, cwd(), b"/hello", WRONLY | APPEND | CREAT, 0o644, Resolve::empty()).unwrap();
+    std::fs::rename(&path, r.dir.join("hello.2")).unwrap();
+    log.write(None, &mut Source::kernel(b"moved\n")).unwrap();
+    f.write_with(None, &mut Source::kernel(b"moved\n"), true).unwrap();
+    assert_eq!(std::fs::read(r.dir.join("hello.2")).unwrap(), b"moved\n");
+    assert!(std::fs::read(r.dir.join("hello.1")).unwrap().ends_with(b"host\nmoved\n"));
+    assert_eq!(size(&r, "/hello").err(), Some(Errno::ENOENT));
+    std::fs::rename(r.dir.join("hello.1"), &path).unwrap();
+    // More than one piece, either way.
+    let big = content(0, 3_000_000, 7);
+    assert_eq!(f.pwrite(None, 5, &mut Source::kernel(&big)), Ok(big.len()));
+    assert!(std::fs::read(&path).unwrap()[5..] == big);
+    let mut v = Vec::new();
+    f.pread(None, 5, &mut Sink::kernel(&mut v, 4 << 20)).unwrap();
+    assert!(v == big);
+    // Replaced by another: who has it open keeps it, who opens it gets the new one.
+    std::fs::write(r.dir.join("next"), b"next").unwrap();
+    std::fs::rename(r.dir.join("next"), &path).unwrap();
+    assert!(read(5)[..100] == big[..100]);
+    assert_eq!(get(&r, "/hello", 0, 100).unwrap(), b"next");
+    std::fs::remove_file(&path).unwrap();
+    assert!(read(5)[..100] == big[..100]);
+    assert_eq!(f.inode().attr().unwrap().nlink, 0);
+}
+
+#[test]
+fn mapped_pages_of_shared_files_follow_the_host_where_they_lie() {
+    let r = shared_rig("shared-map");
+    let (cwd, path) = (|| r.caller.fs.cwd(), r.dir.join("sub/big"));
+    let w = ops::open(&r.caller, cwd(), b"/sub/big", RDWR, 0, Resolve::empty()).unwrap();
+    let f = ops::open(&r.caller, cwd(), b"/sub/big", RDONLY, 0, Resolve::empty()).unwrap();
+    let o = f.memory_object(false, true).unwrap();
+    let e = o.populate(8192, 4096, false).unwrap()[0];
+    let seen = |at: u64| {
+        let mut b = [0; 6];
+        r.window.read(e.host + (at - e.offset), &mut b).unwrap();
+        b
+    };
+    assert_eq!(seen(8192), [0, 8, 0, 0, 1, 8]);
+    // By the host, seen with the next fault elsewhere; by a write here, at once; by the host right after another change.
+    let host = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    let write = |text: &[u8]| std::os::unix::fs::FileExt::write_all_at(&host, text, 8192).unwrap();
+    write(b"host 1");
+    o.populate(1 << 20, 4096, false).unwrap();
+    assert_eq!(&seen(8192), b"host 1");
+    w.pwrite(None, 8192, &mut Source::kernel(b"here 1")).unwrap();
+    assert_eq!(&seen(8192), b"here 1");
+    for n in 0..50 {
+        let text = format!("fast{n:02}");
+        write(text.as_bytes());
+        let mut v = Vec::new();
+        f.read_at(8192, &mut Sink::kernel(&mut v, 6)).unwrap();
+        assert_eq!((v.as_slice(), &seen(8192)[..]), (text.as_bytes(), text.as_bytes()));
+    }
+    // Cut: what is beyond the end is no longer there, what is before it is.
+    super::cut_by_host();
+    host.set_len(8195).unwrap();
+    assert!(o.populate(1 << 20, 4096, false).unwrap().is_empty());
+    assert_eq!((o.size(), &seen(8192)), (8195, b"fas\0\0\0"));
+    assert!(super::cut_by_host().iter().any(|(i, size)| *i == o.identity() && *size == 8195));
+    // A mapping that may write keeps what it has, and takes it to the host.
+    let own = w.memory_object(true, true).unwrap();
+    let e = own.populate(0, 4096, true).unwrap()[0];
+    r.window.write(e.host, b"mapped").unwrap();
+    write(b"ho");
+    own.populate(0, 4096, true).unwrap();
+    own.sync(0, 4096).unwrap();
+    assert_eq!(&std::fs::read(&path).unwrap()[..6], b"mapped");
+    drop(own);
+    o.populate(0, 4096, false).unwrap();
+    assert_eq!(&seen(8192), b"hos\0\0\0");
+}
+
+#[test]
+fn paths_that_are_asked_for_at_once_lead_where_each_step_would() {
+    let r = shared_rig("shared-paths");
+    let deep: Vec<String> = (0..40).map(|n| format!("n{n}")).collect();
+    let deep = deep.join("/");
+    std::fs::create_dir_all(r.dir.join(&deep)).unwrap();
+    std::fs::write(r.dir.join(&deep).join("end"), b"end").unwrap();
+    std::os::unix::fs::symlink("n0/n1", r.dir.join("way")).unwrap();
+    std::os::unix::fs::symlink("../../way/n2", r.dir.join("n0/n1/up")).unwrap();
+    for (path, want) in [
+        (format!("/{deep}/end"), Ok(3)),
+        (format!("//{}//end", deep.replace('/', "//")), Ok(3)),
+        (format!("/{deep}/none"), Err(Errno::ENOENT)),
+        (format!("/{deep}/none/more/names"), Err(Errno::ENOENT)),
+        (format!("/{deep}/end/more"), Err(Errno::ENOTDIR)),
+        (format!("/{deep}/end/more/names"), Err(Errno::ENOTDIR)),
+        (format!("/{deep}/end/"), Err(Errno::ENOTDIR)),
+        (format!("/way/../n1/./n2/../../n1/{}/end", &deep["n0/n1/".len()..]), Ok(3)),
+        (format!("/way/{}/end", &deep["n0/n1/".len()..]), Ok(3)),
+        (format!("/n0/n1/up/{}/end", &deep["n0/n1/n2/".len()..]), Ok(3)),
+        ("/sub/deep/../big".into(), Ok(1_200_000)),
+        ("/sub/hello/hello".into(), Err(Errno::ENOENT)),
+        ("/sub/../hello".into(), Ok(11)),
+    ] {
+        // The first time nothing is known, the second time everything.
+        for _ in 0..2 {
+            assert_eq!(size(&r, &path), want, "{path}");
+        }
+    }
+    // What is made is found, and found gone, by the names before it.
+    let made = format!("/{deep}/a/b/c");
+    assert_eq!(size(&r, &made), Err(Errno::ENOENT));
+    std::fs::create_dir_all(r.dir.join(&made[1..])).unwrap();
+    assert!(size(&r, &made).is_ok());
+    std::fs::remove_dir_all(r.dir.join(&deep).join("a")).unwrap();
+    assert_eq!(size(&r, &made), Err(Errno::ENOENT));
+    ops::mkdir(&r.caller, r.caller.fs.cwd(), format!("/{deep}/a").as_bytes(), 0o755).unwrap();
+    assert!(r.dir.join(&deep).join("a").is_dir());
+}
+
+#[test]
+fn what_two_exports_show_is_one_file() {
+    let r = rig("met", false);
+    let window = Window::from_peer(r.window.fd().try_clone_to_owned().unwrap(), 1 << 36).unwrap();
+    let (store, held) = (Arc::new(Store::new(window)), Held::new(1 << 30));
+    let attached = |access| {
+        let (fs, root) = GoferFs::attach(r.client.clone(), store.clone(), held.clone(), "root", access).unwrap();
+        let mount = Mount::new(fs, root, b"root", MountFlags::empty());
+        Caller::kernel(Arc::new(FsContext::new_root(mount)), Creds::root(ALL_CAPABILITIES))
+    };
+    let [a, b] = [(); 2].map(|()| attached(FileAccess::Shared));
+    let open = |c: &Caller<'_>| ops::open(c, c.fs.cwd(), b"/sub/big", RDWR, 0, Resolve::empty()).unwrap();
+    let (of_a, of_b) = (open(&a), open(&b));
+    let file = of_a.inode().host_file().unwrap();
+    assert!(Arc::ptr_eq(of_a.inode().meeting(), of_b.inode().meeting()));
+
+    // What an export has to itself is another file, as far as locks and pages go.
+    let alone = open(&attached(FileAccess::Exclusive));
+    assert!(alone.inode().host_file().is_none() && !Arc::ptr_eq(alone.inode().meeting(), of_a.inode().meeting()));
+    drop(alone);
+
+    let (seen_by_a, seen_by_b) = (of_a.memory_object(true, true).unwrap(), of_b.memory_object(false, true).unwrap());
+    assert_eq!(seen_by_a.identity(), seen_by_b.identity());
+    let place = seen_by_a.populate(8192, 4096, true).unwrap()[0];
+    assert_eq!(seen_by_b.populate(8192, 4096, false).unwrap()[0], place);
+    r.window.write(place.host, b"mapped").unwrap();
+    let mut read = Vec::new();
+    of_b.read_at(8192, &mut Sink::kernel(&mut read, 6)).unwrap();
+    assert_eq!(read, b"mapped");
+    of_b.pwrite(None, 8192 + 3, &mut Source::kernel(b"B")).unwrap();
+    let mut page = [0; 6];
+    r.window.read(place.host, &mut page).unwrap();
+    assert_eq!(&page, b"mapBed");
+    // Cut by one, it is so for the other; so is what is put there afterwards.
+    ops::truncate(&b, of_b.path_ref(), 8193).unwrap();
+    assert_eq!(of_b.inode().mapped_as(), Some(seen_by_a.identity()));
+    assert_eq!(seen_by_a.populate(8192, 4096, true).unwrap().len(), 1);
+    r.window.read(place.host, &mut page).unwrap();
+    assert_eq!((seen_by_a.size(), &page), (8193, b"m\0\0\0\0\0"));
+    assert!(seen_by_a.populate(12288, 4096, true).unwrap().is_empty());
+    of_a.pwrite(None, 12288, &mut Source::kernel(b"more")).unwrap();
+    assert_eq!(seen_by_b.populate(12288, 4096, false).unwrap().len(), 1);
+
+    // One goes with all it had; the other goes on, and then nothing is left.
+    drop((seen_by_a, of_a, a));
+    assert!(Meeting::known(file).is_some());
+    seen_by_b.populate(0, 4096, false).unwrap();
+    assert!(held.bytes() > 0);
+    drop((seen_by_b, of_b, b));
+    assert!(Meeting::known(file).is_none());
+    assert_eq!(held.bytes(), 0);
 }

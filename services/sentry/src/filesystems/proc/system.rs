@@ -1,193 +1,81 @@
-//! Files of `/proc` about the whole kernel.
+//! Files of `/proc` about the whole kernel, but for what it adds up (`totals`).
 
 use std::fmt::Write;
+use std::ops::{Deref, RangeInclusive};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::errno::Errno;
-use crate::filesystems::pseudo::{Body, PseudoFs, PseudoNode, directory, fixed, text};
+use crate::filesystems::cpu;
+use crate::filesystems::proc::sysctl::{self, setting};
+use crate::filesystems::proc::totals;
+use crate::filesystems::pseudo::{Body, PseudoFs, PseudoNode, Style, directory, fixed, text};
 use crate::filesystems::sys::processors;
+use crate::ipc::aio;
 use crate::ipc::inotify;
+use crate::ipc::mqueue::{HARD_MESSAGES, HARD_SIZE, Limits};
 use crate::ipc::sysv::{self, sem};
 use crate::kernel::Kernel;
-use crate::memory::store::PAGE;
+use crate::namespaces::{IpcNamespace, Kind, PidNamespace, UtsNamespace};
+use crate::task::Creds;
 use crate::task::creds::cap;
-use crate::time::{Clock, NS, now};
 use crate::vfs::caller::Caller;
+use crate::vfs::dentry;
+use crate::vfs::file::open_files;
 use crate::vfs::inode::InodeRef;
-
-/// Memory that the container is told of, bytes, where nothing limits it.
-pub const MEMORY: u64 = 8 << 30;
-
-fn uptime(kernel: &Kernel) -> i64 {
-    now(Clock::Boottime).saturating_sub(kernel.booted).max(0)
-}
-
-/// `meminfo`, also of the one node below `/sys`.
-pub fn meminfo(kernel: &Kernel) -> String {
-    let areas: u64 = kernel.tree.lock().tasks().iter().filter(|t| t.tid() == t.pid()).map(|t| t.mm().total()).sum();
-    let used = areas.min(MEMORY / 2) / 1024;
-    let total = MEMORY / 1024;
-    let free = total - used;
-    let mut s = String::new();
-    for (name, kb) in [
-        ("MemTotal", total),
-        ("MemFree", free),
-        ("MemAvailable", free),
-        ("Buffers", 0),
-        ("Cached", 0),
-        ("SwapCached", 0),
-        ("Active", used),
-        ("Inactive", 0),
-        ("Active(anon)", used),
-        ("Inactive(anon)", 0),
-        ("Active(file)", 0),
-        ("Inactive(file)", 0),
-        ("Unevictable", 0),
-        ("Mlocked", 0),
-        ("SwapTotal", 0),
-        ("SwapFree", 0),
-        ("Dirty", 0),
-        ("Writeback", 0),
-        ("AnonPages", used),
-        ("Mapped", 0),
-        ("Shmem", 0),
-        ("KReclaimable", 0),
-        ("Slab", 0),
-        ("SReclaimable", 0),
-        ("SUnreclaim", 0),
-        ("KernelStack", 0),
-        ("PageTables", 0),
-        ("NFS_Unstable", 0),
-        ("Bounce", 0),
-        ("WritebackTmp", 0),
-        ("CommitLimit", total / 2),
-        ("Committed_AS", used),
-        ("VmallocTotal", 34_359_738_367),
-        ("VmallocUsed", 0),
-        ("VmallocChunk", 0),
-    ] {
-        writeln!(s, "{:<16}{kb:>8} kB", format!("{name}:")).ok();
-    }
-    s.push_str("HugePages_Total:       0\nHugePages_Free:        0\nHugePages_Rsvd:        0\nHugePages_Surp:        0\nHugepagesize:       2048 kB\n");
-    s
-}
-
-/// What the processor says of itself, by CPUID: it does not lie to programs, and needs no file of the host.
-fn cpuinfo() -> Vec<u8> {
-    let mut flags = String::new();
-    for (name, on) in [
-        ("fpu", true),
-        ("sse", true),
-        ("sse2", true),
-        ("syscall", true),
-        ("lm", true),
-        ("sse3", std::arch::is_x86_feature_detected!("sse3")),
-        ("ssse3", std::arch::is_x86_feature_detected!("ssse3")),
-        ("fma", std::arch::is_x86_feature_detected!("fma")),
-        ("cx16", std::arch::is_x86_feature_detected!("cmpxchg16b")),
-        ("sse4_1", std::arch::is_x86_feature_detected!("sse4.1")),
-        ("sse4_2", std::arch::is_x86_feature_detected!("sse4.2")),
-        ("popcnt", std::arch::is_x86_feature_detected!("popcnt")),
-        ("aes", std::arch::is_x86_feature_detected!("aes")),
-        ("avx", std::arch::is_x86_feature_detected!("avx")),
-        ("rdrand", std::arch::is_x86_feature_detected!("rdrand")),
-        ("bmi1", std::arch::is_x86_feature_detected!("bmi1")),
-        ("avx2", std::arch::is_x86_feature_detected!("avx2")),
-        ("bmi2", std::arch::is_x86_feature_detected!("bmi2")),
-        ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
-        ("sha_ni", std::arch::is_x86_feature_detected!("sha")),
-    ] {
-        if on {
-            flags.push_str(name);
-            flags.push(' ');
-        }
-    }
-    let leaf = std::arch::x86_64::__cpuid(0);
-    let vendor: Vec<u8> = [leaf.ebx, leaf.edx, leaf.ecx].iter().flat_map(|r| r.to_le_bytes()).collect();
-    let brand: Vec<u8> = (0x8000_0002u32..=0x8000_0004)
-        .map(std::arch::x86_64::__cpuid)
-        .flat_map(|l| [l.eax, l.ebx, l.ecx, l.edx])
-        .flat_map(u32::to_le_bytes)
-        .take_while(|b| *b != 0)
-        .collect();
-    let v = std::arch::x86_64::__cpuid(1).eax;
-    let family = ((v >> 8) & 0xf) + ((v >> 20) & 0xff);
-    let model = ((v >> 4) & 0xf) | ((v >> 12) & 0xf0);
-    let (level, line) = (leaf.eax, ((std::arch::x86_64::__cpuid(1).ebx >> 8) & 0xff) * 8);
-    let mut s = String::new();
-    for n in 0..processors() {
-        writeln!(
-            s,
-            "processor\t: {n}\nvendor_id\t: {}\ncpu family\t: {family}\nmodel\t\t: {model}\nmodel name\t: {}\nstepping\t: {}\n\
-             cpu MHz\t\t: 2000.000\ncache size\t: 8192 KB\nphysical id\t: 0\nsiblings\t: {c}\ncore id\t\t: {n}\n\
-             cpu cores\t: {c}\napicid\t\t: {n}\ninitial apicid\t: {n}\nfpu\t\t: yes\nfpu_exception\t: yes\n\
-             cpuid level\t: {level}\nwp\t\t: yes\nflags\t\t: {}\nbugs\t\t: \nbogomips\t: 4000.00\n\
-             clflush size\t: {line}\ncache_alignment\t: {line}\n\
-             address sizes\t: 46 bits physical, 48 bits virtual\npower management:\n",
-            String::from_utf8_lossy(&vendor),
-            String::from_utf8_lossy(&brand).trim(),
-            v & 0xf,
-            flags.trim(),
-            c = processors(),
-        )
-        .ok();
-    }
-    s.into_bytes()
-}
-
-fn stat(kernel: &Kernel) -> Vec<u8> {
-    let idle = uptime(kernel) / (NS / 100);
-    let n = processors() as i64;
-    let mut s = format!("cpu  0 0 0 {} 0 0 0 0 0 0\n", idle * n);
-    for c in 0..n {
-        writeln!(s, "cpu{c} 0 0 0 {idle} 0 0 0 0 0 0").ok();
-    }
-    let boot = (now(Clock::Realtime) - uptime(kernel)) / NS;
-    let forks = kernel.forks.load(std::sync::atomic::Ordering::Relaxed);
-    writeln!(s, "intr 0\nctxt 0\nbtime {boot}\nprocesses {forks}\nprocs_running 1\nprocs_blocked 0\nsoftirq 0").ok();
-    s.into_bytes()
-}
+use crate::vfs::meeting::Meeting;
 
 const FILESYSTEMS: &str = "nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tcgroup2\nnodev\tdevtmpfs\nnodev\tpipefs\n\
                            nodev\tsockfs\nnodev\tdevpts\nnodev\toverlay\nnodev\tmqueue\nnodev\t9p\n";
 
-/// A setting that root may change and that only tells what was set.
-fn setting(fs: &PseudoFs, value: &str) -> InodeRef {
-    let value = Arc::new(crate::sync::Mutex::new(format!("{value}\n").into_bytes()));
-    let again = value.clone();
-    let read = move |_: &Caller<'_>| Ok(value.lock().clone());
-    let write = move |caller: &Caller<'_>, data: &[u8]| {
-        if !caller.creds.capable(cap::SYS_ADMIN) {
-            return Err(Errno::EPERM);
-        }
-        let mut line = data.trim_ascii().to_vec();
-        line.push(b'\n');
-        *again.lock() = line;
-        Ok(())
-    };
-    PseudoNode::new(fs, 0o644, Body::Text(Box::new(read), Some(Box::new(write))))
+/// The UTS namespace of who reads or writes.
+fn uts(caller: &Caller<'_>) -> Result<Arc<UtsNamespace>, Errno> {
+    caller.task.map(|t| t.uts()).ok_or(Errno::ESRCH)
 }
 
-fn name(fs: &PseudoFs, kernel: &Arc<Kernel>, domain: bool) -> InodeRef {
-    let (k, again) = (kernel.clone(), kernel.clone());
-    let read = move |_: &Caller<'_>| {
-        let names = k.names.read();
+fn name(fs: &PseudoFs, domain: bool) -> InodeRef {
+    let read = move |caller: &Caller<'_>| {
+        let uts = uts(caller)?;
+        let names = uts.names.read();
         let mut n = if domain { names.1.clone() } else { names.0.clone() };
         n.push(b'\n');
         Ok(n)
     };
     let write = move |caller: &Caller<'_>, data: &[u8]| {
-        if !caller.creds.capable(cap::SYS_ADMIN) {
+        let uts = uts(caller)?;
+        if !caller.creds.capable_in(&uts.base.owner, cap::SYS_ADMIN) {
             return Err(Errno::EPERM);
         }
         let n = data.split(|b| *b == b'\n').next().unwrap_or_default();
         let n = n.get(..n.len().min(64)).unwrap_or_default().to_vec();
-        let mut names = again.names.write();
+        let mut names = uts.names.write();
         *(if domain { &mut names.1 } else { &mut names.0 }) = n;
         Ok(())
     };
     PseudoNode::new(fs, 0o644, Body::Text(Box::new(read), Some(Box::new(write))))
+}
+
+/// `sys/user`: how many namespaces the users of the reader's user namespace may have.
+fn user(fs: &PseudoFs) -> InodeRef {
+    let mut names = Vec::new();
+    for kind in Kind::ALL {
+        let read = move |caller: &Caller<'_>| {
+            let most = caller.creds.user_ns.limit(kind).load(Ordering::Relaxed);
+            Ok(format!("{most}\n").into_bytes())
+        };
+        let write = move |caller: &Caller<'_>, data: &[u8]| {
+            let creds = &caller.creds;
+            let text = std::str::from_utf8(data).map_err(|_| Errno::EINVAL)?;
+            let most: i32 = text.trim().parse().ok().filter(|n| *n >= 0).ok_or(Errno::EINVAL)?;
+            creds.user_ns.limit(kind).store(most, Ordering::Relaxed);
+            Ok(())
+        };
+        // Whoever has the right in his own namespace sets what holds there.
+        let rule = |creds: &Creds| if creds.has(cap::SYS_RESOURCE) { 0o6 } else { 0o4 };
+        let file = PseudoNode::ruled(fs, 0o644, Body::Text(Box::new(read), Some(Box::new(write))), rule);
+        names.push((format!("max_{}_namespaces", kind.name()).into_bytes(), file as InodeRef));
+    }
+    PseudoNode::new(fs, 0o555, Body::Directory(names))
 }
 
 fn uuid() -> Result<Vec<u8>, Errno> {
@@ -199,20 +87,153 @@ fn uuid() -> Result<Vec<u8>, Errno> {
     Ok(format!("{}-{}-{}-{}-{}\n", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)).into_bytes())
 }
 
-/// A limit of inotify: a number that may be set.
-fn limit(fs: &PseudoFs, of: &'static AtomicUsize) -> InodeRef {
-    let take = |_: &Caller<'_>, new: &[u8]| {
+/// A limit that acts: a number in this range that may be set. `of`: which one, of who looks or sets.
+fn limit<D: Deref<Target = AtomicUsize>>(
+    fs: &PseudoFs,
+    range: RangeInclusive<usize>,
+    of: impl Fn(&Caller<'_>) -> Result<D, Errno> + Clone + Send + Sync + 'static,
+) -> InodeRef {
+    let set = of.clone();
+    let take = move |caller: &Caller<'_>, new: &[u8]| {
         let text = std::str::from_utf8(new).map_err(|_| Errno::EINVAL)?;
         let number: usize = text.trim().parse().map_err(|_| Errno::EINVAL)?;
-        if number > inotify::LIMIT {
+        if !range.contains(&number) {
             return Err(Errno::EINVAL);
         }
-        of.store(number, Ordering::Relaxed);
+        set(caller)?.store(number, Ordering::Relaxed);
         Ok(())
     };
-    let show = |_: &Caller<'_>| Ok(format!("{}\n", of.load(Ordering::Relaxed)).into_bytes());
+    let show = move |caller: &Caller<'_>| Ok(format!("{}\n", of(caller)?.load(Ordering::Relaxed)).into_bytes());
     PseudoNode::new(fs, 0o644, Body::Text(Box::new(show), Some(Box::new(take))))
 }
+
+/// A limit of the message queues of an IPC namespace.
+fn queue_limit(fs: &PseudoFs, range: RangeInclusive<usize>, which: fn(&Limits) -> &Arc<AtomicUsize>) -> InodeRef {
+    limit(fs, range, move |caller| {
+        let ipc = caller.task.ok_or(Errno::ESRCH)?.ipc();
+        Ok(which(&ipc.mqueues.limits).clone())
+    })
+}
+
+/// A limit of System V IPC of an IPC namespace.
+fn ipc_limit(fs: &PseudoFs, range: RangeInclusive<usize>, which: fn(&sysv::Limits) -> &Arc<AtomicUsize>) -> InodeRef {
+    limit(fs, range, move |caller| Ok(which(&caller.task.ok_or(Errno::ESRCH)?.ipc().sysv.limits).clone()))
+}
+
+/// `shm_rmid_forced`.
+fn shm_forced(fs: &PseudoFs) -> InodeRef {
+    let show = |caller: &Caller<'_>| {
+        let forced = caller.task.ok_or(Errno::ESRCH)?.ipc().sysv.limits.forced.load(Ordering::Relaxed);
+        Ok(format!("{forced}\n").into_bytes())
+    };
+    let take = |caller: &Caller<'_>, new: &[u8]| {
+        let forced = match new.trim_ascii() {
+            b"0" => false,
+            b"1" => true,
+            _ => return Err(Errno::EINVAL),
+        };
+        sysv::shm::force(&caller.task.ok_or(Errno::ESRCH)?.ipc(), forced);
+        Ok(())
+    };
+    PseudoNode::new(fs, 0o644, Body::Text(Box::new(show), Some(Box::new(take))))
+}
+
+/// `sem`: four limits in one.
+fn semaphore_limits(fs: &PseudoFs) -> InodeRef {
+    let of = |caller: &Caller<'_>| -> Result<_, Errno> {
+        Ok(caller.task.ok_or(Errno::ESRCH)?.ipc().sysv.limits.semaphores.clone())
+    };
+    let show = move |caller: &Caller<'_>| {
+        let all: Vec<String> = of(caller)?.iter().map(|n| n.load(Ordering::Relaxed).to_string()).collect();
+        Ok(format!("{}\n", all.join("\t")).into_bytes())
+    };
+    let take = move |caller: &Caller<'_>, new: &[u8]| {
+        let text = std::str::from_utf8(new).map_err(|_| Errno::EINVAL)?;
+        let numbers: Result<Vec<usize>, _> = text.split_ascii_whitespace().map(str::parse).collect();
+        let numbers = numbers.map_err(|_| Errno::EINVAL)?;
+        // Those that are not said stay.
+        if numbers.len() > 4 || numbers.iter().zip(sysv::hard::SEMAPHORES).any(|(n, most)| *n > most) {
+            return Err(Errno::EINVAL);
+        }
+        of(caller)?.iter().zip(numbers).for_each(|(limit, n)| limit.store(n, Ordering::Relaxed));
+        Ok(())
+    };
+    PseudoNode::new(fs, 0o644, Body::Text(Box::new(show), Some(Box::new(take))))
+}
+
+/// What seccomp filters can say, the strongest first.
+fn actions() -> String {
+    let names: Vec<&str> = crate::task::seccomp::action::ALL.iter().map(|(_, name)| *name).collect();
+    names.join(" ") + "\n"
+}
+
+/// `fs.dentry-state`: how many names, unused ones, their age and how many more are wanted, those of nothing.
+fn dentry_state() -> Vec<u8> {
+    let (names, missing) = dentry::counts();
+    format!("{names}\t0\t45\t0\t{missing}\t0\n").into_bytes()
+}
+
+/// `kernel.pty.nr`: terminals that there are.
+fn ptys() -> Vec<u8> {
+    format!("{}\n", crate::filesystems::devpts::count()).into_bytes()
+}
+
+/// `vm.drop_caches`: 1 for pages of files; what 2 stands for is never kept for long.
+fn drop_caches(fs: &PseudoFs, kernel: &Arc<Kernel>) -> InodeRef {
+    let held = kernel.held.clone();
+    let take = move |_: &Caller<'_>, new: &[u8]| {
+        let text = std::str::from_utf8(new).map_err(|_| Errno::EINVAL)?;
+        let which: u32 = text.trim().parse().map_err(|_| Errno::EINVAL)?;
+        if which & 1 != 0 {
+            held.drop_pages();
+        }
+        Ok(())
+    };
+    let nothing = |_: &Caller<'_>| Err(Errno::EINVAL);
+    PseudoNode::new(fs, 0o200, Body::Text(Box::new(nothing), Some(Box::new(take))))
+}
+
+/// `locks`: those of all files that processes have open.
+fn locks(kernel: &Kernel) -> String {
+    let tasks = kernel.tree.lock().tasks();
+    let mut seen: Vec<Arc<Meeting>> = Vec::new();
+    let mut out = String::new();
+    let mut number = 0;
+    for task in tasks.iter().filter(|t| t.tid() == t.pid()) {
+        for (_, file) in task.files().all() {
+            let inode = file.inode();
+            let Some(met) = inode.met() else { continue };
+            if seen.iter().any(|m| Arc::ptr_eq(m, met)) {
+                continue;
+            }
+            seen.push(met.clone());
+            let Ok(attr) = inode.attr() else { continue };
+            for lock in met.locks.list() {
+                number += 1;
+                writeln!(out, "{number}: {}", lock.line((attr.dev, attr.ino))).ok();
+            }
+        }
+    }
+    out
+}
+
+/// `cgroups`: controllers, all of them version 2's.
+fn cgroups() -> String {
+    let names = ["cpuset", "cpu", "cpuacct", "blkio", "memory", "pids"];
+    let lines: String = names.iter().map(|n| format!("{n}\t0\t1\t1\n")).collect();
+    format!("#subsys_name\thierarchy\tnum_cgroups\tenabled\n{lines}")
+}
+
+/// `interrupts` and `softirqs`: the host's are nobody's business, and there are no others.
+fn no_interrupts(first: usize) -> String {
+    let cpus: String = (0..processors()).map(|c| format!("{:<11}", format!("CPU{c}"))).collect();
+    format!("{:first$}{cpus}\n", "")
+}
+
+const TTY_DRIVERS: &str = "/dev/tty             /dev/tty        5       0 system:/dev/tty\n\
+                           /dev/ptmx            /dev/ptmx       5       2 system\n\
+                           pty_slave            /dev/pts      136 0-1048575 pty:slave\n\
+                           pty_master           /dev/ptm      128 0-1048575 pty:master\n";
 
 fn sys(fs: &PseudoFs, kernel: &Arc<Kernel>) -> InodeRef {
     let set = |v: &str| setting(fs, v);
@@ -226,11 +247,19 @@ fn sys(fs: &PseudoFs, kernel: &Arc<Kernel>) -> InodeRef {
             ("poolsize", fixed(fs, "256\n")),
         ],
     );
-    let kernel_dir = directory(
-        fs,
+    let all = |list, mut acting: Vec<(&'static str, InodeRef)>| {
+        acting.extend(sysctl::files(fs, list));
+        directory(fs, acting)
+    };
+    let k = kernel.clone();
+    let last_pid = text(fs, move |_| Ok(format!("{}\n", k.tree.lock().last_id()).into_bytes()));
+    let kernel_dir = all(
+        sysctl::KERNEL,
         vec![
-            ("hostname", name(fs, kernel, false)),
-            ("domainname", name(fs, kernel, true)),
+            ("ns_last_pid", last_pid),
+            ("pty", directory(fs, vec![("max", set("4096")), ("nr", text(fs, |_| Ok(ptys())))])),
+            ("hostname", name(fs, false)),
+            ("domainname", name(fs, true)),
             ("ostype", fixed(fs, "Linux\n")),
             ("osrelease", fixed(fs, format!("{}\n", crate::syscalls::system::RELEASE))),
             ("version", fixed(fs, format!("{}\n", crate::syscalls::system::VERSION))),
@@ -246,22 +275,25 @@ fn sys(fs: &PseudoFs, kernel: &Arc<Kernel>) -> InodeRef {
             ("overflowuid", set("65534")),
             ("overflowgid", set("65534")),
             ("io_uring_disabled", fixed(fs, "2\n")),
-            ("shmmax", fixed(fs, format!("{}\n", sysv::shm::MAX))),
-            ("shmall", fixed(fs, format!("{}\n", sysv::shm::MAX))),
-            ("shmmni", fixed(fs, format!("{}\n", sysv::shm::MOST))),
-            ("msgmax", fixed(fs, format!("{}\n", sysv::msg::MESSAGE_MAX))),
-            ("msgmnb", fixed(fs, format!("{}\n", sysv::msg::QUEUE_BYTES))),
-            ("msgmni", fixed(fs, format!("{}\n", sysv::msg::MOST))),
-            ("sem", fixed(fs, format!("{}\t{}\t{}\t{}\n", sem::SET_MOST, sem::ALL_MOST, sem::OPS_MOST, sem::MOST))),
+            ("shmmax", ipc_limit(fs, 0..=usize::MAX, |l| &l.segment)),
+            ("shmall", ipc_limit(fs, 0..=usize::MAX, |l| &l.pages)),
+            ("shm_rmid_forced", shm_forced(fs)),
+            ("shmmni", ipc_limit(fs, 0..=sysv::hard::OBJECTS, |l| &l.segments)),
+            ("msgmax", ipc_limit(fs, 0..=sysv::hard::MESSAGE, |l| &l.message)),
+            ("msgmnb", ipc_limit(fs, 0..=sysv::hard::MESSAGE, |l| &l.queue)),
+            ("msgmni", ipc_limit(fs, 0..=sysv::hard::OBJECTS, |l| &l.queues)),
+            ("sem", semaphore_limits(fs)),
             ("sched_rr_timeslice_ms", set("100")),
             ("unprivileged_userns_clone", set("1")),
+            ("seccomp", directory(fs, vec![("actions_avail", fixed(fs, actions()))])),
             ("yama", directory(fs, vec![("ptrace_scope", set("0"))])),
             ("random", random),
         ],
     );
-    let vm = directory(
-        fs,
+    let vm = all(
+        sysctl::VM,
         vec![
+            ("drop_caches", drop_caches(fs, kernel)),
             ("overcommit_memory", set("0")),
             ("overcommit_ratio", set("50")),
             ("max_map_count", set("65530")),
@@ -276,17 +308,32 @@ fn sys(fs: &PseudoFs, kernel: &Arc<Kernel>) -> InodeRef {
     let inotify_dir = directory(
         fs,
         vec![
-            ("max_user_watches", limit(fs, &inotify::WATCHES_MOST)),
-            ("max_user_instances", limit(fs, &inotify::INSTANCES_MOST)),
-            ("max_queued_events", limit(fs, &inotify::EVENTS_MOST)),
+            ("max_user_watches", limit(fs, 0..=inotify::LIMIT, |_| Ok(&inotify::WATCHES_MOST))),
+            ("max_user_instances", limit(fs, 0..=inotify::LIMIT, |_| Ok(&inotify::INSTANCES_MOST))),
+            ("max_queued_events", limit(fs, 0..=inotify::LIMIT, |_| Ok(&inotify::EVENTS_MOST))),
         ],
     );
-    let mqueue = directory(fs, vec![("msg_max", set("10")), ("msgsize_max", set("8192")), ("queues_max", set("256"))]);
-    let fs_dir = directory(
+    let (queues, messages, sizes) = (0..=i32::MAX as usize, 1..=HARD_MESSAGES, 128..=HARD_SIZE);
+    let mqueue = directory(
         fs,
         vec![
+            ("msg_max", queue_limit(fs, messages.clone(), |l| &l.messages)),
+            ("msg_default", queue_limit(fs, messages, |l| &l.messages_default)),
+            ("msgsize_max", queue_limit(fs, sizes.clone(), |l| &l.size)),
+            ("msgsize_default", queue_limit(fs, sizes, |l| &l.size_default)),
+            ("queues_max", queue_limit(fs, queues, |l| &l.queues)),
+        ],
+    );
+    let fs_dir = all(
+        sysctl::FS,
+        vec![
+            ("dentry-state", text(fs, |_| Ok(dentry_state()))),
+            ("inode-nr", text(fs, |_| Ok(format!("{}\t0\n", dentry::counts().0).into_bytes()))),
+            ("inode-state", text(fs, |_| Ok(format!("{}\t0\t0\t0\t0\t0\t0\n", dentry::counts().0).into_bytes()))),
+            ("aio-max-nr", limit(fs, 0..=usize::MAX, |_| Ok(&aio::MOST))),
+            ("aio-nr", text(fs, |_| Ok(format!("{}\n", aio::count()).into_bytes()))),
             ("file-max", set("9223372036854775807")),
-            ("file-nr", fixed(fs, "0\t0\t9223372036854775807\n")),
+            ("file-nr", text(fs, |_| Ok(format!("{}\t0\t9223372036854775807\n", open_files()).into_bytes()))),
             ("nr_open", set("1048576")),
             ("pipe-max-size", set("1048576")),
             ("mount-max", set("100000")),
@@ -302,57 +349,59 @@ fn sys(fs: &PseudoFs, kernel: &Arc<Kernel>) -> InodeRef {
         directory(fs, vec![("somaxconn", set("4096")), ("rmem_max", set("212992")), ("wmem_max", set("212992"))]);
     let unix = directory(fs, vec![("max_dgram_qlen", set("512"))]);
     let net = directory(fs, vec![("core", core), ("unix", unix)]);
-    directory(fs, vec![("kernel", kernel_dir), ("vm", vm), ("fs", fs_dir), ("net", net)])
+    directory(fs, vec![("kernel", kernel_dir), ("vm", vm), ("fs", fs_dir), ("net", net), ("user", user(fs))])
 }
 
 /// `sysvipc`.
 fn sysvipc(fs: &Arc<PseudoFs>, kernel: &Arc<Kernel>) -> InodeRef {
-    let table = |table: fn(&Kernel) -> String| {
+    let table = |table: fn(&Kernel, (&IpcNamespace, &PidNamespace), &Creds) -> String| {
         let kernel = kernel.clone();
-        text(fs, move |_| Ok(table(&kernel).into_bytes()))
+        text(fs, move |caller| {
+            let task = caller.task.ok_or(Errno::ESRCH)?;
+            Ok(table(&kernel, (&task.ipc(), &task.group().pid_ns), &caller.creds).into_bytes())
+        })
     };
-    directory(fs, vec![("shm", table(sysv::shm::table)), ("sem", table(sem::table)), ("msg", table(sysv::msg::table))])
+    let sem = |_: &Kernel, (ns, _): (&IpcNamespace, &PidNamespace), creds: &Creds| sem::table(ns, creds);
+    let msg = |_: &Kernel, of: (&IpcNamespace, &PidNamespace), creds: &Creds| sysv::msg::table(of, creds);
+    directory(fs, vec![("shm", table(sysv::shm::table)), ("sem", table(sem)), ("msg", table(msg))])
 }
 
 /// The fixed names of a procfs root.
 pub fn files(fs: &Arc<PseudoFs>, kernel: &Arc<Kernel>) -> Vec<(Vec<u8>, InodeRef)> {
-    let k = || kernel.clone();
-    let (a, b, c, d) = (k(), k(), k(), k());
+    let total = |make: fn(&Kernel) -> String| {
+        let kernel = kernel.clone();
+        text(fs, move |_| Ok(make(&kernel).into_bytes()))
+    };
+    let k = kernel.clone();
     let version = format!(
         "Linux version {} (cofferdam@cofferdam) {}\n",
         crate::syscalls::system::RELEASE,
         crate::syscalls::system::VERSION
     );
     let names: Vec<(&str, InodeRef)> = vec![
-        ("meminfo", text(fs, move |_| Ok(meminfo(&a).into_bytes()))),
-        ("cpuinfo", text(fs, |_| Ok(cpuinfo()))),
-        ("stat", text(fs, move |_| Ok(stat(&b)))),
-        (
-            "uptime",
-            text(fs, move |_| {
-                let t = uptime(&c) / (NS / 100);
-                let idle = t * processors() as i64;
-                Ok(format!("{}.{:02} {}.{:02}\n", t / 100, t % 100, idle / 100, idle % 100).into_bytes())
-            }),
-        ),
-        (
-            "loadavg",
-            text(fs, move |_| {
-                let tree = d.tree.lock();
-                Ok(format!("0.00 0.00 0.00 1/{} {}\n", tree.count(), tree.last_id()).into_bytes())
-            }),
-        ),
+        ("meminfo", total(totals::meminfo)),
+        ("stat", total(totals::stat)),
+        ("uptime", total(totals::uptime_text)),
+        ("loadavg", text(fs, move |caller| Ok(totals::loadavg(&k, caller.task).into_bytes()))),
+        ("vmstat", total(totals::vmstat)),
+        ("cpuinfo", text(fs, |_| Ok(cpu::info()))),
         ("version", fixed(fs, version)),
         ("filesystems", fixed(fs, FILESYSTEMS)),
         ("cmdline", fixed(fs, "\n")),
         ("devices", fixed(fs, "Character devices:\n  1 mem\n  5 /dev/tty\n136 pts\n\nBlock devices:\n")),
         ("swaps", fixed(fs, "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")),
         ("modules", fixed(fs, "")),
-        ("interrupts", fixed(fs, "           CPU0\n")),
+        ("interrupts", fixed(fs, no_interrupts(11))),
+        ("softirqs", fixed(fs, no_interrupts(20))),
+        ("locks", total(locks)),
+        ("diskstats", fixed(fs, "")),
+        ("execdomains", fixed(fs, "0-0\tLinux           \t[kernel]\n")),
+        ("misc", fixed(fs, "")),
+        ("consoles", fixed(fs, "")),
+        ("tty", directory(fs, vec![("drivers", fixed(fs, TTY_DRIVERS))])),
         ("partitions", fixed(fs, "major minor  #blocks  name\n\n")),
-        ("vmstat", fixed(fs, format!("nr_free_pages {}\npgpgin 0\npgpgout 0\npswpin 0\npswpout 0\n", MEMORY / PAGE))),
-        ("cgroups", fixed(fs, "#subsys_name\thierarchy\tnum_cgroups\tenabled\n")),
-        ("sys", sys(fs, kernel)),
+        ("cgroups", fixed(fs, cgroups())),
+        ("sys", sys(&fs.styled(Style::Setting), kernel)),
         ("sysvipc", sysvipc(fs, kernel)),
     ];
     names.into_iter().map(|(n, i)| (n.as_bytes().to_vec(), i)).collect()

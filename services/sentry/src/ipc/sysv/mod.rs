@@ -1,6 +1,6 @@
 //! System V IPC, `sysvipc(7)`: identifiers, keys and permissions; what lies behind them is in `shm`, `sem` and `msg`.
 //!
-//! Owns the three tables of a sandbox. An identifier is a place in a table and a sequence number, so that one that was removed is
+//! Owns the three tables of an IPC namespace. An identifier is a place in a table and a sequence number, so that one that was removed is
 //! not taken for what came after it. Never here: tasks that wait (each object has its own queue). Called by the calls of those
 //! names and by `/proc/sysvipc`.
 
@@ -10,8 +10,10 @@ pub mod shm;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use crate::errno::Errno;
+use crate::namespaces::{IpcNamespace, UserNamespace};
 use crate::sync::Mutex;
 use crate::task::Creds;
 use crate::task::creds::cap;
@@ -55,7 +57,7 @@ pub struct Perm {
 
 impl Perm {
     /// Whether the caller may do what the permission bits `want` say. EACCES.
-    pub fn check(&self, creds: &Creds, want: i32) -> Result<(), Errno> {
+    pub fn check(&self, owner: &UserNamespace, creds: &Creds, want: i32) -> Result<(), Errno> {
         let want = (want >> 6 | want >> 3 | want) as u32 & 7;
         let granted = if creds.euid == self.cuid || creds.euid == self.uid {
             self.mode >> 6
@@ -64,19 +66,27 @@ impl Perm {
         } else {
             self.mode
         };
-        if want & !granted & 7 == 0 || creds.capable(cap::IPC_OWNER) { Ok(()) } else { Err(Errno::EACCES) }
+        if want & !granted & 7 == 0 || creds.capable_in(owner, cap::IPC_OWNER) { Ok(()) } else { Err(Errno::EACCES) }
     }
 
     /// Whether the caller may change or remove the object. EPERM.
-    pub fn check_owner(&self, creds: &Creds) -> Result<(), Errno> {
-        let owner = creds.euid == self.cuid || creds.euid == self.uid;
-        if owner || creds.capable(cap::SYS_ADMIN) { Ok(()) } else { Err(Errno::EPERM) }
+    pub fn check_owner(&self, owner: &UserNamespace, creds: &Creds) -> Result<(), Errno> {
+        let owns = creds.euid == self.cuid || creds.euid == self.uid;
+        if owns || creds.capable_in(owner, cap::SYS_ADMIN) { Ok(()) } else { Err(Errno::EPERM) }
     }
 
-    /// `IPC_SET`: owner and permission bits of a `struct ipc64_perm`.
-    pub fn set(&mut self, raw: &Raw) {
-        (self.uid, self.gid) = (raw.u32(4), raw.u32(8));
+    /// `IPC_SET`: owner and permission bits of a `struct ipc64_perm`, with ids as `creds` have them.
+    pub fn set(&mut self, creds: &Creds, raw: &Raw) -> Result<(), Errno> {
+        let uid = creds.user_ns.kernel_uid(raw.u32(4)).ok_or(Errno::EINVAL)?;
+        let gid = creds.user_ns.kernel_gid(raw.u32(8)).ok_or(Errno::EINVAL)?;
+        (self.uid, self.gid) = (uid, gid);
         self.mode = (self.mode & !0o777) | (raw.u32(20) & 0o777);
+        Ok(())
+    }
+
+    /// User and group, of now and of the beginning, as `creds` see them.
+    pub fn shown(&self, creds: &Creds) -> [u32; 4] {
+        [creds.shown_uid(self.uid), creds.shown_gid(self.gid), creds.shown_uid(self.cuid), creds.shown_gid(self.cgid)]
     }
 }
 
@@ -85,10 +95,11 @@ impl Perm {
 pub struct Raw(pub Vec<u8>);
 
 impl Raw {
-    /// Begins with a `struct ipc64_perm`.
-    pub fn of(perm: &Perm) -> Self {
+    /// Begins with a `struct ipc64_perm`, as `creds` see it.
+    pub fn of(perm: &Perm, creds: &Creds) -> Self {
         let mut raw = Self::default();
-        for field in [perm.key.cast_unsigned(), perm.uid, perm.gid, perm.cuid, perm.cgid, perm.mode] {
+        let [uid, gid, cuid, cgid] = perm.shown(creds);
+        for field in [perm.key.cast_unsigned(), uid, gid, cuid, cgid, perm.mode] {
             raw = raw.word32(field);
         }
         raw.word32(u32::from(perm.seq)).word32(0).word(0).word(0)
@@ -154,7 +165,7 @@ fn id(place: usize, seq: u16) -> i32 {
 }
 
 /// What to get: the arguments that `shmget`, `semget` and `msgget` have in common.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Get<'a> {
     /// The key.
     pub key: i32,
@@ -162,8 +173,21 @@ pub struct Get<'a> {
     pub flags: i32,
     /// Who asks.
     pub creds: &'a Creds,
+    /// Where.
+    pub namespace: &'a IpcNamespace,
     /// Most objects of the kind (ENOSPC).
     pub most: usize,
+}
+
+/// Which object a `*_STAT` call means.
+#[derive(Clone, Copy)]
+pub struct Which {
+    /// Its identifier.
+    pub number: i32,
+    /// The number is its place in the table instead.
+    pub by_place: bool,
+    /// Whoever asks.
+    pub any: bool,
 }
 
 impl<T> Ids<T> {
@@ -185,6 +209,29 @@ impl<T> Ids<T> {
         Ok((id(place, slot.perm.seq), slot))
     }
 
+    /// The object of an identifier, with permission to `want` (EACCES).
+    pub fn permitted(&mut self, id: i32, ns: &IpcNamespace, creds: &Creds, want: i32) -> Result<&mut Slot<T>, Errno> {
+        let slot = self.get(id)?;
+        slot.perm.check(&ns.base.owner, creds, want)?;
+        Ok(slot)
+    }
+
+    /// The object of an identifier, which the caller may change or remove (EPERM).
+    pub fn owned(&mut self, id: i32, ns: &IpcNamespace, creds: &Creds) -> Result<&mut Slot<T>, Errno> {
+        let slot = self.get(id)?;
+        slot.perm.check_owner(&ns.base.owner, creds)?;
+        Ok(slot)
+    }
+
+    /// The object that a `*_STAT` call shows, and its identifier.
+    pub fn shown(&mut self, which: Which, ns: &IpcNamespace, creds: &Creds) -> Result<(i32, &mut Slot<T>), Errno> {
+        let (id, slot) = if which.by_place { self.at(which.number)? } else { (which.number, self.get(which.number)?) };
+        if !which.any {
+            slot.perm.check(&ns.base.owner, creds, READ)?;
+        }
+        Ok((id, slot))
+    }
+
     /// Takes an object out.
     pub fn remove(&mut self, id: i32) -> Option<Slot<T>> {
         self.get(id).ok()?;
@@ -199,6 +246,11 @@ impl<T> Ids<T> {
     /// All objects, with their identifiers.
     pub fn all(&self) -> impl Iterator<Item = (i32, &Slot<T>)> {
         self.slots.iter().map(|(place, slot)| (id(*place, slot.perm.seq), slot))
+    }
+
+    /// Every object, to be changed.
+    pub fn all_mut(&mut self) -> impl Iterator<Item = &mut Slot<T>> {
+        self.slots.values_mut()
     }
 
     /// How many there are.
@@ -219,7 +271,7 @@ impl<T> Ids<T> {
                 return Err(Errno::EEXIST);
             }
             fits(&slot.item)?;
-            slot.perm.check(get.creds, get.flags)?;
+            slot.perm.check(&get.namespace.base.owner, get.creds, get.flags)?;
             return Ok(id(*place, slot.perm.seq));
         }
         if get.key != PRIVATE && get.flags & CREAT == 0 {
@@ -246,6 +298,62 @@ impl<T> Ids<T> {
     }
 }
 
+/// What may be made in an IPC namespace; root may change it.
+#[derive(Debug)]
+pub struct Limits {
+    /// Bytes of a segment (`shmmax`).
+    pub segment: Arc<AtomicUsize>,
+    /// Pages of all segments (`shmall`).
+    pub pages: Arc<AtomicUsize>,
+    /// Segments (`shmmni`).
+    pub segments: Arc<AtomicUsize>,
+    /// Whether only mappings hold segments (`shm_rmid_forced`); [`shm::force`] sets it.
+    pub forced: AtomicUsize,
+    /// Bytes of a message (`msgmax`).
+    pub message: Arc<AtomicUsize>,
+    /// Bytes of a queue that was made just now (`msgmnb`).
+    pub queue: Arc<AtomicUsize>,
+    /// Queues (`msgmni`).
+    pub queues: Arc<AtomicUsize>,
+    /// `sem`: semaphores of a set, of all sets, operations of a call, sets.
+    pub semaphores: Arc<[AtomicUsize; 4]>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let number = |n: usize| Arc::new(AtomicUsize::new(n));
+        let most = usize::try_from(shm::MAX).unwrap_or(usize::MAX);
+        let semaphores = [sem::SET_MOST, sem::ALL_MOST, sem::OPS_MOST, sem::MOST].map(AtomicUsize::new);
+        Self {
+            segment: number(most),
+            pages: number(most),
+            segments: number(shm::MOST),
+            forced: AtomicUsize::new(0),
+            message: number(msg::MESSAGE_MAX),
+            queue: number(usize::try_from(msg::QUEUE_BYTES).unwrap_or(usize::MAX)),
+            queues: number(msg::MOST),
+            semaphores: Arc::new(semaphores),
+        }
+    }
+}
+
+impl Limits {
+    /// One of `sem`.
+    pub fn semaphore(&self, which: usize) -> usize {
+        self.semaphores.get(which).map_or(0, |n| n.load(Ordering::Relaxed))
+    }
+}
+
+/// The most that the limits may be set to: what they are for lies in the Sentry's memory.
+pub mod hard {
+    /// Objects of a kind (`IPCMNI`).
+    pub const OBJECTS: usize = 32768;
+    /// Bytes of a message.
+    pub const MESSAGE: usize = 1 << 24;
+    /// `sem`, as there.
+    pub const SEMAPHORES: [usize; 4] = [65536, 4_096_000, 65536, OBJECTS];
+}
+
 /// The three tables. None of their locks is held while a task is woken or memory of the container is copied.
 #[derive(Debug, Default)]
 pub struct SysV {
@@ -255,11 +363,21 @@ pub struct SysV {
     pub sem: Mutex<Ids<Arc<sem::Set>>>,
     /// Message queues.
     pub msg: Mutex<Ids<Arc<msg::Queue>>>,
-    /// What messages hold.
+    /// What messages hold, of all namespaces together.
     messages: Arc<msg::Held>,
+    /// The limits of `/proc/sys/kernel`.
+    pub limits: Limits,
+    /// Tells the segments of one namespace from another's; 0 for the first.
+    serial: u32,
 }
 
 impl SysV {
+    /// The empty tables of another namespace.
+    pub fn another(&self) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        Self { messages: self.messages.clone(), serial: NEXT.fetch_add(1, Ordering::Relaxed), ..Self::default() }
+    }
+
     /// A process ended: its `SEM_UNDO` adjustments are made.
     pub fn exit(&self, pid: i32) {
         let sets: Vec<_> = self.sem.lock().all().map(|(_, slot)| slot.item.clone()).collect();
@@ -273,14 +391,16 @@ impl SysV {
 mod tests {
     use super::*;
 
-    fn get(key: i32, flags: i32, creds: &Creds) -> Get<'_> {
-        Get { key, flags, creds, most: 100 }
+    fn get<'a>(key: i32, flags: i32, creds: &'a Creds, namespace: &'a IpcNamespace) -> Get<'a> {
+        Get { key, flags, creds, namespace, most: 100 }
     }
 
     #[test]
     fn an_identifier_is_not_given_again_soon() {
         let (mut ids, root) = (Ids::default(), Creds::root(0));
-        let new = |ids: &mut Ids<()>| ids.find_or_make(get(0, 0o600, &root), |()| Ok(()), |_| Ok(())).unwrap();
+        let all = crate::namespaces::Namespaces::first();
+        let new =
+            |ids: &mut Ids<()>| ids.find_or_make(get(0, 0o600, &root, &all.ipc), |()| Ok(()), |_| Ok(())).unwrap();
         let mut seen = std::collections::HashSet::new();
         for _ in 0..1000 {
             let id = new(&mut ids);
@@ -291,19 +411,20 @@ mod tests {
         for _ in 0..100 {
             new(&mut ids);
         }
-        assert_eq!(ids.find_or_make(get(0, 0, &root), |()| Ok(()), |_| Ok(())).err(), Some(Errno::ENOSPC));
+        assert_eq!(ids.find_or_make(get(0, 0, &root, &all.ipc), |()| Ok(()), |_| Ok(())).err(), Some(Errno::ENOSPC));
     }
 
     #[test]
     fn keys_and_permissions() {
         let (mut ids, root, user) = (Ids::default(), Creds::root(0), Creds::user(5, 5, vec![], 0));
-        let mut ask = |key, flags, creds| ids.find_or_make(get(key, flags, creds), |()| Ok(()), |_| Ok(()));
+        let all = crate::namespaces::Namespaces::first();
+        let mut ask = |key, flags, creds| ids.find_or_make(get(key, flags, creds, &all.ipc), |()| Ok(()), |_| Ok(()));
         assert_eq!(ask(7, 0o600, &root), Err(Errno::ENOENT));
         let id = ask(7, CREAT | 0o604, &root).unwrap();
         assert_eq!(ask(7, CREAT | EXCL, &root), Err(Errno::EEXIST));
         assert_eq!(ask(7, 0o600, &root), Ok(id));
         assert_eq!(ask(7, 0o444, &user), Ok(id));
         assert_eq!(ask(7, 0o666, &user), Err(Errno::EACCES));
-        assert_eq!(ids.get(id).unwrap().perm.check_owner(&user), Err(Errno::EPERM));
+        assert_eq!(ids.get(id).unwrap().perm.check_owner(&all.ipc.base.owner, &user), Err(Errno::EPERM));
     }
 }

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Get, Perm, Raw, seconds};
+use super::{Get, Perm, Raw, Which, seconds};
 use crate::errno::Errno;
-use crate::kernel::Kernel;
+use crate::namespaces::{IpcNamespace, PidNamespace};
 use crate::sync::Mutex;
 use crate::task::Creds;
 use crate::task::creds::cap;
@@ -94,8 +94,8 @@ impl std::fmt::Debug for Queue {
 }
 
 impl Queue {
-    fn new(held: Arc<Held>) -> Self {
-        let inner = Inner { limit: QUEUE_BYTES, changed: seconds(), ..Inner::default() };
+    fn new(held: Arc<Held>, limit: u64) -> Self {
+        let inner = Inner { limit, changed: seconds(), ..Inner::default() };
         Self { inner: Mutex::new(inner), held, queue: WaitQueue::new() }
     }
 
@@ -165,42 +165,40 @@ impl Queue {
 }
 
 /// `msgget(2)`.
-pub fn get(kernel: &Kernel, get: Get<'_>) -> Result<i32, Errno> {
-    kernel.sysv.msg.lock().find_or_make(get, |_| Ok(()), |_| Ok(Arc::new(Queue::new(kernel.sysv.messages.clone()))))
+pub fn get(get: Get<'_>) -> Result<i32, Errno> {
+    let ns = get.namespace;
+    let limit = ns.sysv.limits.queue.load(Ordering::Relaxed) as u64;
+    ns.sysv.msg.lock().find_or_make(get, |_| Ok(()), |_| Ok(Arc::new(Queue::new(ns.sysv.messages.clone(), limit))))
 }
 
 /// The queue of an identifier, with permission to `want`.
-pub fn queue(kernel: &Kernel, creds: &Creds, id: i32, want: i32) -> Result<Arc<Queue>, Errno> {
-    let mut ids = kernel.sysv.msg.lock();
-    let slot = ids.get(id)?;
-    slot.perm.check(creds, want)?;
-    Ok(slot.item.clone())
+pub fn queue(ns: &IpcNamespace, creds: &Creds, id: i32, want: i32) -> Result<Arc<Queue>, Errno> {
+    Ok(ns.sysv.msg.lock().permitted(id, ns, creds, want)?.item.clone())
 }
 
 /// `struct msqid64_ds`: see [`super::shm::stat`].
-pub fn stat(kernel: &Kernel, creds: &Creds, which: i32, by_place: bool, any: bool) -> Result<(i32, Raw), Errno> {
-    let mut ids = kernel.sysv.msg.lock();
-    let (id, slot) = if by_place { ids.at(which)? } else { (which, ids.get(which)?) };
-    if !any {
-        slot.perm.check(creds, super::READ)?;
-    }
+pub fn stat((ns, pids): (&IpcNamespace, &PidNamespace), creds: &Creds, which: Which) -> Result<(i32, Raw), Errno> {
+    let mut ids = ns.sysv.msg.lock();
+    let (id, slot) = ids.shown(which, ns, creds)?;
     let q = slot.item.inner.lock();
-    let raw = Raw::of(&slot.perm).time(q.sent).time(q.received).time(q.changed).word(q.bytes);
+    let raw = Raw::of(&slot.perm, creds).time(q.sent).time(q.received).time(q.changed).word(q.bytes);
     let raw = raw.word(q.messages.len() as u64).word(q.limit);
-    Ok((id, raw.word32(q.sender.cast_unsigned()).word32(q.receiver.cast_unsigned()).word(0).word(0)))
+    Ok((
+        id,
+        raw.word32(pids.shown(q.sender).cast_unsigned()).word32(pids.shown(q.receiver).cast_unsigned()).word(0).word(0),
+    ))
 }
 
 /// `IPC_SET`: also how many bytes the queue takes, beyond `msgmnb` only with CAP_SYS_RESOURCE (EPERM).
-pub fn change(kernel: &Kernel, creds: &Creds, id: i32, raw: &Raw) -> Result<(), Errno> {
+pub fn change(ns: &IpcNamespace, creds: &Creds, id: i32, raw: &Raw) -> Result<(), Errno> {
     let queue = {
-        let mut ids = kernel.sysv.msg.lock();
-        let slot = ids.get(id)?;
-        slot.perm.check_owner(creds)?;
+        let mut ids = ns.sysv.msg.lock();
+        let slot = ids.owned(id, ns, creds)?;
         let limit = raw.u64(88);
-        if limit > QUEUE_BYTES && !creds.capable(cap::SYS_RESOURCE) {
+        if limit > ns.sysv.limits.queue.load(Ordering::Relaxed) as u64 && !creds.capable(cap::SYS_RESOURCE) {
             return Err(Errno::EPERM);
         }
-        slot.perm.set(raw);
+        slot.perm.set(creds, raw)?;
         let mut inner = slot.item.inner.lock();
         (inner.limit, inner.changed) = (limit, seconds());
         slot.item.clone()
@@ -211,10 +209,10 @@ pub fn change(kernel: &Kernel, creds: &Creds, id: i32, raw: &Raw) -> Result<(), 
 }
 
 /// `IPC_RMID`: whoever waits gets EIDRM.
-pub fn remove(kernel: &Kernel, creds: &Creds, id: i32) -> Result<(), Errno> {
+pub fn remove(ns: &IpcNamespace, creds: &Creds, id: i32) -> Result<(), Errno> {
     let slot = {
-        let mut ids = kernel.sysv.msg.lock();
-        ids.get(id)?.perm.check_owner(creds)?;
+        let mut ids = ns.sysv.msg.lock();
+        ids.owned(id, ns, creds)?;
         ids.remove(id).ok_or(Errno::EINVAL)?
     };
     let gone = {
@@ -228,8 +226,8 @@ pub fn remove(kernel: &Kernel, creds: &Creds, id: i32) -> Result<(), Errno> {
 }
 
 /// How many queues, messages and bytes there are, and the highest place in use.
-pub fn totals(kernel: &Kernel) -> (usize, usize, u64, i64) {
-    let ids = kernel.sysv.msg.lock();
+pub fn totals(ns: &IpcNamespace) -> (usize, usize, u64, i64) {
+    let ids = ns.sysv.msg.lock();
     let (mut messages, mut bytes) = (0, 0);
     for (_, slot) in ids.all() {
         let q = slot.item.inner.lock();
@@ -240,14 +238,15 @@ pub fn totals(kernel: &Kernel) -> (usize, usize, u64, i64) {
 }
 
 /// `/proc/sysvipc/msg`.
-pub fn table(kernel: &Kernel) -> String {
+pub fn table((ns, pids): (&IpcNamespace, &PidNamespace), creds: &Creds) -> String {
     use std::fmt::Write;
     let mut out = String::from(
         "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime      \
          ctime\n",
     );
-    for (id, slot) in kernel.sysv.msg.lock().all() {
+    for (id, slot) in ns.sysv.msg.lock().all() {
         let (p, q): (&Perm, _) = (&slot.perm, slot.item.inner.lock());
+        let [uid, gid, cuid, cgid] = p.shown(creds);
         writeln!(
             out,
             "{:>10} {id:>10}  {:>4o}  {:>10} {:>10} {:>5} {:>5} {:>5} {:>5} {:>5} {:>5} {:>10} {:>10} {:>10}",
@@ -255,12 +254,12 @@ pub fn table(kernel: &Kernel) -> String {
             p.mode,
             q.bytes,
             q.messages.len(),
-            q.sender,
-            q.receiver,
-            p.uid,
-            p.gid,
-            p.cuid,
-            p.cgid,
+            pids.shown(q.sender),
+            pids.shown(q.receiver),
+            uid,
+            gid,
+            cuid,
+            cgid,
             q.sent,
             q.received,
             q.changed
@@ -280,7 +279,7 @@ mod tests {
 
     #[test]
     fn messages_are_taken_by_type() {
-        let q = Queue::new(Arc::default());
+        let q = Queue::new(Arc::default(), QUEUE_BYTES);
         for (kind, text) in [(3, "three"), (1, "one"), (2, "two"), (1, "one more")] {
             assert!(q.send(&message(kind, text), 1).unwrap());
         }

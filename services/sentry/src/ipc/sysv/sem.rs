@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Get, Perm, Raw, seconds};
+use super::{Get, Perm, Raw, Which, seconds};
 use crate::errno::Errno;
-use crate::kernel::Kernel;
+use crate::namespaces::IpcNamespace;
 use crate::sync::Mutex;
 use crate::task::Creds;
 use crate::wait::{PollMask, WaitQueue};
@@ -235,52 +235,47 @@ impl Set {
 }
 
 /// `semget(2)`.
-pub fn get(kernel: &Kernel, get: Get<'_>, count: usize) -> Result<i32, Errno> {
-    let mut ids = kernel.sysv.sem.lock();
+pub fn get(get: Get<'_>, count: usize) -> Result<i32, Errno> {
+    let ns = get.namespace;
+    let mut ids = ns.sysv.sem.lock();
     let used: usize = ids.all().map(|(_, s)| s.item.len()).sum();
+    let most = ns.sysv.limits.semaphore(1);
     let fits = |set: &std::sync::Arc<Set>| if set.len() < count { Err(Errno::EINVAL) } else { Ok(()) };
     ids.find_or_make(get, fits, |_| match count {
         0 => Err(Errno::EINVAL),
-        count if used + count > ALL_MOST => Err(Errno::ENOSPC),
+        count if used + count > most => Err(Errno::ENOSPC),
         count => Ok(std::sync::Arc::new(Set::new(count))),
     })
 }
 
 /// The set of an identifier, with permission to `want`.
-pub fn set(kernel: &Kernel, creds: &Creds, id: i32, want: i32) -> Result<std::sync::Arc<Set>, Errno> {
-    let mut ids = kernel.sysv.sem.lock();
-    let slot = ids.get(id)?;
-    slot.perm.check(creds, want)?;
-    Ok(slot.item.clone())
+pub fn set(ns: &IpcNamespace, creds: &Creds, id: i32, want: i32) -> Result<std::sync::Arc<Set>, Errno> {
+    Ok(ns.sysv.sem.lock().permitted(id, ns, creds, want)?.item.clone())
 }
 
 /// `struct semid64_ds`: see [`super::shm::stat`].
-pub fn stat(kernel: &Kernel, creds: &Creds, which: i32, by_place: bool, any: bool) -> Result<(i32, Raw), Errno> {
-    let mut ids = kernel.sysv.sem.lock();
-    let (id, slot) = if by_place { ids.at(which)? } else { (which, ids.get(which)?) };
-    if !any {
-        slot.perm.check(creds, super::READ)?;
-    }
+pub fn stat(ns: &IpcNamespace, creds: &Creds, which: Which) -> Result<(i32, Raw), Errno> {
+    let mut ids = ns.sysv.sem.lock();
+    let (id, slot) = ids.shown(which, ns, creds)?;
     let s = slot.item.inner.lock();
-    let raw = Raw::of(&slot.perm).time(s.operated).word(0).time(s.changed).word(0);
+    let raw = Raw::of(&slot.perm, creds).time(s.operated).word(0).time(s.changed).word(0);
     Ok((id, raw.word(s.sems.len() as u64).word(0).word(0)))
 }
 
 /// `IPC_SET`.
-pub fn change(kernel: &Kernel, creds: &Creds, id: i32, raw: &Raw) -> Result<(), Errno> {
-    let mut ids = kernel.sysv.sem.lock();
-    let slot = ids.get(id)?;
-    slot.perm.check_owner(creds)?;
-    slot.perm.set(raw);
+pub fn change(ns: &IpcNamespace, creds: &Creds, id: i32, raw: &Raw) -> Result<(), Errno> {
+    let mut ids = ns.sysv.sem.lock();
+    let slot = ids.owned(id, ns, creds)?;
+    slot.perm.set(creds, raw)?;
     slot.item.inner.lock().changed = seconds();
     Ok(())
 }
 
 /// `IPC_RMID`: whoever waits gets EIDRM.
-pub fn remove(kernel: &Kernel, creds: &Creds, id: i32) -> Result<(), Errno> {
+pub fn remove(ns: &IpcNamespace, creds: &Creds, id: i32) -> Result<(), Errno> {
     let slot = {
-        let mut ids = kernel.sysv.sem.lock();
-        ids.get(id)?.perm.check_owner(creds)?;
+        let mut ids = ns.sysv.sem.lock();
+        ids.owned(id, ns, creds)?;
         ids.remove(id).ok_or(Errno::EINVAL)?
     };
     slot.item.inner.lock().removed = true;
@@ -289,28 +284,29 @@ pub fn remove(kernel: &Kernel, creds: &Creds, id: i32) -> Result<(), Errno> {
 }
 
 /// How many sets and semaphores there are, and the highest place in use.
-pub fn totals(kernel: &Kernel) -> (usize, usize, i64) {
-    let ids = kernel.sysv.sem.lock();
+pub fn totals(ns: &IpcNamespace) -> (usize, usize, i64) {
+    let ids = ns.sysv.sem.lock();
     (ids.len(), ids.all().map(|(_, s)| s.item.len()).sum(), ids.highest())
 }
 
 /// `/proc/sysvipc/sem`.
-pub fn table(kernel: &Kernel) -> String {
+pub fn table(ns: &IpcNamespace, creds: &Creds) -> String {
     use std::fmt::Write;
     let mut out =
         String::from("       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n");
-    for (id, slot) in kernel.sysv.sem.lock().all() {
+    for (id, slot) in ns.sysv.sem.lock().all() {
         let (p, s): (&Perm, _) = (&slot.perm, slot.item.inner.lock());
+        let [uid, gid, cuid, cgid] = p.shown(creds);
         writeln!(
             out,
             "{:>10} {id:>10}  {:>4o} {:>10} {:>5} {:>5} {:>5} {:>5} {:>10} {:>10}",
             p.key,
             p.mode,
             s.sems.len(),
-            p.uid,
-            p.gid,
-            p.cuid,
-            p.cgid,
+            uid,
+            gid,
+            cuid,
+            cgid,
             s.operated,
             s.changed
         )

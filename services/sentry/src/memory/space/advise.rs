@@ -22,6 +22,15 @@ impl AddressSpace {
         hole |= at < end;
         let anonymous =
             starts.iter().filter_map(|s| inner.areas.get(s)).all(|v| matches!(v.backing, Backing::Anonymous));
+        // DONTNEED, FREE, COLD, PAGEOUT
+        let locked = starts.iter().filter_map(|s| inner.areas.get(s)).any(|v| v.locked);
+        if locked && matches!(advice, 4 | 8 | 20 | 21) {
+            return Err(Errno::EINVAL);
+        }
+        // DONTNEED, FREE, REMOVE, DONTFORK, WIPEONFORK, DONTNEED_LOCKED
+        if matches!(advice, 4 | 8 | 9 | 10 | 18 | 24) {
+            inner.discardable(address, end)?;
+        }
         let pass = match advice {
             // DONTNEED: on objects the host drops private copies too.
             4 => true,

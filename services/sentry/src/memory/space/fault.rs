@@ -4,20 +4,22 @@ use std::sync::Arc;
 
 use cofferdam_platform::{GUEST_BOTTOM, Order, Pages};
 
-use super::{AddressSpace, Fault, Inner, STACK_GAP, map_extents};
+use super::{AddressSpace, Bounds, Fault, STACK_GAP, map_extents};
 use crate::memory::store::{PAGE, page_down, page_up};
 use crate::memory::vma::{Backing, Vma, WRITE, page_of};
 
 /// Bytes around a fault that are filled and mapped.
 const AROUND: u64 = 256 << 10;
+/// Bytes below a touch by which a stack grows as well.
+const AHEAD: u64 = 128 << 10;
 
 impl AddressSpace {
     /// A page fault at `address`, with the processor's error code.
     pub fn fault(&self, tid: i32, address: u64, error: u64) -> Fault {
         let (present, write, exec) = (error & 1 != 0, error & 2 != 0, error & 16 != 0);
         let (object, offset, len, shared) = {
-            let mut inner = self.inner.lock();
-            let Some(v) = inner.find(address).cloned() else { return Self::grow(&mut inner, address) };
+            let inner = self.inner.lock();
+            let Some(v) = inner.find(address).cloned() else { return Fault::NoArea };
             if !v.allows(write, exec) {
                 return Fault::Segv(2);
             }
@@ -45,9 +47,6 @@ impl AddressSpace {
                     }
                     let to = (page - page % AROUND).saturating_add(AROUND).min(v.end);
                     let Some(offset) = v.offset_of(page) else { return Fault::Bus };
-                    if offset >= page_up(object.size()).unwrap_or(u64::MAX) {
-                        return Fault::Bus;
-                    }
                     // From the faulting page on: what is before it is mapped if it is touched.
                     (object.clone(), offset, to - page, v.shared && v.prot & WRITE != 0)
                 }
@@ -76,25 +75,54 @@ impl AddressSpace {
         Fault::Orders(orders)
     }
 
-    /// A touch below a stack makes it grow.
-    fn grow(inner: &mut Inner, address: u64) -> Fault {
+    /// A touch where there is no area: one below a stack makes it grow, as far as the limits say now.
+    pub fn grow(&self, address: u64, bounds: &Bounds) -> Fault {
+        let mut inner = self.inner.lock();
+        if inner.find(address).is_some() {
+            // Another thread's touch was faster.
+            return Fault::Retry;
+        }
         let Some((start, v)) = inner.areas.range(address..).next() else { return Fault::Segv(1) };
-        let (start, room) = (*start, v.grows_down);
-        if !room || start - address > (8 << 20) {
+        let (start, end, grows, locked) = (*start, v.end, v.grows_down, v.locked);
+        let page = page_down(address);
+        let sums = inner.areas.sums();
+        let may = |from: u64| {
+            end - from <= bounds.stack
+                && bounds.allow(sums, start - from, false)
+                && (!locked || sums.locked.saturating_add(start - from) <= bounds.locked)
+        };
+        // What nobody may touch needs no distance: it keeps things apart by itself.
+        let below = inner.areas.range(..start).next_back().map(|(_, v)| v);
+        let lowest = match below {
+            Some(v) if v.grows_down || v.prot == 0 => v.end,
+            Some(v) => v.end.saturating_add(STACK_GAP),
+            None => GUEST_BOTTOM,
+        };
+        if !grows || page < lowest || !may(page) {
             return Fault::Segv(1);
         }
-        let from = page_down(address).saturating_sub(128 << 10).max(GUEST_BOTTOM);
-        let below = inner.areas.range(..start).next_back().map_or(0, |(_, v)| v.end);
-        let from = from.max(below.saturating_add(STACK_GAP));
-        if from > address {
-            return Fault::Segv(1);
-        }
-        let Some(mut v) = inner.areas.remove(&start) else { return Fault::Segv(1) };
+        // Some more than what was touched, if that may be as well.
+        let more = page.saturating_sub(AHEAD).max(lowest).max(end.saturating_sub(page_down(bounds.stack))).min(page);
+        let from = if may(more) { more } else { page };
+        let Some(mut v) = inner.areas.remove(start) else { return Fault::Segv(1) };
         v.start = from;
-        let order =
-            Order::Map { address: from, len: start - from, prot: v.prot, pages: Pages::Anonymous, populate: false };
-        inner.areas.insert(from, v);
-        Fault::Orders(vec![order])
+        let (prot, populate) = (v.prot, v.locked && v.prot & WRITE != 0);
+        inner.areas.insert(v);
+        Fault::Orders(vec![Order::Map { address: from, len: start - from, prot, pages: Pages::Anonymous, populate }])
+    }
+
+    /// What a copy by the Sentry found missing, and a touch of the container's own would have: orders to have it there. `None` if there
+    /// is nothing to be mended.
+    pub fn mend(&self, tid: i32, address: u64, bounds: &Bounds) -> Option<Vec<Order>> {
+        const USER_WRITE: u64 = 4 | 2;
+        let area = self.inner.lock().find(address).map(|v| matches!(v.backing, Backing::Object { .. }));
+        let found = match area {
+            Some(true) => self.fault(tid, address, USER_WRITE),
+            // The host has all of it: something else is wrong.
+            Some(false) => return None,
+            None => self.grow(address, bounds),
+        };
+        if let Fault::Orders(orders) = found { Some(orders) } else { None }
     }
 
     /// A file is only `size` bytes now: whether pages beyond that are mapped here, for [`shrunk`](Self::shrunk) to unmap.

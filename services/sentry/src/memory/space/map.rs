@@ -2,7 +2,8 @@
 
 use cofferdam_platform::{GUEST_BOTTOM, GUEST_TOP, Order, Pages};
 
-use super::{AddressSpace, MapRequest, map_extents};
+use super::areas::is_data;
+use super::{AddressSpace, Bounds, MapRequest, map_extents};
 use crate::errno::Errno;
 use crate::memory::store::{PAGE, page_down, page_up};
 use crate::memory::vma::{Backing, EXEC, READ, Vma, WRITE, page_of};
@@ -13,8 +14,8 @@ const EAGER: u64 = 1 << 20;
 const MAX_AREAS: usize = 65530;
 
 impl AddressSpace {
-    /// `mmap(2)`: the address, and orders. `limit`: RLIMIT_AS in bytes.
-    pub fn map(&self, tid: i32, r: MapRequest, limit: u64) -> Result<(u64, Vec<Order>), Errno> {
+    /// `mmap(2)`: the address, and orders. EAGAIN beyond what may be locked.
+    pub fn map(&self, tid: i32, r: MapRequest, bounds: &Bounds) -> Result<(u64, Vec<Order>), Errno> {
         let len = page_up(r.len).filter(|l| *l > 0 && *l <= GUEST_TOP).ok_or(Errno::ENOMEM)?;
         // Filled before the lock is taken: it may ask the Gofer.
         let extents = match &r.object {
@@ -31,8 +32,18 @@ impl AddressSpace {
         };
         let mut inner = self.inner.lock();
         Self::settled(&mut inner, tid);
-        if inner.total().saturating_add(len) > limit || inner.areas.len() >= MAX_AREAS {
+        // What is replaced is not counted twice.
+        let end = r.address.saturating_add(len);
+        let replaced: u64 = if r.fixed { inner.within(r.address, end, |_| true) } else { 0 };
+        let more = len - replaced.min(len);
+        if !bounds.allow(inner.areas.sums(), more, is_data(r.prot, r.shared, r.grows_down))
+            || inner.areas.len() >= MAX_AREAS
+        {
             return Err(Errno::ENOMEM);
+        }
+        let locked = r.locked || inner.lock_future;
+        if locked && inner.areas.sums().locked.saturating_add(len) > bounds.locked {
+            return Err(Errno::EAGAIN);
         }
         let mut orders = Vec::new();
         let address = if r.fixed || r.no_replace {
@@ -46,6 +57,7 @@ impl AddressSpace {
             if r.no_replace && !inner.touching(r.address, end).is_empty() {
                 return Err(Errno::EEXIST);
             }
+            inner.unsealed(r.address, end)?;
             let old = inner.remove(tid, r.address, end);
             // What is mapped now replaces what was there, but where pages of an object are not mapped yet nothing would.
             let whole = r.object.is_none();
@@ -55,8 +67,10 @@ impl AddressSpace {
             r.address
         } else {
             let hint = page_down(r.address);
-            let fits =
-                hint >= GUEST_BOTTOM && hint.checked_add(len).is_some_and(|e| e <= GUEST_TOP && inner.free(hint, e));
+            let fits = hint >= GUEST_BOTTOM
+                && hint
+                    .checked_add(len)
+                    .is_some_and(|e| e <= GUEST_TOP && inner.free(hint, e) && inner.clear_of_stack(e));
             if fits && !r.low {
                 hint
             } else {
@@ -70,6 +84,7 @@ impl AddressSpace {
         vma.max_prot = r.max_prot;
         vma.shared = r.shared;
         vma.grows_down = r.grows_down;
+        vma.locked = locked;
         vma.name = r.name;
         match r.object {
             None => orders.push(Order::Map {
@@ -77,7 +92,7 @@ impl AddressSpace {
                 len,
                 prot: r.prot,
                 pages: Pages::Anonymous,
-                populate: r.populate && r.prot & WRITE != 0,
+                populate: (r.populate || locked) && r.prot & WRITE != 0,
             }),
             Some((object, offset)) => {
                 inner.kept.ordered(tid, vma.start, vma.end, Some(&object));
@@ -107,6 +122,7 @@ impl AddressSpace {
         }
         let mut inner = self.inner.lock();
         Self::settled(&mut inner, tid);
+        inner.unsealed(address, end)?;
         let taken = inner.remove(tid, address, end);
         if !taken.is_empty() {
             inner.unmapping.push((tid, address, end));
@@ -118,7 +134,14 @@ impl AddressSpace {
     }
 
     /// `mprotect(2)`. `None`: let it pass through as it was made; else these orders do it.
-    pub fn protect(&self, tid: i32, address: u64, len: u64, prot: i32) -> Result<Option<Vec<Order>>, Errno> {
+    pub fn protect(
+        &self,
+        tid: i32,
+        address: u64,
+        len: u64,
+        prot: i32,
+        bounds: &Bounds,
+    ) -> Result<Option<Vec<Order>>, Errno> {
         let end =
             Self::range(address, len).map_err(|e| if address.is_multiple_of(PAGE) { Errno::ENOMEM } else { e })?;
         if address == end {
@@ -138,6 +161,14 @@ impl AddressSpace {
             at = v.end;
         }
         if at < end || address < GUEST_BOTTOM {
+            return Err(Errno::ENOMEM);
+        }
+        inner.unsealed(address, end)?;
+        // What becomes data counts as such.
+        let more = inner.within(address, end, |v| {
+            is_data(prot, v.shared, v.grows_down) && !is_data(v.prot, v.shared, v.grows_down)
+        });
+        if more > 0 && inner.areas.sums().data.saturating_add(more) > bounds.data {
             return Err(Errno::ENOMEM);
         }
         let mut orders = Vec::new();
@@ -175,22 +206,47 @@ impl AddressSpace {
         true
     }
 
-    /// `brk(2)`: the break as it is then, and orders. `limit`: RLIMIT_DATA in bytes.
-    pub fn brk(&self, tid: i32, wanted: u64, limit: u64) -> (u64, Vec<Order>) {
+    /// The pages of a range of private memory that may be written which the host has not mapped; `None` if not all of it is such.
+    pub fn private_missing(&self, from: u64, to: u64) -> Option<Vec<u64>> {
+        let inner = self.inner.lock();
+        let mut missing = Vec::new();
+        let mut page = page_of(from);
+        while page < to {
+            let v = inner.find(page).filter(|v| !v.shared && v.prot & WRITE != 0)?;
+            if !v.mapped_whole(page, page + PAGE) {
+                missing.push(page);
+            }
+            page += PAGE;
+        }
+        Some(missing)
+    }
+
+    /// Whether any of a range is not in a forked copy (`MADV_DONTFORK`).
+    pub fn forgets(&self, from: u64, to: u64) -> bool {
+        let inner = self.inner.lock();
+        inner.touching(from, to).into_iter().any(|s| inner.areas.get(&s).is_some_and(|v| v.dont_fork))
+    }
+
+    /// `brk(2)`: the break as it is then, and orders.
+    pub fn brk(&self, tid: i32, wanted: u64, bounds: &Bounds) -> (u64, Vec<Order>) {
         let mut inner = self.inner.lock();
         Self::settled(&mut inner, tid);
         let start = inner.brk_start;
-        if wanted < start || wanted > GUEST_TOP || wanted - start > limit {
+        if wanted < start || wanted > GUEST_TOP || wanted - start > bounds.data {
             return (inner.brk, Vec::new());
         }
         let (Some(old), Some(new)) = (page_up(inner.brk), page_up(wanted)) else { return (inner.brk, Vec::new()) };
         let mut orders = Vec::new();
         if new > old {
-            if !inner.free(old, new) {
+            let (sums, more) = (inner.areas.sums(), new - old);
+            let locked = inner.lock_future;
+            let fits = bounds.allow(sums, more, true) && (!locked || sums.locked.saturating_add(more) <= bounds.locked);
+            if !fits || !inner.free(old, new) {
                 return (inner.brk, Vec::new());
             }
             let mut vma = Vma::anonymous(old, new, READ | WRITE);
             vma.name = "[heap]";
+            vma.locked = locked;
             inner.put(vma);
             orders.push(Order::Map {
                 address: old,
@@ -200,6 +256,9 @@ impl AddressSpace {
                 populate: false,
             });
         } else if new < old {
+            if inner.unsealed(new, old).is_err() {
+                return (inner.brk, Vec::new());
+            }
             inner.remove(tid, new, old);
             orders.push(Order::Unmap { address: new, len: old - new });
         }

@@ -6,29 +6,37 @@
 //! the very thread that asked. Never here: registers, signals, files.
 
 mod advise;
+mod areas;
 mod fault;
+mod lock;
 mod map;
+mod policy;
 mod remap;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cofferdam_platform::{GUEST_BOTTOM, GUEST_TOP, Order, Pages};
+
+pub use areas::{Bounds, Sums};
+
+use areas::Areas;
 
 use super::kept::Kept;
 use super::object::{Extent, HostWindow, Object};
 use super::sites::Sites;
 use super::store::{PAGE, page_up};
-use super::vma::{Backing, EXEC, READ, Vma, WRITE};
+use super::vma::{self, Backing, EXEC, READ, Vma, WRITE};
 use crate::errno::Errno;
+use crate::ipc::aio::Contexts;
 use crate::sync::Mutex;
 
-/// Bytes kept free below a stack.
-const STACK_GAP: u64 = 1 << 20;
+/// Bytes kept free below a stack (`stack_guard_gap`).
+pub const STACK_GAP: u64 = 1 << 20;
 
 /// What to map.
+#[derive(Default)]
 pub struct MapRequest {
     /// Wanted address: exact if `fixed`, else a hint (0 for none).
     pub address: u64,
@@ -48,6 +56,8 @@ pub struct MapRequest {
     pub grows_down: bool,
     /// `MAP_POPULATE` or `MAP_LOCKED`.
     pub populate: bool,
+    /// `MAP_LOCKED`.
+    pub locked: bool,
     /// Below 4 GiB (`MAP_32BIT`: below 2 GiB).
     pub low: bool,
     /// The object and the offset in it; `None` for private anonymous memory.
@@ -62,6 +72,8 @@ pub enum Fault {
     Orders(Vec<Order>),
     /// Run on: what was missing is there by now.
     Retry,
+    /// Nothing is mapped there: see [`AddressSpace::grow`].
+    NoArea,
     /// SIGSEGV with `SEGV_MAPERR` (1) or `SEGV_ACCERR` (2).
     Segv(i32),
     /// SIGBUS with `BUS_ADRERR`.
@@ -70,7 +82,11 @@ pub enum Fault {
 
 #[derive(Default)]
 struct Inner {
-    areas: BTreeMap<u64, Vma>,
+    areas: Areas,
+    /// Areas that are made are locked (`MCL_FUTURE`).
+    lock_future: bool,
+    /// An area was sealed.
+    any_sealed: bool,
     /// Top of where mappings are placed, downwards.
     mmap_base: u64,
     brk_start: u64,
@@ -97,6 +113,8 @@ pub struct AddressSpace {
     shrunk: Mutex<Vec<((u64, u64), u64)>>,
     /// Call sites that are counted or patched.
     pub sites: Sites,
+    /// Contexts of asynchronous I/O.
+    pub aio: Contexts,
 }
 
 /// What is left of a mapping: the identity of its object, and start and length of each area.
@@ -178,11 +196,12 @@ impl Inner {
 
     /// Makes area borders at `at`, if it lies within one.
     fn cut(&mut self, at: u64) {
-        if let Some(v) = self.find_mut(at)
-            && v.start < at
+        if let Some(start) = self.find(at).map(|v| v.start).filter(|start| *start < at)
+            && let Some(mut v) = self.areas.remove(start)
         {
             let high = v.split(at);
-            self.areas.insert(at, high);
+            self.areas.insert(v);
+            self.areas.insert(high);
         }
     }
 
@@ -190,7 +209,7 @@ impl Inner {
     fn take(&mut self, from: u64, to: u64) -> Vec<Vma> {
         self.cut(from);
         self.cut(to);
-        self.touching(from, to).into_iter().filter_map(|s| self.areas.remove(&s)).collect()
+        self.touching(from, to).into_iter().filter_map(|s| self.areas.remove(s)).collect()
     }
 
     /// Takes `[from, to)` out for good; what was there is kept until thread `tid` has taken it out of the host as well.
@@ -206,22 +225,33 @@ impl Inner {
             && before.joins(&vma)
         {
             let s = *s;
-            if let Some(mut b) = self.areas.remove(&s) {
+            if let Some(mut b) = self.areas.remove(s) {
                 b.join(vma);
                 vma = b;
             }
         }
         if let Some(after) = self.areas.get(&vma.end)
             && vma.joins(after)
-            && let Some(after) = self.areas.remove(&vma.end)
+            && let Some(after) = self.areas.remove(vma.end)
         {
             vma.join(after);
         }
-        self.areas.insert(vma.start, vma);
+        self.areas.insert(vma);
+    }
+
+    /// Bytes of `[from, to)` in areas of a kind.
+    fn within(&self, from: u64, to: u64, kind: impl Fn(&Vma) -> bool) -> u64 {
+        let areas = self.touching(from, to).into_iter().filter_map(|s| self.areas.get(&s));
+        areas.filter(|v| kind(v)).map(|v| v.end.min(to) - v.start.max(from)).sum()
     }
 
     fn free(&self, from: u64, to: u64) -> bool {
         self.touching(from, to).is_empty() && !self.unmapping.iter().any(|(_, a, b)| *a < to && from < *b)
+    }
+
+    /// Whether a stack above `end` keeps its distance.
+    fn clear_of_stack(&self, end: u64) -> bool {
+        self.areas.range(end..).next().is_none_or(|(_, v)| !v.grows_down || v.start - end >= STACK_GAP)
     }
 
     /// A free range, as high as possible below `top`.
@@ -254,17 +284,18 @@ impl Inner {
             }
         }
     }
-
-    fn total(&self) -> u64 {
-        self.areas.values().map(Vma::len).sum()
-    }
 }
 
 impl AddressSpace {
     /// An empty one, with mappings placed downwards from `mmap_base` and the break at `brk`.
     pub fn new(mmap_base: u64, brk: u64) -> Arc<Self> {
         let inner = Inner { mmap_base, brk_start: brk, brk, ..Inner::default() };
-        Arc::new(Self { inner: Mutex::new(inner), shrunk: Mutex::default(), sites: Sites::default() })
+        Arc::new(Self {
+            inner: Mutex::new(inner),
+            shrunk: Mutex::default(),
+            sites: Sites::default(),
+            aio: Contexts::default(),
+        })
     }
 
     /// Sets the break of a program just loaded.
@@ -309,19 +340,27 @@ impl AddressSpace {
         self.inner.lock().areas.values().cloned().collect()
     }
 
-    /// Bytes of all areas.
-    pub fn total(&self) -> u64 {
-        self.inner.lock().total()
+    /// Bytes that limits count.
+    pub fn sums(&self) -> Sums {
+        self.inner.lock().areas.sums()
+    }
+
+    /// The most bytes that all areas ever were.
+    pub fn peak(&self) -> u64 {
+        self.inner.lock().areas.peak()
     }
 
     /// A copy for a process that thread `tid` forks; the host copies the memory itself, later.
     pub fn fork(&self, tid: i32) -> Arc<Self> {
         let mut i = self.inner.lock();
         let kept = i.kept.fork(tid);
-        let areas = i.areas.iter().filter(|(_, v)| !v.dont_fork).map(|(s, v)| (*s, v.clone())).collect();
+        // Locks are not inherited.
+        let areas = i.areas.values().filter(|v| !v.dont_fork).map(|v| Vma { locked: false, ..v.clone() }).collect();
         Arc::new(Self {
             inner: Mutex::new(Inner {
                 areas,
+                lock_future: false,
+                any_sealed: i.any_sealed,
                 mmap_base: i.mmap_base,
                 brk_start: i.brk_start,
                 brk: i.brk,
@@ -337,6 +376,7 @@ impl AddressSpace {
             }),
             shrunk: Mutex::new(self.shrunk.lock().clone()),
             sites: self.sites.fork(),
+            aio: Contexts::default(),
         })
     }
 
@@ -455,6 +495,25 @@ impl AddressSpace {
         match &v.backing {
             Backing::Object { object, .. } if v.shared => Some((object.identity(), v.offset_of(address)?)),
             _ => None,
+        }
+    }
+
+    /// For a write that the process's own protection forbids: what must be ordered to have the page there, and its protection.
+    /// `None` where there is none, or one that others share.
+    pub fn forced(&self, tid: i32, address: u64) -> Option<(Vec<Order>, i32)> {
+        let (prot, there) = {
+            let inner = self.inner.lock();
+            let v = inner.find(address).filter(|v| !v.shared)?;
+            let page = vma::page_of(address);
+            (v.prot, v.mapped_whole(page, page + PAGE))
+        };
+        if there {
+            return Some((Vec::new(), prot));
+        }
+        match self.fault(tid, address, 4) {
+            Fault::Orders(orders) => Some((orders, prot)),
+            Fault::Retry => Some((Vec::new(), prot)),
+            Fault::NoArea | Fault::Segv(_) | Fault::Bus => None,
         }
     }
 

@@ -1,4 +1,4 @@
-//! Names of all x86-64 system calls (`arch/x86/entry/syscalls/syscall_64.tbl`), for logs about missing ones.
+//! Names of all x86-64 system calls (`arch/x86/entry/syscalls/syscall_64.tbl`), for logs and reports about missing ones.
 
 /// Name of a number.
 pub fn of(number: u32) -> &'static str {
@@ -57,4 +57,5 @@ pub const NAMES: &[&str] = &[
     "process_mrelease", "futex_waitv", "set_mempolicy_home_node", "cachestat", "fchmodat2", "map_shadow_stack",
     "futex_wake", "futex_wait", "futex_requeue", "statmount", "listmount", "lsm_get_self_attr", "lsm_set_self_attr",
     "lsm_list_modules", "mseal", "setxattrat", "getxattrat", "listxattrat", "removexattrat",
+    "open_tree_attr", "file_getattr", "file_setattr",
 ];

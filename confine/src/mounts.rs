@@ -1,0 +1,39 @@
+//! Mounts: a root of one's own, and what rustix has no call for.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use rustix::mount::UnmountFlags;
+
+use crate::error::{ConfineError, host};
+
+/// Makes the working directory, which something is mounted on, the root of this process's mount namespace (its own, by contract), and lets
+/// go of the old one.
+pub fn root_here() -> Result<(), ConfineError> {
+    // The old root ends up on top of the new one, from where it is taken away (pivot_root(2), NOTES).
+    rustix::process::pivot_root(".", ".").map_err(host("pivot_root to the new root"))?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(host("detaching the old root"))?;
+    rustix::process::chdir("/").map_err(host("chdir to the new root"))
+}
+
+/// Makes a mount, by its root, read-only; with all below it if asked to.
+pub fn mount_read_only(mount: BorrowedFd<'_>, below: bool) -> rustix::io::Result<()> {
+    // struct mount_attr: attributes that are set, that are cleared, propagation, a user namespace.
+    let attributes: [u64; 4] = [libc::MOUNT_ATTR_RDONLY, 0, 0, 0];
+    let flags = libc::AT_EMPTY_PATH | if below { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the kernel reads an empty string and as many bytes as it is told there are.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            attributes.as_ptr(),
+            size_of_val(&attributes),
+        )
+    };
+    if done == 0 {
+        return Ok(());
+    }
+    let error = std::io::Error::last_os_error();
+    Err(rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::INVAL))
+}

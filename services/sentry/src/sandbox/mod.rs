@@ -1,0 +1,474 @@
+//! The sandbox as the supervisor sees it: orders in, events out.
+//!
+//! Owns the life of containers in this Sentry: made (tree of files, first task), started, joined by further processes, signalled,
+//! ended. Talks over the control channel only; nothing a container controls goes back over it but exit statuses. Most Sentries have one
+//! container; a pod's has several, each with a Gofer, a tree of files and a cgroup of its own, and with namespaces as its document says.
+//! The first one is what the sandbox is for: all end with it.
+
+mod process;
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use cofferdam_control::gofer::stdio_name;
+use cofferdam_control::sentry::{Container, ExitStatus, FailureKind, FromSentry, Limits, Process, ToSentry, Usage};
+use cofferdam_control::{Channel, ControlError};
+use cofferdam_ninep::client::Client;
+use cofferdam_transport::Channel as Wire;
+
+use crate::begin::Common;
+use crate::filesystems::cgroup;
+use crate::filesystems::proc::totals;
+use crate::filesystems::root::build_root;
+use crate::filesystems::stdio::StdioHub;
+use crate::ipc::tty;
+use crate::kernel::Kernel;
+use crate::namespaces::Namespaces;
+use crate::signal::{send, sig};
+use crate::sync::Mutex;
+use crate::task::cgroup::Cgroup;
+use crate::task::clone::flag;
+use crate::task::exit::exit_group;
+use crate::task::home::Home;
+use crate::wait::run_woken;
+use process::{Outer, Place};
+
+/// How long the output of a command that stops may hold up the stop.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+/// How long output that nobody takes may hold up the news of the end.
+const OUTPUT_LEFT: Duration = Duration::from_secs(5);
+/// Kinds of namespaces that a container can have for itself, but for the mount namespace that each has.
+const OWN: u64 = flag::NEWUTS | flag::NEWIPC | flag::NEWPID | flag::NEWCGROUP | flag::NEWNET;
+/// Processes of `exec` in one container at a time.
+const MAX_EXECS: usize = 4000;
+
+/// The containers of this Sentry and their way to the supervisor.
+pub struct Sandbox {
+    kernel: Arc<Kernel>,
+    channel: Arc<Channel>,
+    containers: Mutex<Containers>,
+}
+
+/// The containers.
+#[derive(Default)]
+struct Containers {
+    /// By id.
+    all: BTreeMap<String, Made>,
+    /// The id of the first.
+    first: Option<String>,
+}
+
+impl Containers {
+    fn find(&mut self, id: &str) -> Result<&mut Made, Failure> {
+        self.all
+            .get_mut(id)
+            .ok_or_else(|| Failure::new(FailureKind::NoSuchContainer, format!("container {id} does not exist")))
+    }
+
+    /// What all of them together may have. A pod's first one only holds the others together: its limit is none of theirs.
+    fn memory_limit(&self) -> Option<u64> {
+        let others = self.all.iter().filter(|(id, _)| self.all.len() == 1 || self.first.as_ref() != Some(*id));
+        let limits = others.map(|(_, made)| made.cgroup.limits.get().memory);
+        limits.reduce(|sum, limit| sum?.checked_add(limit?)).flatten()
+    }
+}
+
+/// A container that has been made.
+struct Made {
+    id: String,
+    plain: bool,
+    /// Its streams, which its Gofer has.
+    stdio: Arc<StdioHub>,
+    cgroup: Arc<Cgroup>,
+    /// What its processes begin with.
+    common: Arc<Common>,
+    /// Its processes from outside by number; 0 is its init.
+    processes: BTreeMap<u32, Outer>,
+}
+
+impl Made {
+    fn init(&self) -> Result<&Outer, Failure> {
+        self.processes.get(&0).ok_or_else(|| Failure::new(FailureKind::WrongState, "container not running"))
+    }
+
+    fn process(&mut self, number: u32) -> Result<&mut Outer, Failure> {
+        self.processes.get_mut(&number).ok_or_else(|| Failure::new(FailureKind::WrongState, "process already finished"))
+    }
+}
+
+/// Why a container could not be made or started.
+struct Failure {
+    kind: FailureKind,
+    message: String,
+}
+
+impl Failure {
+    fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+}
+
+impl Sandbox {
+    /// A sandbox with no container yet.
+    pub fn new(kernel: Arc<Kernel>, channel: Arc<Channel>) -> Arc<Self> {
+        let weak = Arc::downgrade(&kernel);
+        let hang_up = move |sid| {
+            if let Some(kernel) = weak.upgrade() {
+                tty::session_ended(&kernel, sid);
+            }
+        };
+        kernel.session_end.set(Box::new(hang_up)).ok();
+        Arc::new(Self { kernel, channel, containers: Mutex::default() })
+    }
+
+    fn tell(&self, event: &FromSentry) {
+        if let Err(e) = self.channel.send(event, &[]) {
+            tracing::error!("the supervisor is gone: {e}");
+            std::process::exit(0);
+        }
+    }
+
+    /// Serves the supervisor until it says stop or goes away.
+    pub fn run(self: &Arc<Self>) {
+        loop {
+            let (message, descriptors) = match self.channel.receive::<ToSentry>() {
+                Ok(m) => (m.message, m.descriptors),
+                Err(ControlError::Closed) => return,
+                Err(e) => {
+                    tracing::error!("from the supervisor: {e}");
+                    return;
+                }
+            };
+            let id = match &message {
+                ToSentry::Create(c) => Some(c.id.clone()),
+                ToSentry::Exec { id, .. }
+                | ToSentry::Start { id, .. }
+                | ToSentry::Kill { id, .. }
+                | ToSentry::Resize { id, .. }
+                | ToSentry::Front { id, .. }
+                | ToSentry::Freeze { id, .. }
+                | ToSentry::Processes { id }
+                | ToSentry::InVain { id }
+                | ToSentry::Limits { id, .. }
+                | ToSentry::Usage { id }
+                | ToSentry::Delete { id } => Some(id.clone()),
+                ToSentry::Stop => return,
+            };
+            let result = match message {
+                ToSentry::Create(spec) => self.create(*spec, descriptors),
+                ToSentry::Exec { id, process, spec } => self.exec(&id, process, *spec),
+                ToSentry::Start { id, process } => self.start(&id, process),
+                ToSentry::Kill { id, process, signal, all } => self.kill(&id, process, signal, all),
+                ToSentry::Resize { id, process, rows, cols } => self.resize(&id, process, rows, cols),
+                ToSentry::Front { id, stops } => self.front(&id, stops),
+                ToSentry::Freeze { id, frozen } => self.freeze(&id, frozen),
+                ToSentry::Processes { id } => self.processes(&id),
+                ToSentry::InVain { id } => self.in_vain(&id),
+                ToSentry::Limits { id, limits } => self.limits(&id, limits),
+                ToSentry::Usage { id } => self.usage(&id),
+                ToSentry::Delete { id } => self.delete(&id),
+                ToSentry::Stop => return,
+            };
+            let answer = match result {
+                Ok(event) => event,
+                Err(f) => FromSentry::Failed { id, kind: f.kind, message: f.message },
+            };
+            self.tell(&answer);
+            run_woken();
+        }
+    }
+
+    fn create(&self, spec: Container, descriptors: Vec<OwnedFd>) -> Result<FromSentry, Failure> {
+        let invalid = |e: &dyn std::fmt::Display| Failure::new(FailureKind::Invalid, e.to_string());
+        let [files, stdio]: [OwnedFd; 2] =
+            descriptors.try_into().map_err(|_| invalid(&"a container needs a files socket and a stdio socket"))?;
+        let cgroup = Arc::new(Cgroup::default());
+        cgroup.limits.set(spec.limits.clone());
+        // Orders come one at a time: what is seen here holds until the container is there.
+        let (around, own) = {
+            let mut containers = self.containers.lock();
+            if containers.all.contains_key(&spec.id) {
+                return Err(Failure::new(FailureKind::Exists, "this sandbox has such a container already"));
+            }
+            match &containers.first {
+                None => (self.kernel.first.clone(), if spec.user_namespace.is_some() { OWN } else { 0 }),
+                Some(_) => {
+                    self.kernel.pod.store(true, Ordering::Relaxed);
+                    (self.shared(&mut containers, &spec.namespaces.with)?, spec.namespaces.own & OWN)
+                }
+            }
+        };
+        let gofer = |e: &dyn std::fmt::Display| Failure::new(FailureKind::Host, format!("the Gofer: {e}"));
+        // The walls are up: nothing is asked about sockets any more.
+        let wire = |fd: OwnedFd| Wire::of_packets(fd);
+        let files = Client::connect(wire(files), Some(self.kernel.cache.window().clone())).map_err(|e| gofer(&e))?;
+        let stdio = Client::connect(wire(stdio), None).map_err(|e| gofer(&e))?;
+        for client in [&files, &stdio] {
+            client.set_before_wait(cofferdam_platform::about_to_block);
+        }
+        let stdio = StdioHub::new(stdio).map_err(|e| gofer(&e))?;
+        let ground = build_root(&self.kernel, &files, &spec, &cgroup, (&around, own)).map_err(|e| invalid(&e))?;
+        {
+            let mut names = ground.namespaces.uts.names.write();
+            if let Some(h) = &spec.hostname {
+                names.0 = h.clone().into_bytes();
+            }
+            if let Some(d) = &spec.domainname {
+                names.1 = d.clone().into_bytes();
+            }
+        }
+        let Container { id, process, plain, personality, seccomp, .. } = spec;
+        let common = Arc::new(Common { user_ns: ground.user_ns, personality, seccomp });
+        let place = Place {
+            fs: Arc::new(ground.fs),
+            pid_ns: ground.namespaces.pid_for_children.clone(),
+            namespaces: ground.namespaces,
+            cgroup: cgroup.clone(),
+            common: common.clone(),
+            plain,
+            console: true,
+        };
+        let init = Outer::make(&self.kernel, &stdio, &stdio_name(&id, 0), process, place)?;
+        let pid = init.task.pid();
+        if self.kernel.pod.load(Ordering::Relaxed) {
+            let home = self.kernel.platform.get().map(Home::start).and_then(Result::ok);
+            let Some(home) = home else {
+                self.kill_rest(&cgroup);
+                return Err(Failure::new(FailureKind::Host, "the host makes no process for the container"));
+            };
+            let _ = cgroup.home.set(home);
+        }
+        let home = cgroup.home.get().and_then(|home| home.tid());
+        let made = Made { id: id.clone(), plain, stdio, cgroup, common, processes: BTreeMap::from([(0, init)]) };
+        let mut containers = self.containers.lock();
+        containers.first.get_or_insert_with(|| id.clone());
+        containers.all.insert(id.clone(), made);
+        self.kernel.limit_memory(containers.memory_limit());
+        Ok(FromSentry::Created { id, pid, home })
+    }
+
+    /// The sandbox's namespaces, with some of other containers in place of those.
+    fn shared(&self, containers: &mut Containers, with: &[(u64, String)]) -> Result<Namespaces, Failure> {
+        let mut around = self.kernel.first.clone();
+        for (kind, id) in with {
+            let init = containers.find(id)?.init()?.task.clone();
+            if init.group().is_exiting() {
+                return Err(Failure::new(FailureKind::WrongState, format!("container {id} is not running")));
+            }
+            let theirs = init.namespaces();
+            match *kind {
+                flag::NEWUTS => around.uts = theirs.uts.clone(),
+                flag::NEWIPC => around.ipc = theirs.ipc.clone(),
+                flag::NEWCGROUP => around.cgroup = theirs.cgroup.clone(),
+                flag::NEWNET => around.net = theirs.net.clone(),
+                flag::NEWPID => around.pid_for_children = init.group().pid_ns.clone(),
+                _ => return Err(Failure::new(FailureKind::Invalid, "a kind of namespace that cannot be shared")),
+            }
+        }
+        Ok(around)
+    }
+
+    /// A further process in a container: where its init began, whatever that has made of itself.
+    fn exec(self: &Arc<Self>, id: &str, number: u32, spec: Process) -> Result<FromSentry, Failure> {
+        let mut slot = self.containers.lock();
+        let made = slot.find(id)?;
+        if made.processes.contains_key(&number) {
+            return Err(Failure::new(FailureKind::Exists, "there is such a process already"));
+        }
+        if made.processes.len() > MAX_EXECS {
+            return Err(Failure::new(FailureKind::Host, "too many processes were made by exec"));
+        }
+        let init = made.init()?.task.clone();
+        if init.group().is_exiting() {
+            return Err(Failure::new(FailureKind::WrongState, "container not running"));
+        }
+        let fs = init.fs().fork();
+        fs.enter(fs.namespace());
+        fs.set_umask(0o022);
+        let place = Place {
+            fs,
+            namespaces: init.namespaces(),
+            pid_ns: init.group().pid_ns.clone(),
+            cgroup: init.group().cgroup.clone(),
+            common: made.common.clone(),
+            plain: false,
+            console: false,
+        };
+        let process = Outer::make(&self.kernel, &made.stdio, &stdio_name(id, number), spec, place)?;
+        let pid = process.task.group().pid_ns.shown(process.task.pid());
+        made.processes.insert(number, process);
+        Ok(FromSentry::Created { id: id.to_owned(), pid, home: None })
+    }
+
+    fn start(self: &Arc<Self>, id: &str, number: u32) -> Result<FromSentry, Failure> {
+        let mut slot = self.containers.lock();
+        slot.find(id)?.process(number)?.start()?;
+        Ok(FromSentry::Started { id: id.to_owned() })
+    }
+
+    fn kill(&self, id: &str, number: u32, signal: i32, all: bool) -> Result<FromSentry, Failure> {
+        let mut slot = self.containers.lock();
+        let made = slot.find(id)?;
+        let plain = made.plain;
+        let process = made.process(number)?;
+        if !crate::signal::valid(signal) {
+            return Err(Failure::new(FailureKind::Invalid, format!("signal {signal} does not exist")));
+        }
+        let group = process.task.group().clone();
+        if group.is_exiting() || !process.started() {
+            process.kill_early(signal)?;
+        } else if all {
+            drop(slot);
+            for g in group.cgroup.members(&self.kernel) {
+                send::to_group(&self.kernel, &g, Outer::from_outside(signal));
+            }
+        } else if number == 0 && signal == sig::CONT && plain {
+            made.stdio.go_on();
+            drop(slot);
+            // The user's shell continues a job, which is a process group.
+            let pgid = self.kernel.tree.lock().node(group.pid).map_or(group.pid, |n| n.pgid);
+            send::to_process_group(&self.kernel, pgid, Outer::from_outside(signal));
+        } else {
+            drop(slot);
+            send::to_group(&self.kernel, &group, Outer::from_outside(signal));
+        }
+        Ok(FromSentry::Done)
+    }
+
+    fn freeze(&self, id: &str, frozen: bool) -> Result<FromSentry, Failure> {
+        let cgroup = self.containers.lock().find(id)?.cgroup.clone();
+        if !frozen {
+            cgroup.thaw(&self.kernel);
+        } else if !cgroup.freeze(&self.kernel) {
+            cgroup.thaw(&self.kernel);
+            return Err(Failure::new(FailureKind::Internal, "unable to freeze: a process does not come to rest"));
+        }
+        Ok(FromSentry::Done)
+    }
+
+    /// The processes of a container: the host's ids of their leaders, in this process's PID namespace.
+    fn processes(&self, id: &str) -> Result<FromSentry, Failure> {
+        let cgroup = self.containers.lock().find(id)?.cgroup.clone();
+        let members = cgroup.members(&self.kernel);
+        let hosts = members.iter().filter_map(|g| g.leader()).filter_map(|t| t.host()).map(|h| h.tid());
+        Ok(FromSentry::Processes(hosts.collect()))
+    }
+
+    fn resize(&self, id: &str, number: u32, rows: u16, cols: u16) -> Result<FromSentry, Failure> {
+        self.containers.lock().find(id)?.process(number)?.resize(rows, cols);
+        Ok(FromSentry::Done)
+    }
+
+    fn in_vain(&self, id: &str) -> Result<FromSentry, Failure> {
+        self.containers.lock().find(id)?;
+        Ok(FromSentry::InVain(crate::syscalls::in_vain()))
+    }
+
+    fn limits(&self, id: &str, limits: Limits) -> Result<FromSentry, Failure> {
+        let mut containers = self.containers.lock();
+        containers.find(id)?.cgroup.limits.set(limits);
+        self.kernel.limit_memory(containers.memory_limit());
+        Ok(FromSentry::Done)
+    }
+
+    fn usage(&self, id: &str) -> Result<FromSentry, Failure> {
+        let cgroup = self.containers.lock().find(id)?.cgroup.clone();
+        let used = cgroup.usage(&self.kernel);
+        let tasks = self.kernel.tree.lock().charged(&cgroup);
+        Ok(FromSentry::Usage(Usage {
+            tasks,
+            memory: cgroup::current(&totals::Memory::of(&self.kernel, &cgroup)),
+            user: used.user.max(0).unsigned_abs(),
+            system: used.system.max(0).unsigned_abs(),
+            killed: cgroup.limits.killed(),
+        }))
+    }
+
+    fn front(&self, id: &str, stops: u32) -> Result<FromSentry, Failure> {
+        let stdio = self.containers.lock().find(id)?.stdio.clone();
+        stdio.release(stops);
+        Ok(FromSentry::Done)
+    }
+
+    /// Forgets a container, whose init has ended or was never let go. What is left of it, in a PID namespace of others, ends.
+    fn delete(&self, id: &str) -> Result<FromSentry, Failure> {
+        let made = {
+            let mut containers = self.containers.lock();
+            if containers.find(id)?.init().is_ok_and(|init| init.started() && !init.task.group().is_exiting()) {
+                return Err(Failure::new(FailureKind::WrongState, "container is still running"));
+            }
+            let made = containers.all.remove(id);
+            self.kernel.limit_memory(containers.memory_limit());
+            made
+        };
+        made.iter().for_each(|m| self.kill_rest(&m.cgroup));
+        Ok(FromSentry::Done)
+    }
+
+    /// Ends all processes of a container.
+    fn kill_rest(&self, cgroup: &Arc<Cgroup>) {
+        for task in cgroup.members(&self.kernel).iter().filter_map(|g| g.leader()) {
+            exit_group(&task, sig::KILL);
+        }
+        if let Some(home) = cgroup.home.get() {
+            home.end();
+        }
+    }
+
+    /// A process from outside has stopped. For the command of `do` the user's shell takes over, to which its input belongs then.
+    pub fn stopped(self: &Arc<Self>, pid: i32, signal: i32) {
+        let plain = {
+            let containers = self.containers.lock();
+            let mut plain = containers.all.values().filter(|m| m.plain);
+            plain.find_map(|m| {
+                let init = m.init().ok().filter(|i| i.task.pid() == pid)?;
+                Some((m.id.clone(), m.stdio.clone(), init.spec.terminal))
+            })
+        };
+        let Some((id, stdio, terminal)) = plain else { return };
+        if terminal {
+            // What it wrote should come before the shell's prompt; a terminal that takes nothing does not hold it up.
+            stdio.drain(&stdio_name(&id, 0), LAST_WORDS);
+        }
+        let me = Arc::downgrade(self);
+        stdio.stop(Box::new(move || {
+            if let Some(me) = me.upgrade() {
+                me.tell(&FromSentry::Stopped { id, signal });
+            }
+        }));
+    }
+
+    /// A process from outside ended with a wait status.
+    pub fn ended(self: &Arc<Self>, pid: i32, status: i32) {
+        let ended = {
+            let mut containers = self.containers.lock();
+            containers.all.values_mut().find_map(|made| {
+                let number = *made.processes.iter().find(|(_, p)| p.task.pid() == pid)?.0;
+                if number != 0 {
+                    made.processes.remove(&number);
+                }
+                Some((made.id.clone(), made.stdio.clone(), number, made.cgroup.clone()))
+            })
+        };
+        let Some((id, stdio, process, cgroup)) = ended else { return };
+        if process == 0 {
+            // In a PID namespace of others it leaves some behind.
+            self.kill_rest(&cgroup);
+        }
+        let status = match status & 0x7f {
+            0 => ExitStatus::Code(((status >> 8) & 0xff) as u8),
+            s => ExitStatus::Signal(s, status & 0x80 != 0),
+        };
+        // What it wrote must be out before its end is told.
+        let me = Arc::downgrade(self);
+        let name = stdio_name(&id, process);
+        stdio.after(&self.kernel, &name, OUTPUT_LEFT, move || {
+            if let Some(me) = me.upgrade() {
+                me.tell(&FromSentry::Exited { id, process, status });
+            }
+        });
+    }
+}

@@ -1,0 +1,103 @@
+#include "guest.h"
+#include <dirent.h>
+#include <sys/mount.h>
+#include <sys/statfs.h>
+#include <sys/xattr.h>
+#include <sys/sysmacros.h>
+#include <linux/fs.h>
+/* Overlays by mount and by fsopen: what the layers show together, copying up, whiteouts, opaque directories, renames, numbers. */
+#define IN(...) do { fflush(stdout); int st_ = -1; pid_t c_ = fork(); if (!c_) { __VA_ARGS__; fflush(stdout); _exit(0); } waitpid(c_, &st_, 0); if (st_) printf("%d ended %x\n", __LINE__, st_); } while (0)
+static char base[4096];
+static int put(const char *name, const char *text) { int f = open(name, O_CREAT | O_WRONLY | O_TRUNC, 0644); if (f < 0) return -1; long r = write(f, text, strlen(text)); int e = errno; close(f); errno = e; return r; }
+static int more(const char *name, const char *text) { int f = open(name, O_WRONLY | O_APPEND); if (f < 0) return -1; long r = write(f, text, strlen(text)); int e = errno; close(f); errno = e; return r; }
+static char *get(const char *name) { static char b[200]; int f = open(name, O_RDONLY); if (f < 0) return (char *)strerrorname_np(errno); long n = read(f, b, 199); close(f); if (n < 0) return (char *)strerrorname_np(errno); b[n] = 0; return b; }
+static int there(const char *name) { return access(name, F_OK); }
+static int by_name(const void *a, const void *b) { return strcmp(*(char **)a, *(char **)b); }
+/* What is in a directory: names, types, modes, owners, links (of what is no directory), sizes of files, what links say, attributes. */
+static void list(int line, const char *dir) {
+    DIR *d = opendir(dir); char *out[200]; int n = 0; printf("%d in %s: %s\n", line, dir, d ? "" : strerrorname_np(errno)); if (!d) return; struct dirent *e;
+    while ((e = readdir(d))) { if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue; struct stat s; char t[700], p[600]; sprintf(p, "%s/%s", dir, e->d_name); if (lstat(p, &s)) { printf("%s %s\n", p, strerrorname_np(errno)); continue; } sprintf(t, "  %s %o %d:%d", e->d_name, s.st_mode, s.st_uid, s.st_gid); if (!S_ISDIR(s.st_mode)) sprintf(t + strlen(t), " links %ld", (long)s.st_nlink); if (S_ISREG(s.st_mode)) sprintf(t + strlen(t), " size %ld \"%.20s\"", (long)s.st_size, get(p)); if (S_ISCHR(s.st_mode)) sprintf(t + strlen(t), " dev %d:%d", major(s.st_rdev), minor(s.st_rdev)); if (S_ISLNK(s.st_mode)) { char l[100] = {0}; readlink(p, l, 99); sprintf(t + strlen(t), " -> %s", l); } if (e->d_type != (s.st_mode >> 12)) sprintf(t + strlen(t), " type %d", e->d_type); char v[100] = {0}; if (lgetxattr(p, "trusted.overlay.opaque", v, 99) >= 0) sprintf(t + strlen(t), " opaque %s", v); if (lgetxattr(p, "user.overlay.opaque", v, 99) >= 0) sprintf(t + strlen(t), " user opaque %s", v); out[n++] = strdup(t); }
+    closedir(d); qsort(out, n, sizeof *out, by_name); for (int i = 0; i < n; i++) { puts(out[i]); free(out[i]); }
+}
+#define L(dir) list(__LINE__, dir)
+#define G(name) printf("%d %s has \"%s\"\n", __LINE__, name, get(name))
+static ino_t ino(const char *n) { struct stat s; return lstat(n, &s) ? 0 : s.st_ino; }
+static dev_t dev(const char *n) { struct stat s; return lstat(n, &s) ? 0 : s.st_dev; }
+static long links(const char *n) { struct stat s; return lstat(n, &s) ? -1 : s.st_nlink; }
+static ino_t listed(const char *dir, const char *n) { DIR *d = opendir(dir); struct dirent *e; ino_t r = 0; while ((e = readdir(d))) if (!strcmp(e->d_name, n)) r = e->d_ino; closedir(d); return r; }
+static int entries(const char *dir) { DIR *d = opendir(dir); int n = 0; while (readdir(d)) n++; closedir(d); return n - 2; }
+static void options(int line) { FILE *f = fopen("/proc/self/mountinfo", "r"); char l[8192], where[4096], root[100], opts[200], kind[64], source[64], more[2048]; while (fgets(l, 8192, f)) { sscanf(l, "%*d %*d %*s %99s %4095s %199s", root, where, opts); if (strncmp(where, base, strlen(base)) || sscanf(strstr(l, " - "), " - %63s %63s %2047s", kind, source, more) != 3 || strcmp(kind, "overlay")) continue; char *u = strstr(more, ",uuid=on"); if (u) memmove(u, u + 8, strlen(u + 8) + 1); printf("%d .%s root %s %s %s %s %s\n", line, where + strlen(base), root, opts, kind, source, more); } fclose(f); }
+#define OPTIONS options(__LINE__)
+static int ov(const char *data) { return mount("ov", "m", "overlay", 0, data); }
+/* A fresh set of directories: l, l2 (lower), u (upper), w (work), m. */
+static void fresh(void) {
+    umount2("m", MNT_DETACH); umount2("d", MNT_DETACH); mount("layers", "d", "tmpfs", 0, 0); chdir("d"); const char *dirs[] = {"l", "l2", "u", "w", "m", "l/dir", "l/dir/sub", "l2/dir", "l2/only", "l/gone", "l/empty", "l/over"}; for (int i = 0; i < 12; i++) mkdir(dirs[i], 0755);
+    put("l/a", "lower a"); put("l/b", "lower b"); put("l2/b", "second b"); put("l2/c", "second c"); put("l/dir/x", "x of l"); put("l2/dir/x", "x of l2"); put("l2/dir/y", "y of l2"); put("l/dir/sub/deep", "deep"); put("l2/only/z", "z"); put("l/gone/in", "in"); put("l2/over", "a file under a directory"); symlink("a", "l/link"); mkfifo("l/fifo", 0640); chown("l/a", 5, 6); chmod("l/a", 0640); link("l/b", "l/hard"); struct timespec t[2] = {{1000, 5}, {2000, 7}}; utimensat(AT_FDCWD, "l/a", t, 0); setxattr("l/a", "user.mine", "value", 5, 0); setxattr("l/a", "trusted.mine", "t", 1, 0); chdir("..");
+}
+#define MOUNT(data) do { fresh(); chdir("d"); T(ov(data)); chdir(".."); } while (0)
+static void errors(void) {
+    fresh(); chdir("d"); put("f", "f"); mkdir("u/in", 0755); mkdir("other", 0755); mount("o", "other", "tmpfs", 0, 0); mkdir("other/u", 0755); mkdir("other/w", 0755); mkdir("w/u", 0755); mkdir("a:b", 0755); mkdir("c,d", 0755); mkdir("deep", 0755); mkdir("deep/low", 0755);
+    const char *all[] = {"", "lowerdir=l", "lowerdir=l:l", "lowerdir=nope", "lowerdir=f", "lowerdir=", "lowerdir=:", "lowerdir=l:", "lowerdir=:l", "lowerdir=l,upperdir=u", "lowerdir=l,workdir=w", "upperdir=u,workdir=w", "lowerdir=l,upperdir=u,workdir=u", "lowerdir=l,upperdir=u,workdir=u/in", "lowerdir=l,upperdir=w/u,workdir=w", "lowerdir=l,upperdir=other/u,workdir=w", "lowerdir=l,upperdir=u,workdir=nope", "lowerdir=l,upperdir=nope,workdir=w", "lowerdir=l,upperdir=f,workdir=w", "lowerdir=u,upperdir=u,workdir=w", "lowerdir=u/in,upperdir=u,workdir=w", "lowerdir=w,upperdir=u,workdir=w", "lowerdir=l,upperdir=u,workdir=w,nosuch", "lowerdir=l,upperdir=u,workdir=w,redirect_dir=zz", "lowerdir=l,upperdir=,workdir=w", "lowerdir=l\\:2", "lowerdir=/proc:l", "lowerdir=l,upperdir=/proc,workdir=/proc", "lowerdir=l:l2", ".", "lowerdir=l,upperdir=u,workdir=w", "lowerdir=a\\:b:l,upperdir=u,workdir=w", "lowerdir=l:c\\,d,upperdir=u,workdir=w", "lowerdir=.,upperdir=u,workdir=w", "lowerdir=l,upperdir=u,workdir=w,userxattr", "lowerdir=l,upperdir=u,workdir=w,redirect_dir=off,index=off,metacopy=off,xino=off", "lowerdir=l,upperdir=other/u,workdir=other/w", "lowerdir=other:l", "lowerdir=deep:deep/low", "lowerdir=deep/low:deep", 0};
+    for (int i = 0; all[i]; i++) { if (*all[i] == '.') continue; errno = 0; int r = ov(all[i]), e = errno; printf("%s: %s\n", all[i], r ? strerrorname_np(e) : "mounted"); if (!r) { OPTIONS; umount("m"); } }
+    T(mount("ov", "m", "overlay", MS_RDONLY, "lowerdir=l,upperdir=u,workdir=w")); OPTIONS; T(put("m/x", "x")); T(mount(0, "m", 0, MS_REMOUNT, 0)); T(put("m/x", "x")); OPTIONS; T(umount("m"));
+    T(mount(0, "other", 0, MS_REMOUNT | MS_BIND | MS_RDONLY, 0)); T(ov("lowerdir=l,upperdir=other/u,workdir=other/w")); T(mount(0, "other", 0, MS_REMOUNT | MS_BIND, 0));
+    /* One over the other, twice and no more. */
+    T(ov("lowerdir=l:l2")); mkdir("m2", 0755); mkdir("m3", 0755); T(mount("ov", "m2", "overlay", 0, "lowerdir=m:deep")); T(there("m2/a")); T(mount("ov", "m3", "overlay", 0, "lowerdir=m2:deep")); T(umount("m2")); T(umount("m"));
+    /* The layers stay busy no more than the directories of others. */
+    T(mount("ov", "m", "overlay", 0, "lowerdir=other:l")); T(umount("other")); T(there("m/w")); T(umount("m"));
+    IN(setuid(1000); T(ov("lowerdir=l:l2")));
+    int f; T(f = fsopen("overlay", 0)); T(fsconfig(f, FSCONFIG_SET_STRING, "lowerdir+", "l", 0)); T(fsconfig(f, FSCONFIG_SET_STRING, "lowerdir+", "l2", 0)); T(fsconfig(f, FSCONFIG_SET_STRING, "upperdir", "u", 0)); T(fsconfig(f, FSCONFIG_SET_STRING, "workdir", "w", 0)); T(fsconfig(f, FSCONFIG_SET_STRING, "source", "made", 0)); T(fsconfig(f, FSCONFIG_CMD_CREATE, 0, 0, 0)); int m; T(m = fsmount(f, 0, 0)); T(move_mount(m, "", AT_FDCWD, "m", MOVE_MOUNT_F_EMPTY_PATH)); close(f); close(m); OPTIONS; T(there("m/c")); T(umount("m"));
+    T(f = fsopen("overlay", 0)); T(fsconfig(f, FSCONFIG_SET_STRING, "lowerdir", "l", 0)); T(fsconfig(f, FSCONFIG_SET_STRING, "lowerdir+", "l2", 0)); T(fsconfig(f, FSCONFIG_SET_STRING, "upperdir", "f", 0)); T(fsconfig(f, FSCONFIG_SET_STRING, "workdir", "nope", 0)); T(fsconfig(f, FSCONFIG_SET_FLAG, "nosuch", 0, 0)); T(fsconfig(f, FSCONFIG_CMD_CREATE, 0, 0, 0)); char b[300]; long n; while ((n = read(f, b, 300)) > 0) printf("%.*s", (int)n, b); close(f); chdir("..");
+}
+static void shown(void) {
+    MOUNT("lowerdir=l:l2,upperdir=u,workdir=w"); chdir("d"); L("m"); L("m/dir"); L("m/only"); L("w"); G("m/b"); G("m/dir/x"); struct statfs s; statfs("m", &s); printf("%lx %ld\n", (long)s.f_type, (long)s.f_namelen); V(dev("m") == dev("m/a")); V(dev("m/a") == dev("m/dir")); V(dev("m") == dev("l")); V(ino("m/a") == ino("l/a")); V(ino("m/dir") == ino("l/dir")); V(ino("m/only") == ino("l2/only")); V(ino("m") == ino("u")); V(links("m/dir")); V(links("m/only")); V(links("m/b")); V(ino("m/b") == ino("m/hard")); V(listed("m", "a") == ino("m/a")); V(listed("m", "dir") == ino("m/dir"));
+    /* Read without copying. */
+    struct stat st; stat("m/a", &st); printf("%ld.%ld %o %d:%d\n", (long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec, st.st_mode, st.st_uid, st.st_gid); char v[99]; T(getxattr("m/a", "user.mine", v, 99)); T(getxattr("m/a", "trusted.mine", v, 99)); T(getxattr("m/a", "user.none", v, 99)); L("u");
+    /* Written: copied up with all that it is, and the directories above. */
+    ino_t a = ino("m/a"), x = ino("m/dir/sub/deep"), d = ino("m/dir"); T(more("m/a", "!")); G("m/a"); G("l/a"); V(ino("m/a") == a); stat("m/a", &st); printf("%o %d:%d %d\n", st.st_mode, st.st_uid, st.st_gid, st.st_mtim.tv_sec > 5000); T(getxattr("u/a", "user.mine", v, 99)); T(getxattr("u/a", "trusted.mine", v, 99)); T(getxattr("m/a", "trusted.overlay.origin", v, 99)); T(listxattr("m/a", v, 99)); L("u"); T(chmod("m/dir/sub/deep", 0600)); V(ino("m/dir/sub/deep") == x); V(ino("m/dir") == d); L("u/dir/sub"); V(links("m/dir/sub")); V(listed("m", "a") == ino("m/a")); V(listed("m/dir/sub", "deep") == x); G("m/dir/sub/deep");
+    T(chown("m/c", 7, 8)); T(utimensat(AT_FDCWD, "m/b", (struct timespec[]){{9, 9}, {9, 9}}, 0)); T(setxattr("m/dir/y", "user.k", "v", 1, 0)); T(removexattr("m/dir/x", "user.none")); T(fchmodat(AT_FDCWD, "m/fifo", 0600, 0)); T(lchown("m/link", 3, 3)); T(truncate("m/only/z", 0)); L("m"); L("u"); L("u/dir"); L("u/only"); V(links("m/b")); V(links("m/hard")); V(ino("m/b") == ino("u/b")); G("m/hard"); G("m/b"); L("l"); T(setxattr("m/a", "trusted.overlay.opaque", "y", 1, 0)); T(getxattr("m/a", "trusted.overlay.opaque", v, 99)); T(getxattr("u/a", "trusted.overlay.overlay.opaque", v, 99)); T(getxattr("u/a", "trusted.overlay.opaque", v, 99)); chdir("..");
+}
+static void names(void) {
+    MOUNT("lowerdir=l:l2,upperdir=u,workdir=w"); chdir("d"); T(put("m/new", "new")); T(mkdir("m/newdir", 0750)); T(symlink("t", "m/newlink")); T(mknod("m/node", S_IFCHR | 0600, makedev(1, 3))); T(put("m/dir/new", "n")); T(mkdir("m/dir/nd", 0700)); T(put("m/a", "over")); L("u"); L("u/dir"); T(put("m/new/x", "")); T(mkdir("m/dir", 0700)); T(mkdir("m/new", 0700)); T(open("m/a", O_CREAT | O_EXCL | O_WRONLY, 0600));
+    /* Gone. */
+    T(unlink("m/new")); T(unlink("m/b")); T(there("m/b")); T(unlink("m/a")); T(unlink("m/c")); T(unlink("m/c")); T(rmdir("m/dir")); T(rmdir("m/gone")); T(unlink("m/gone/in")); T(rmdir("m/gone")); T(rmdir("m/empty")); T(unlink("m/link")); T(unlink("m/newdir")); T(rmdir("m/newdir")); T(unlink("m/dir/x")); L("m"); L("u"); L("u/dir"); L("l"); V(listed("m", "b"));
+    /* And there again. */
+    T(put("m/a", "again")); T(mkdir("m/gone", 0711)); T(there("m/gone/in")); T(mkdir("m/empty", 0700)); T(put("m/empty/e", "e")); T(symlink("s", "m/c")); T(mkdir("m/b", 0700)); L("m"); L("u"); L("m/gone"); T(rmdir("m/b")); T(link("m/a", "m/b")); V(links("m/a")); V(ino("m/a") == ino("m/b")); T(unlink("m/a")); V(links("m/b")); L("u"); T(put("u/direct", "x")); 
+    /* Links of what is below. */
+    T(link("m/hard", "m/harder")); V(links("m/hard")); V(links("m/harder")); G("m/harder"); T(more("m/harder", "+")); G("m/hard"); T(link("m/dir", "m/dirlink")); L("u"); chdir("..");
+}
+static void renames(void) {
+    MOUNT("lowerdir=l:l2,upperdir=u,workdir=w"); chdir("d"); T(rename("m/a", "m/a2")); T(there("m/a")); G("m/a2"); T(rename("m/b", "m/c")); G("m/c"); T(rename("m/dir", "m/dir2")); T(rename("m/only", "m/only2")); mkdir("m/nd", 0755); put("m/nd/f", "f"); T(rename("m/nd", "m/nd2")); T(rename("m/nd2", "m/dir/nd")); T(rename("m/dir/nd", "m/empty")); T(there("m/empty/f")); L("u"); L("u/dir"); mkdir("m/e2", 0755); T(rename("m/e2", "m/dir")); T(rename("m/e2", "m/hard")); T(rename("m/hard", "m/e2")); T(rename("m/gone/in", "m/in")); T(rename("m/e2", "m/gone")); L("m/gone"); L("u"); T(rename("m/in", "m/gone/in")); L("m/gone"); L("u/gone"); T(rename("m/gone", "m/gone2")); L("m"); L("u");
+    T(renameat2(AT_FDCWD, "m/c", AT_FDCWD, "m/a2", RENAME_EXCHANGE)); G("m/c"); G("m/a2"); T(renameat2(AT_FDCWD, "m/c", AT_FDCWD, "m/dir", RENAME_EXCHANGE)); T(renameat2(AT_FDCWD, "m/empty", AT_FDCWD, "m/c", RENAME_EXCHANGE)); L("m"); L("u"); T(renameat2(AT_FDCWD, "m/a2", AT_FDCWD, "m/empty", RENAME_NOREPLACE)); T(renameat2(AT_FDCWD, "m/a2", AT_FDCWD, "m/wh", RENAME_WHITEOUT)); T(renameat2(AT_FDCWD, "m/dir/x", AT_FDCWD, "m/only/x", 0)); L("m/dir"); L("u/dir"); L("u/only"); T(rename("m/only/x", "u/x")); T(rename("m/over", "m/over2")); T(rmdir("m/over")); T(there("m/over")); T(rename("m/link", "m/link2")); T(rename("m/fifo", "m/fifo2")); T(rename("m/hard", "m/hard2")); L("m"); L("u");
+    /* The same in a file system of its own: what a whiteout is. */
+    mkdir("t", 0755); put("t/a", "a"); put("t/b", "b"); T(renameat2(AT_FDCWD, "t/a", AT_FDCWD, "t/c", RENAME_WHITEOUT)); T(renameat2(AT_FDCWD, "t/c", AT_FDCWD, "t/b", RENAME_WHITEOUT | RENAME_NOREPLACE)); T(renameat2(AT_FDCWD, "t/c", AT_FDCWD, "t/b", RENAME_WHITEOUT | RENAME_EXCHANGE)); T(renameat2(AT_FDCWD, "t/c", AT_FDCWD, "t/b", RENAME_WHITEOUT)); L("t"); T(open("t/a", O_RDONLY)); T(unlink("t/a")); IN(chmod("t", 0777); setuid(1000); T(mknod("t/w", S_IFCHR | 0600, 0)); T(mknod("t/n", S_IFCHR | 0600, makedev(1, 3))); L("t")); chdir("..");
+}
+static void opened(void) {
+    MOUNT("lowerdir=l:l2,upperdir=u,workdir=w"); chdir("d"); char b[99] = {0}; int r = open("m/a", O_RDONLY); T(read(r, b, 5)); int w = open("m/a", O_RDWR); T(pwrite(w, "UPPER", 5, 0)); T(pread(r, b, 20, 0)); S(b); T(lseek(r, 0, SEEK_CUR)); struct stat s, s2; fstat(r, &s); fstat(w, &s2); V(s.st_ino == s2.st_ino && s.st_dev == s2.st_dev); V(s.st_size); T(ftruncate(w, 3)); fstat(r, &s); V(s.st_size); T(pread(r, b, 20, 0)); close(r); close(w);
+    /* Mapped: what was mapped before is what was there before. */
+    char *old = mmap(0, 4096, PROT_READ, MAP_SHARED, r = open("m/c", O_RDONLY), 0); w = open("m/c", O_RDWR); char *new = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, w, 0); memcpy(new, "MAPPED", 6); T(pread(w, b, 6, 0)); printf("%.6s %.6s\n", b, old); T(pread(r, b, 6, 0)); printf("%.6s\n", b); munmap(old, 4096); munmap(new, 4096); close(r); close(w);
+    /* Removed while open. */
+    r = open("m/b", O_RDONLY); T(unlink("m/b")); T(read(r, b, 99)); fstat(r, &s); V(s.st_nlink); close(r); w = open("m/hard", O_RDWR); T(unlink("m/hard")); T(write(w, "x", 1)); fstat(w, &s); V(s.st_nlink); close(w); L("u");
+    T(r = open("m/dir", O_RDONLY | O_DIRECTORY)); T(fchmod(r, 0700)); T(openat(r, "made", O_CREAT | O_WRONLY, 0600) > 0); T(fchdir(r)); T(there("made")); T(there("x")); chdir(base); chdir("d"); close(r); int t = open("m/only", O_TMPFILE | O_RDWR, 0600); T(write(t, "tmp", 3)); char p[64]; sprintf(p, "/proc/self/fd/%d", t); T(linkat(AT_FDCWD, p, AT_FDCWD, "m/only/named", AT_SYMLINK_FOLLOW)); close(t); G("m/only/named"); L("u/only"); V(entries("w/work"));
+    /* Open for writing is enough, and truncation leaves the bytes where they are. */
+    put("l/big", ""); truncate("l/big", 1 << 20); T(r = open("m/big", O_RDONLY)); close(r); T(there("u/big")); close(open("m/big", O_WRONLY)); T(there("u/big")); stat("u/big", &s); V(s.st_size); V(s.st_blocks); T(open("m/dir/x", O_WRONLY | O_TRUNC) > 0); L("u/dir"); V(access("m/a", W_OK)); T(ioctl(r, 0x1234));
+    /* Locks are of the file that is shown. */
+    int l1 = open("m/dir/y", O_RDONLY), l2; struct flock fl = {F_WRLCK, SEEK_SET, 0, 0}; T(flock(l1, 2)); l2 = open("m/dir/y", O_RDWR); T(flock(l2, 2 | 4)); close(l1); T(flock(l2, 2 | 4)); T(fcntl(l2, F_SETLK, &fl)); close(l2); L("m/dir");
+    /* Others' permissions. */
+    chmod("m/only", 0700); IN(setgid(1000); setuid(1000); T(there("m/only/z")); T(put("m/mine", "x")); T(chmod("m/a", 0777)); T(unlink("m/a")); G("m/dir/y"); T(more("m/dir/y", "x"))); chmod("m", 0777); chmod("l2/c", 0666); IN(setgid(1000); setuid(1000); umask(077); T(put("m/mine", "x")); T(mkdir("m/minedir", 0777)); T(unlink("m/link")); T(more("m/fifo2", "")); T(symlink("q", "m/link"))); L("u"); chdir("..");
+}
+static void others(void) {
+    /* Layers of more than one file system. */
+    fresh(); chdir("d"); mkdir("o", 0755); mount("o", "o", "tmpfs", 0, 0); mkdir("o/low", 0755); mkdir("o/low/dir", 0755); put("o/low/far", "far"); put("o/low/dir/far", "far"); T(ov("lowerdir=o/low:l,upperdir=u,workdir=w")); V(dev("m/far") == dev("m")); V(dev("m/far") == dev("m/a")); V(dev("m/a") == dev("m")); V(dev("m/dir") == dev("m")); V(ino("m/far") == ino("o/low/far")); V(ino("m/a") == ino("l/a")); V(dev("m/far") == dev("o/low/far")); V(dev("m/a") == dev("l/a")); put("m/new", "n"); V(dev("m/new") == dev("m/a")); ino_t f = ino("m/far"); dev_t d = dev("m/far"); more("m/far", "x"); V(ino("m/far") == f); V(dev("m/far") == d); V(dev("m/new") == dev("m/far")); L("m/dir"); T(umount("m")); T(ov("lowerdir=o/low:l,upperdir=u,workdir=w")); V(ino("m/far") == f); T(umount("m"));
+    /* Opaque below, whiteouts below. */
+    mkdir("p", 0755); mkdir("p/dir", 0755); put("p/dir/only", "p"); T(setxattr("p/dir", "trusted.overlay.opaque", "y", 1, 0)); T(mknod("p/a", S_IFCHR, 0)); T(ov("lowerdir=p:l:l2,upperdir=u,workdir=w")); L("m"); L("m/dir"); T(there("m/a")); T(put("m/a", "new")); T(rmdir("m/gone")); T(mkdir("m/dir/x", 0755)); L("u"); T(umount("m")); T(ov("lowerdir=p:l:l2")); L("m"); L("m/dir"); T(put("m/n", "x")); T(chmod("m/b", 0)); T(unlink("m/b")); T(open("m/b", O_RDWR)); T(mount(0, "m", 0, MS_REMOUNT, 0)); OPTIONS; T(umount("m"));
+    /* With attributes that anybody may set. */
+    T(ov("lowerdir=l:l2,upperdir=u,workdir=w,userxattr")); OPTIONS; T(mkdir("m/dir/sub2", 0755)); T(rename("m/dir/sub2", "m/sub3")); T(unlink("m/gone/in")); T(rmdir("m/gone")); T(mkdir("m/gone", 0700)); L("u"); T(setxattr("m/gone", "user.overlay.x", "1", 1, 0)); char v[99]; T(getxattr("u/gone", "user.overlay.overlay.x", v, 99)); T(umount("m"));
+    /* What was left is cleared away. */
+    put("w/work/left", "x"); chmod("w/work", 0700); mkdir("w/work/leftdir", 0700); put("w/work/leftdir/f", "x"); T(ov("lowerdir=l,upperdir=u,workdir=w")); V(entries("w/work")); T(umount("m")); T(ov("lowerdir=l,upperdir=u,workdir=w,volatile")); OPTIONS; T(umount("m")); T(ov("lowerdir=l,upperdir=u,workdir=w")); chdir("..");
+    /* As root of a namespace of one's own. */
+    fresh(); chmod("d/l/a", 0666); mkdir("d/l/open", 0755); chown("d/l/open", 5, 6); chmod("d/l/open", 0777); IN(T(unshare(CLONE_NEWUSER | CLONE_NEWNS)); int f = open("/proc/self/uid_map", O_WRONLY); write(f, "0 0 1", 5); close(f); put("/proc/self/setgroups", "deny"); f = open("/proc/self/gid_map", O_WRONLY); write(f, "0 0 1", 5); close(f); chdir("d"); T(ov("lowerdir=l:l2,upperdir=u,workdir=w,userxattr")); T(put("m/new", "x")); T(more("m/b", "x")); T(unlink("m/c")); T(unlink("m/gone/in")); T(rmdir("m/gone")); T(mkdir("m/gone", 0755)); L("m"); L("u"); T(more("m/a", "x")); T(chown("m/a", 0, 0)); T(rename("m/a", "m/a9")); T(link("m/a", "m/a9")); T(mkdir("m/open/x", 0755)); T(put("m/open/y", "")); T(unlink("m/a")); L("u"); V(entries("w/work") < 3));
+    fresh();
+}
+static void body(void) { mkdir("ov", 0755); T(mount("ground", "ov", "tmpfs", 0, 0)); chdir("ov"); getcwd(base, 4096); mkdir("d", 0755); errors(); shown(); names(); renames(); opened(); others(); chdir("/"); }
+int main(void) { setbuf(stdout, 0); IN(body()); return 0; }

@@ -1,0 +1,147 @@
+//! CPython's own tests, from Debian's `libpython3.11-testsuite`: each case ends in the sandbox as it does natively. One run of all of
+//! them natively and one in the sandbox, each with two at a time. `PLATFORM=ptrace` takes the other platform, `MODULES="test_os ..."` a
+//! part.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test: what fails shall fail it")]
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::Duration;
+
+use cofferdam_integration::compare::{Run, run};
+use cofferdam_integration::debian;
+use cofferdam_integration::install::Install;
+
+/// Debian's Python, whatever else is in the path.
+const PYTHON: &str = "/usr/bin/python3.11";
+/// The slowest take two minutes each natively.
+const LIMIT: Duration = Duration::from_secs(1500);
+
+const MODULES: [&str; 34] = [
+    "test_os",
+    "test_posix",
+    "test_subprocess",
+    "test_threading",
+    "test_signal",
+    "test_mmap",
+    "test_select",
+    "test_selectors",
+    "test_epoll",
+    "test_fcntl",
+    "test_io",
+    "test_file",
+    "test_tempfile",
+    "test_shutil",
+    "test_glob",
+    "test_multiprocessing_fork",
+    "test_multiprocessing_spawn",
+    "test_pty",
+    "test_time",
+    "test_resource",
+    "test_sqlite3",
+    "test_json",
+    "test_hashlib",
+    "test_zipfile",
+    "test_tarfile",
+    "test_pathlib",
+    "test_largefile",
+    "test_eintr",
+    "test_faulthandler",
+    "test_pwd",
+    "test_grp",
+    "test_wait4",
+    "test_posixpath",
+    "test_mailbox",
+];
+
+/// Cases that end otherwise in the sandbox, and why. One that ends alike fails this test: the list cannot grow stale.
+const KNOWN: [(&str, &str); 1] =
+    [("test.test_time.TimeTestCase.test_monotonic_settime", "skipped: nobody sets the host's clocks")];
+
+/// Cases that are left out on both sides: they wait for ever where a socket cannot be had.
+const LEFT_OUT: &str = "*TestPicklingConnections.test_pickling";
+
+/// How a case ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Passed,
+    Skipped,
+    Failed,
+}
+
+/// The cases of a report as `--junit-xml` writes it.
+fn cases(report: &str) -> BTreeMap<String, End> {
+    let mut found = BTreeMap::new();
+    for case in report.split("<testcase ").skip(1) {
+        let name = case.split('"').nth(1).unwrap_or_default().to_owned();
+        let content = case.split("</testcase>").next().unwrap_or_default();
+        let end = if content.contains("<error") || content.contains("<failure") {
+            End::Failed
+        } else if content.contains("<skipped") {
+            End::Skipped
+        } else {
+            End::Passed
+        };
+        // A case with parts has a line for each: one that failed counts.
+        let whole = found.entry(name).or_insert(end);
+        if end == End::Failed {
+            *whole = end;
+        }
+    }
+    found
+}
+
+#[test]
+fn cpythons_own_tests_end_as_on_the_host() {
+    debian::install(&["python3.11", "libpython3.11-testsuite", "gcc", "libc6-dev"]).unwrap();
+    let install = Install::with_services("cpython").unwrap();
+    let asked = std::env::var("MODULES").unwrap_or_default();
+    let modules: Vec<&str> = if asked.is_empty() { MODULES.to_vec() } else { asked.split_whitespace().collect() };
+    let platform = std::env::var("PLATFORM").unwrap_or_else(|_| "notify".into());
+    let clean = ["-i", "--default-signal", "HOME=/root", "LANG=C.UTF-8", "PATH=/usr/bin:/bin:/usr/sbin:/sbin", PYTHON];
+
+    let test = ["-m", "test", "-j2", "-i", LEFT_OUT, "--junit-xml"];
+
+    // Natively without the sockets that the sandbox has none of yet: cases that need them fail alike.
+    let wrapper = install.folder.join("no_inet");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cpython/no_inet.c");
+    assert!(Command::new("gcc").arg("-o").arg(&wrapper).arg(source).status().unwrap().success());
+    let folder = install.folder.join("out");
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut native = Command::new(&wrapper);
+    native.arg("env").args(clean).args(test).arg(folder.join("native.xml"));
+    native.args(&modules).current_dir(&folder);
+    let native = run(native, LIMIT).unwrap();
+    let bind = format!("{}:/mnt", folder.display());
+    let mut boxed = install.command(&["--platform", &platform, "do", "--cwd", "/tmp", "--bind", &bind, "--", "env"]);
+    boxed.args(clean).args(test).arg("/mnt/boxed.xml").args(&modules);
+    let boxed = run(boxed, LIMIT).unwrap();
+
+    let read = |name: &str, run: &Run| {
+        let report = std::fs::read_to_string(folder.join(name));
+        cases(&report.unwrap_or_else(|e| panic!("{name}: {e}\n{}", run.output)))
+    };
+    let (before, after) = (read("native.xml", &native), read("boxed.xml", &boxed));
+    let count = |all: &BTreeMap<String, End>, end| all.values().filter(|e| **e == end).count();
+    for (what, all, run) in [("natively", &before, &native), (platform.as_str(), &after, &boxed)] {
+        let (passed, skipped) = (count(all, End::Passed), count(all, End::Skipped));
+        let failed = count(all, End::Failed);
+        println!("{what:<9} {passed} passed, {skipped} skipped, {failed} failed, {:?}", run.time);
+    }
+    let differ: Vec<(&String, End, Option<End>)> = before
+        .iter()
+        .map(|(name, end)| (name, *end, after.get(name).copied()))
+        // What is skipped natively and runs here is fine.
+        .filter(|(_, native, boxed)| *boxed != Some(*native) && (*native, *boxed) != (End::Skipped, Some(End::Passed)))
+        .collect();
+    let known = |name: &str| KNOWN.iter().any(|(k, _)| *k == name);
+    let new: Vec<_> = differ.iter().filter(|(name, ..)| !known(name)).collect();
+    if !new.is_empty() {
+        println!("{}", boxed.output);
+    }
+    assert!(new.is_empty(), "end otherwise than natively (case, natively, in the sandbox): {new:#?}");
+    let stale = KNOWN.iter().filter(|(k, _)| before.contains_key(*k) && !differ.iter().any(|(name, ..)| name == k));
+    assert_eq!(stale.count(), 0, "end alike by now: {KNOWN:?}, {differ:?}");
+    assert!(!before.is_empty(), "no case ran:\n{}", native.output);
+    install.nothing_left().unwrap();
+}
