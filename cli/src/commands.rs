@@ -1,6 +1,6 @@
 //! The commands.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -297,8 +297,9 @@ fn detached(
         sweep(root, &create.id);
     }
     let warnings = made?;
-    // Without a terminal our stderr is the container's, and what comes from there is kept as its words (`podman logs`).
-    if console.is_some() {
+    // What an engine reads from our stderr it keeps and shows as the container's words (`podman logs`, `podman run -t` when it
+    // is quick to attach): without --log, only a person at a terminal is told.
+    if std::io::stderr().is_terminal() {
         warnings.iter().for_each(|w| report.warning(w));
     }
     let pid = standin::start(root, &create.id, 0, console.as_ref().map(AsFd::as_fd))?;

@@ -398,6 +398,53 @@ fn a_terminal_needs_a_console_socket_and_the_other_way_round() {
     install.nothing_left().unwrap();
 }
 
+/// An engine shows what comes from `create`'s stderr as the container's words (podman's `run -t` where it attaches quickly).
+#[test]
+fn what_create_warns_of_goes_to_a_person_or_a_log_and_never_to_an_engine() {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let install = Install::with_services("oci-warned").unwrap();
+    for terminal in [false, true] {
+        let name = format!("b{terminal}");
+        let bundle = install.busybox(&name, &["true"], terminal).unwrap();
+        Install::edit(&bundle, |d| d["linux"]["sysctl"] = serde_json::json!({"net.ipv4.ping_group_range": "0 0"}))
+            .unwrap();
+        let (bundle, log) = (bundle.to_str().unwrap(), install.folder.join(format!("{name}.log")));
+        let socket = install.folder.join(format!("{name}.console"));
+        let listener = UnixListener::bind(&socket).unwrap();
+        // The masters live until the end: a terminal that hung up is none.
+        let times = if terminal { 3 } else { 0 };
+        let client = std::thread::spawn(move || (0..times).map(|_| take_master(&listener)).collect::<Vec<_>>());
+        let console = ["--console-socket", socket.to_str().unwrap()];
+        let arguments = [&["-b", bundle][..], if terminal { &console[..] } else { &[] }, &["c"]].concat();
+        let delete = || assert!(install.run(&["delete", "--force", "c"]).unwrap().status.success());
+
+        let output = create(&install, &arguments, &install.folder.join("out"));
+        assert!(output.status.success() && output.stderr.is_empty(), "{}", says(&output));
+        delete();
+
+        let logged = [&["--log", log.to_str().unwrap()], &arguments[..]].concat();
+        let output = create(&install, &logged, &install.folder.join("out"));
+        assert!(output.status.success() && output.stderr.is_empty(), "{}", says(&output));
+        let log = std::fs::read_to_string(log).unwrap();
+        assert_eq!(log.lines().filter(|l| l.contains("linux.sysctl: net.ipv4")).count(), 1, "{log}");
+        delete();
+
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let path = ptsname(&master, Vec::new()).unwrap();
+        let stderr = std::fs::File::options().write(true).open(path.to_str().unwrap()).unwrap();
+        let status = install.command(&[&["create"], &arguments[..]].concat()).stderr(stderr).status().unwrap();
+        let mut said = [0; 4096];
+        let n = rustix::io::read(&master, &mut said).unwrap();
+        let said = String::from_utf8_lossy(&said[..n]).into_owned();
+        assert!(status.success() && said.contains("linux.sysctl: net.ipv4"), "{said}");
+        delete();
+        client.join().unwrap();
+    }
+    install.nothing_left().unwrap();
+}
+
 #[test]
 fn every_command_has_help_and_takes_the_global_flags() {
     let install = Install::with_services("oci-help").unwrap();
