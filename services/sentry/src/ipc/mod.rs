@@ -5,6 +5,7 @@ pub mod epoll;
 pub mod eventfd;
 pub mod futex;
 pub mod garbage;
+pub mod inet;
 pub mod inotify;
 pub mod mqueue;
 mod n_tty;

@@ -6,6 +6,7 @@
 //! whatever shows an id.
 
 pub mod enter;
+pub mod net;
 pub mod nsfs;
 pub mod pid;
 pub mod user;
@@ -15,12 +16,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::errno::Errno;
 use crate::filesystems::mqueue::MqueueFs;
-use crate::ipc::netlink::{Loopback, Ports};
 use crate::ipc::sysv::SysV;
 use crate::sync::RwLock;
 use crate::task::Creds;
 use crate::task::clone::flag;
 use crate::vfs::mount::MountNamespace;
+pub use net::NetNamespace;
 pub use pid::PidNamespace;
 pub use user::{Counted, UserNamespace};
 
@@ -149,22 +150,6 @@ pub struct CgroupNamespace {
     pub base: Base,
 }
 
-/// `network_namespaces(7)`. No network is behind any of them yet: there is a loopback device that carries nothing.
-pub struct NetNamespace {
-    /// Whose it is.
-    pub base: Base,
-    /// Its device.
-    pub loopback: Loopback,
-    /// Its netlink sockets.
-    pub ports: Ports,
-}
-
-impl NetNamespace {
-    fn new(base: Base) -> Arc<Self> {
-        Arc::new(Self { base, loopback: Loopback::default(), ports: Ports::default() })
-    }
-}
-
 /// The namespaces that a task is in, but for its user and mount namespace.
 #[derive(Clone)]
 #[allow(missing_docs)]
@@ -189,7 +174,12 @@ impl Namespaces {
                 mqueues: MqueueFs::new((0, 0)),
             }),
             cgroup: Arc::new(CgroupNamespace { base: Base::first(Kind::Cgroup) }),
-            net: NetNamespace::new(Base::first(Kind::Net)),
+            net: {
+                // Runtimes take it up in the network namespaces that they make.
+                let net = NetNamespace::new(Base::first(Kind::Net));
+                net.loopback.set_up(true);
+                net
+            },
             pid_for_children: PidNamespace::first(),
         }
     }

@@ -28,6 +28,8 @@ pub mod files;
 pub mod futex;
 pub mod futex2;
 pub mod identity;
+pub mod inet;
+pub mod inet_options;
 pub mod inotify;
 pub mod ioctl;
 pub mod landlock;

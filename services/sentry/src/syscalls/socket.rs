@@ -1,5 +1,5 @@
 //! Sockets: `socket`, `bind`, `connect`, `send*`, `recv*` and their kin, for Unix sockets; those of netlink are handed on to
-//! `syscalls::netlink`, and other families answer EAFNOSUPPORT.
+//! `syscalls::netlink`, those of the internet to `syscalls::inet`, and other families answer EAFNOSUPPORT.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,10 +11,10 @@ use crate::errno::Errno;
 use crate::ipc::netlink::Netlink;
 use crate::ipc::pidfd::pidfd;
 use crate::ipc::scm::{Ancillary, Flight, Ucred};
-use crate::ipc::unix::{INQ, Kind, Name, PASSCRED, PASSPIDFD, Received, Socket, SocketFile};
+use crate::ipc::unix::{INQ, Kind, Name, PASSCRED, PASSPIDFD, Received, Socket, SocketFile, Times};
 use crate::signal::{SigInfo, code, send};
 use crate::syscalls::blocking::{Progress, until_done};
-use crate::syscalls::netlink;
+use crate::syscalls::{inet, netlink};
 use crate::syscalls::read_write::{RawVec, vector};
 use crate::syscalls::{Entry, Fd, Outcome, SysResult, UserPtr, done, value};
 use crate::task::Task;
@@ -35,7 +35,7 @@ pub const TABLE: &[Entry] = &[
         41,
         "socket",
         Partial,
-        "AF_UNIX, and AF_NETLINK of NETLINK_ROUTE; other families answer EAFNOSUPPORT",
+        "AF_UNIX, AF_NETLINK of NETLINK_ROUTE, TCP and UDP of AF_INET and AF_INET6 (loopback); others: EAFNOSUPPORT",
         socket(i32, i32, i32)
     ),
     entry!(53, "socketpair", Full, "", socketpair(i32, i32, i32, UserPtr<[i32; 2]>)),
@@ -58,14 +58,14 @@ pub const TABLE: &[Entry] = &[
 pub(super) const AF_UNIX: i32 = 1;
 const SOCK_NONBLOCK: i32 = flags::NONBLOCK;
 const SOCK_CLOEXEC: i32 = flags::CLOEXEC;
-const MSG_OOB: i32 = 1;
-const MSG_PEEK: i32 = 2;
-const MSG_CTRUNC: i32 = 8;
-const MSG_TRUNC: i32 = 0x20;
-const MSG_DONTWAIT: i32 = 0x40;
-const MSG_WAITALL: i32 = 0x100;
-const MSG_NOSIGNAL: i32 = 0x4000;
-const MSG_WAITFORONE: i32 = 0x1_0000;
+pub(super) const MSG_OOB: i32 = 1;
+pub(super) const MSG_PEEK: i32 = 2;
+pub(super) const MSG_CTRUNC: i32 = 8;
+pub(super) const MSG_TRUNC: i32 = 0x20;
+pub(super) const MSG_DONTWAIT: i32 = 0x40;
+pub(super) const MSG_WAITALL: i32 = 0x100;
+pub(super) const MSG_NOSIGNAL: i32 = 0x4000;
+pub(super) const MSG_WAITFORONE: i32 = 0x1_0000;
 const MSG_CMSG_CLOEXEC: i32 = 0x4000_0000;
 pub(super) const SOL_SOCKET: i32 = 1;
 const SCM_RIGHTS: i32 = 1;
@@ -74,7 +74,7 @@ const SCM_PIDFD: i32 = 4;
 /// Descriptors in one message.
 const SCM_MAX_FD: usize = 253;
 /// Bytes of control data.
-const CONTROL_MAX: usize = 65_536;
+pub(super) const CONTROL_MAX: usize = 65_536;
 
 fn kind(task_family: i32, kind: i32, protocol: i32) -> Result<Kind, Errno> {
     if task_family != AF_UNIX {
@@ -100,8 +100,17 @@ fn socket(task: &Arc<Task>, family: i32, how: i32, protocol: i32) -> SysResult {
     if how & !(0xf | SOCK_NONBLOCK | SOCK_CLOEXEC) != 0 {
         return Err(Errno::EINVAL);
     }
+    // SOCK_MAX.
+    if how & 0xf >= 11 && (family == AF_UNIX || family == netlink::AF_NETLINK || inet::domain(family).is_some()) {
+        return Err(Errno::EINVAL);
+    }
     if family == netlink::AF_NETLINK {
         let file = netlink::open(task, how & 0xf, protocol, how & SOCK_NONBLOCK != 0)?;
+        return value(task.add_file(file, how & SOCK_CLOEXEC != 0)?);
+    }
+    if let Some(domain) = inet::domain(family) {
+        let socket = inet::make(task, domain, how & 0xf, protocol)?;
+        let file = socket.file(&task.creds(), how & SOCK_NONBLOCK != 0);
         return value(task.add_file(file, how & SOCK_CLOEXEC != 0)?);
     }
     let kind = kind(family, how, protocol)?;
@@ -114,6 +123,10 @@ fn socketpair(task: &Arc<Task>, family: i32, how: i32, protocol: i32, to: UserPt
     }
     if family == netlink::AF_NETLINK {
         netlink::open(task, how & 0xf, protocol, false)?;
+        return Err(Errno::EOPNOTSUPP);
+    }
+    if let Some(domain) = inet::domain(family) {
+        inet::make(task, domain, how & 0xf, protocol)?;
         return Err(Errno::EOPNOTSUPP);
     }
     let (x, y) = Socket::pair(kind(family, how, protocol)?, Ucred::of(task), &task.creds().groups, Some(task.group()));
@@ -129,12 +142,16 @@ type Unix = (Arc<File>, Arc<Socket>);
 pub(super) enum Found {
     Unix(Unix),
     Netlink(netlink::Open),
+    Inet(inet::Open),
 }
 
 pub(super) fn find(task: &Arc<Task>, fd: Fd) -> Result<Found, Errno> {
     let file = task.file(fd)?;
     if let Some(socket) = file.ops_as::<SocketFile>().map(|f| f.0.clone()) {
         return Ok(Found::Unix((file, socket)));
+    }
+    if let Some(open) = inet::Open::of(&file) {
+        return Ok(Found::Inet(open));
     }
     netlink::Open::of(file).map(Found::Netlink).ok_or(Errno::ENOTSOCK)
 }
@@ -164,7 +181,7 @@ fn put_address(task: &Arc<Task>, name: &[u8], to: u64, len: UserPtr<i32>) -> Res
     put_raw_address(task, &encode(name), to, len)
 }
 
-fn put_raw_address(task: &Arc<Task>, raw: &[u8], to: u64, len: UserPtr<i32>) -> Result<(), Errno> {
+pub(super) fn put_raw_address(task: &Arc<Task>, raw: &[u8], to: u64, len: UserPtr<i32>) -> Result<(), Errno> {
     let room = usize::try_from(len.read(task)?).map_err(|_| Errno::EINVAL)?;
     task.write_exact(to, raw.get(..room.min(raw.len())).unwrap_or_default())?;
     len.write(task, &i32::try_from(raw.len()).unwrap_or(0))
@@ -195,6 +212,7 @@ fn bind(task: &Arc<Task>, fd: Fd, at: u64, len: u32) -> SysResult {
     let (_, socket) = match find(task, fd)? {
         Found::Unix(found) => found,
         Found::Netlink(open) => return netlink::bind(task, &open, at, len),
+        Found::Inet(open) => return inet::bind(task, &open, at, len),
     };
     let (family, name) = address(task, at, len)?;
     if i32::from(family) != AF_UNIX {
@@ -224,6 +242,7 @@ fn listen(task: &Arc<Task>, fd: Fd, backlog: i32) -> SysResult {
     let (_, socket) = match find(task, fd)? {
         Found::Unix(found) => found,
         Found::Netlink(_) => return Err(Errno::EOPNOTSUPP),
+        Found::Inet(open) => return inet::listen(&open, backlog),
     };
     socket.set_owner(&task.creds().groups, Some(task.group()));
     socket.listen(backlog, Ucred::of(task))?;
@@ -237,6 +256,7 @@ fn accept4(task: &Arc<Task>, fd: Fd, to: u64, len: UserPtr<i32>, options: i32) -
     let (file, socket) = match find(task, fd)? {
         Found::Unix(found) => found,
         Found::Netlink(_) => return Err(Errno::EOPNOTSUPP),
+        Found::Inet(open) => return inet::accept(task, open, to, len, options),
     };
     if socket.kind == Kind::Datagram {
         return Err(Errno::EOPNOTSUPP);
@@ -279,7 +299,7 @@ fn wait(
 }
 
 /// As [`wait`], for what may be done in part: that counts if it cannot go on.
-fn wait_for_rest(
+pub(super) fn wait_for_rest(
     task: &Arc<Task>,
     nonblocking: bool,
     queue: &crate::wait::WaitQueue,
@@ -301,6 +321,7 @@ fn connect(task: &Arc<Task>, fd: Fd, at: u64, len: u32) -> SysResult {
     let (file, socket) = match find(task, fd)? {
         Found::Unix(found) => found,
         Found::Netlink(open) => return netlink::connect(task, &open, at, len),
+        Found::Inet(open) => return inet::connect(task, open, at, len),
     };
     let (family, name) = address(task, at, len)?;
     if family == 0 && socket.kind == Kind::Datagram {
@@ -324,6 +345,7 @@ fn connect(task: &Arc<Task>, fd: Fd, at: u64, len: u32) -> SysResult {
 fn getsockname(task: &Arc<Task>, fd: Fd, to: u64, len: UserPtr<i32>) -> SysResult {
     let (_, socket) = match find(task, fd)? {
         Found::Unix(found) => found,
+        Found::Inet(open) => return inet::getsockname(task, &open, to, len),
         Found::Netlink(open) => {
             put_raw_address(task, &netlink::encode(open.socket.name()), to, len)?;
             return done();
@@ -337,6 +359,7 @@ fn getsockname(task: &Arc<Task>, fd: Fd, to: u64, len: UserPtr<i32>) -> SysResul
 fn getpeername(task: &Arc<Task>, fd: Fd, to: u64, len: UserPtr<i32>) -> SysResult {
     let (_, socket) = match find(task, fd)? {
         Found::Unix(found) => found,
+        Found::Inet(open) => return inet::getpeername(task, &open, to, len),
         Found::Netlink(open) => {
             put_raw_address(task, &netlink::encode(open.socket.peer()), to, len)?;
             return done();
@@ -423,7 +446,7 @@ fn send(
 }
 
 /// What is left of vectors after so many bytes.
-fn beyond(vecs: &[IoVec], mut done: usize) -> Vec<IoVec> {
+pub(super) fn beyond(vecs: &[IoVec], mut done: usize) -> Vec<IoVec> {
     let rest = |v: &IoVec| {
         let cut = done.min(v.len);
         done -= cut;
@@ -435,6 +458,10 @@ fn beyond(vecs: &[IoVec], mut done: usize) -> Vec<IoVec> {
 fn sendto(task: &Arc<Task>, fd: Fd, base: u64, len: usize, how: i32, at: u64, at_len: u32) -> SysResult {
     let found = match find(task, fd)? {
         Found::Unix(found) => found,
+        Found::Inet(open) => {
+            let to = inet::send_address(task, at, at_len)?;
+            return inet::send(task, open, vec![IoVec { base, len }], to, &[], how);
+        }
         Found::Netlink(open) => {
             let to = if at == 0 { None } else { Some(netlink::address(task, at, at_len)?.ok_or(Errno::EINVAL)?) };
             return netlink::send(task, open, vec![IoVec { base, len }], to, how);
@@ -447,15 +474,15 @@ fn sendto(task: &Arc<Task>, fd: Fd, base: u64, len: usize, how: i32, at: u64, at
 /// `struct msghdr`.
 #[repr(C)]
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
-struct MsgHdr {
-    name: u64,
-    name_len: u32,
+pub(super) struct MsgHdr {
+    pub(super) name: u64,
+    pub(super) name_len: u32,
     pad: u32,
     iov: u64,
     iov_len: u64,
-    control: u64,
-    control_len: u64,
-    flags: i32,
+    pub(super) control: u64,
+    pub(super) control_len: u64,
+    pub(super) flags: i32,
     pad2: i32,
 }
 
@@ -520,7 +547,7 @@ fn parse_control(task: &Arc<Task>, at: u64, len: u64) -> Result<Ancillary, Errno
     Ok(out)
 }
 
-fn message_vector(task: &Arc<Task>, m: &MsgHdr) -> Result<Vec<IoVec>, Errno> {
+pub(super) fn message_vector(task: &Arc<Task>, m: &MsgHdr) -> Result<Vec<IoVec>, Errno> {
     let count = usize::try_from(m.iov_len).ok().filter(|n| *n <= 1024).ok_or(Errno::EMSGSIZE)?;
     vector(task, UserPtr::<RawVec>::new(m.iov), count)
 }
@@ -528,6 +555,13 @@ fn message_vector(task: &Arc<Task>, m: &MsgHdr) -> Result<Vec<IoVec>, Errno> {
 fn sendmsg(task: &Arc<Task>, fd: Fd, message: UserPtr<MsgHdr>, how: i32) -> SysResult {
     let found = match find(task, fd)? {
         Found::Unix(found) => found,
+        Found::Inet(open) => {
+            let m = message.read(task)?;
+            let vecs = message_vector(task, &m)?;
+            let control = inet::read_control(task, &m)?;
+            let to = if m.name_len == 0 { None } else { inet::send_address(task, m.name, m.name_len)? };
+            return inet::send(task, open, vecs, to, &control, how);
+        }
         Found::Netlink(open) => {
             let m = message.read(task)?;
             let vecs = message_vector(task, &m)?;
@@ -564,20 +598,33 @@ fn sendmmsg(task: &Arc<Task>, fd: Fd, messages: UserPtr<MsgHdr>, count: u32, how
 }
 
 /// Where what came along goes.
-struct Control {
+pub(super) struct Control {
     out: Vec<u8>,
     room: usize,
     truncated: bool,
 }
 
 impl Control {
+    pub(super) fn new(room: usize) -> Self {
+        Self { out: Vec::new(), room, truncated: false }
+    }
+
+    /// What there is, and whether something did not fit.
+    pub(super) fn into_parts(self) -> (Vec<u8>, bool) {
+        (self.out, self.truncated)
+    }
+
     fn push(&mut self, kind: i32, data: &[u8]) {
+        self.push_of(SOL_SOCKET, kind, data);
+    }
+
+    pub(super) fn push_of(&mut self, level: i32, kind: i32, data: &[u8]) {
         let left = self.room.saturating_sub(self.out.len());
         let len = (16 + data.len()).min(left);
         self.truncated |= len < 16 + data.len();
         let Some(data) = len.checked_sub(16).and_then(|n| data.get(..n)) else { return };
         self.out.extend_from_slice(&(len as u64).to_le_bytes());
-        self.out.extend_from_slice(&SOL_SOCKET.to_le_bytes());
+        self.out.extend_from_slice(&level.to_le_bytes());
         self.out.extend_from_slice(&kind.to_le_bytes());
         self.out.extend_from_slice(data);
         self.out.resize(self.out.len().next_multiple_of(8).min(self.room), 0);
@@ -586,15 +633,21 @@ impl Control {
 
 /// When it was sent: `SCM_TIMESTAMP` and its kin. Streams tell no times.
 fn put_times(socket: &Socket, got: &Received, c: &mut Control) {
+    if socket.kind != Kind::Stream {
+        put_time(socket.options(|o| o.times), got.time, c);
+    }
+}
+
+/// The same for any socket. `time`: when it was sent, if it was noted.
+pub(super) fn put_time(times: Times, time: Option<i64>, c: &mut Control) {
     // Of `SO_TIMESTAMPING`: software's times are told, those of what comes in are taken, and only those.
     const SOFTWARE: u32 = 0x10;
     const RX_SOFTWARE: u32 = 8;
     const RX_FILTER: u32 = 0x2_0000;
-    let times = socket.options(|o| o.times);
-    if !times.on || socket.kind == Kind::Stream {
+    if !times.on {
         return;
     }
-    let at = got.time.unwrap_or_else(|| now(Clock::Realtime));
+    let at = time.unwrap_or_else(|| now(Clock::Realtime));
     let moment = Timespec::from_ns(at);
     match (times.ns, times.new) {
         (false, new) => c.push(if new { 63 } else { 29 }, Timeval::from_ns(at).as_bytes()),
@@ -607,7 +660,7 @@ fn put_times(socket: &Socket, got: &Received, c: &mut Control) {
 }
 
 fn put_control(task: &Arc<Task>, socket: &Socket, got: &Received, room: usize, how: i32) -> Control {
-    let mut c = Control { out: Vec::new(), room, truncated: false };
+    let mut c = Control::new(room);
     if got.urgent {
         return c;
     }
@@ -710,6 +763,11 @@ fn receive(
 fn recvfrom(task: &Arc<Task>, fd: Fd, base: u64, len: usize, how: i32, to: u64, to_len: UserPtr<i32>) -> SysResult {
     let found = match find(task, fd)? {
         Found::Unix(found) => found,
+        Found::Inet(open) => {
+            return inet::receive(task, open, vec![IoVec { base, len }], how, move |task, socket, came| {
+                inet::tell_sender(task, socket, came, to, to_len)
+            });
+        }
         Found::Netlink(open) => {
             return netlink::receive(task, open, vec![IoVec { base, len }], how, move |task, _, got, _| {
                 if to == 0 { Ok(()) } else { put_raw_address(task, &netlink::encode((got.from, 0)), to, to_len) }
@@ -727,6 +785,13 @@ fn recvfrom(task: &Arc<Task>, fd: Fd, base: u64, len: usize, how: i32, to: u64, 
 fn recvmsg(task: &Arc<Task>, fd: Fd, message: UserPtr<MsgHdr>, how: i32) -> SysResult {
     let found = match find(task, fd)? {
         Found::Unix(found) => found,
+        Found::Inet(open) => {
+            let m = message.read(task)?;
+            let vecs = message_vector(task, &m)?;
+            return inet::receive(task, open, vecs, how, move |task, socket, came| {
+                inet::tell(task, socket, came, message, m, how)
+            });
+        }
         Found::Netlink(open) => {
             let m = message.read(task)?;
             let vecs = message_vector(task, &m)?;
@@ -782,7 +847,7 @@ fn tell_netlink(
     flags: i32,
 ) -> Result<(), Errno> {
     let room = if m.control == 0 { 0 } else { usize::try_from(m.control_len).unwrap_or(0).min(CONTROL_MAX) };
-    let mut c = Control { out: Vec::new(), room, truncated: false };
+    let mut c = Control::new(room);
     if socket.options(|o| o.passcred) {
         // The kernel's own, which is all that comes with credentials.
         c.push(SCM_CREDENTIALS, &Ucred::default().shown_to(task));
@@ -814,6 +879,9 @@ fn recvmmsg(
     };
     let (file, socket) = match find(task, fd)? {
         Found::Unix(found) => found,
+        Found::Inet(open) => {
+            return inet::receive_many(task, open, messages, count.min(1024) as usize, how, until);
+        }
         Found::Netlink(open) => return one_netlink(task, open, messages, count, how),
     };
     no_out_of_band(&socket, how)?;
@@ -888,6 +956,7 @@ fn one_of_many(
 fn shutdown(task: &Arc<Task>, fd: Fd, how: i32) -> SysResult {
     let (_, socket) = match find(task, fd)? {
         Found::Unix(found) => found,
+        Found::Inet(open) => return inet::shutdown(&open, how),
         Found::Netlink(_) => return Err(Errno::EOPNOTSUPP),
     };
     match how {

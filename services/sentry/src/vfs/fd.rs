@@ -128,6 +128,16 @@ impl FdTable {
         i32::try_from(at).map_err(|_| Errno::EMFILE)
     }
 
+    /// EMFILE unless there is a number for one more file.
+    pub fn check_room(&self, limit: u64) -> Result<(), Errno> {
+        let slots = self.slots.read();
+        let mut at = slots.first_free;
+        while slots.list.get(at).is_some_and(Option::is_some) {
+            at += 1;
+        }
+        if (at as u64) < limit.min(NR_OPEN) { Ok(()) } else { Err(Errno::EMFILE) }
+    }
+
     /// Enters a file at the lowest free number.
     pub fn add(&self, file: Arc<File>, cloexec: bool, limit: u64) -> Result<i32, Errno> {
         self.add_from(file, cloexec, 0, limit)

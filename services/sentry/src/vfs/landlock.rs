@@ -2,8 +2,8 @@
 //!
 //! A [`Domain`] is part of a task's credentials: layers, one for each `landlock_restrict_self`, all of which must allow what is done. A
 //! layer names rights that it handles, and files and directories beneath which it grants some of them. Asked by `ops` before
-//! permissions, where Linux asks its security modules. Owned here: rights, rules, and whether a path has a right. Never here:
-//! what happens to files. TCP ports are kept and never asked for: there are no TCP sockets. Whoever adds them asks here.
+//! permissions, where Linux asks its security modules, and for TCP ports by the calls of sockets. Owned here: rights, rules, and whether
+//! a path or a port has a right. Never here: what happens to files and ports.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -37,7 +37,11 @@ pub mod right {
     /// Those that make sense for what is no directory.
     pub const FILE: u64 = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV;
     /// `LANDLOCK_ACCESS_NET_BIND_TCP` and `_CONNECT_TCP`.
-    pub const NET: u64 = 3;
+    pub const NET: u64 = BIND_TCP | CONNECT_TCP;
+    #[allow(missing_docs)]
+    pub const BIND_TCP: u64 = 1;
+    #[allow(missing_docs)]
+    pub const CONNECT_TCP: u64 = 2;
 }
 
 /// Layers that a domain may have.
@@ -192,6 +196,13 @@ impl Domain {
         }
         let granted = self.granted(at);
         self.layers.iter().zip(granted).fold(0, |denied, (layer, g)| denied | (wanted & layer.files & !g))
+    }
+
+    /// EACCES unless all layers grant a right to a TCP port.
+    pub fn check_port(&self, port: u16, wanted: u64) -> Result<(), Errno> {
+        let granted = |l: &Ruleset| l.granted.get(&port).copied().unwrap_or(0);
+        let denied = self.layers.iter().any(|l| l.ports & wanted & !granted(l) != 0);
+        if denied { Err(Errno::EACCES) } else { Ok(()) }
     }
 
     /// EACCES unless all layers grant these rights.

@@ -57,6 +57,11 @@ impl Task {
         self.files().add(file, cloexec, self.limit(RLIMIT_NOFILE))
     }
 
+    /// EMFILE unless there is a number for one more.
+    pub fn check_file_room(&self) -> Result<(), Errno> {
+        self.files().check_room(self.limit(RLIMIT_NOFILE))
+    }
+
     /// Two descriptors, written to `to` in the container's memory; neither stays if that fails.
     pub fn add_pair(
         self: &Arc<Self>,

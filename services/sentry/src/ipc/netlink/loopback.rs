@@ -1,5 +1,6 @@
-//! The loopback device of a network namespace: whether it is up, and its addresses. Both are kept and told; nothing is sent.
+//! The loopback device of a network namespace: whether it is up, and its addresses, which are those that the namespace has.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use crate::errno::Errno;
@@ -39,6 +40,11 @@ impl Address {
     fn subnet(&self) -> u32 {
         let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
         u32::from_be_bytes(self.address) & mask
+    }
+
+    fn covers(&self, ip: Ipv4Addr) -> bool {
+        let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
+        u32::from(ip) & mask == self.subnet()
     }
 
     fn beside(&self, other: &Self) -> bool {
@@ -96,6 +102,33 @@ impl Loopback {
     /// Its addresses.
     pub fn addresses(&self) -> Vec<Address> {
         self.0.lock().addresses.clone()
+    }
+
+    /// Whether the namespace has the address: all of a loopback device's networks are its own.
+    pub fn has(&self, ip: IpAddr) -> bool {
+        self.source(ip).is_some()
+    }
+
+    /// Whether it is the last address of one of the networks.
+    pub fn is_broadcast(&self, ip: Ipv4Addr) -> bool {
+        let last = |a: &Address| u32::MAX.checked_shr(u32::from(a.prefix)).unwrap_or(0) | a.subnet();
+        self.0.lock().addresses.iter().any(|a| a.prefix < 31 && u32::from(ip) == last(a))
+    }
+
+    /// The address that something for there, which must be the namespace's own, comes from.
+    pub fn source(&self, to: IpAddr) -> Option<IpAddr> {
+        let s = self.0.lock();
+        if !s.up {
+            return None;
+        }
+        match to {
+            IpAddr::V4(ip) => {
+                let local = |a: &Address| IpAddr::V4(Ipv4Addr::from(a.local));
+                let exact = s.addresses.iter().find(|a| Ipv4Addr::from(a.local) == ip);
+                exact.or_else(|| s.addresses.iter().find(|a| a.covers(ip))).map(local)
+            }
+            IpAddr::V6(ip) => (ip == Ipv6Addr::LOCALHOST).then_some(to),
+        }
     }
 
     /// Adds one. EEXIST, ENOBUFS.

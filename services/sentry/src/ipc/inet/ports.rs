@@ -1,0 +1,317 @@
+//! Ports of a network namespace: which sockets have which, which listen, and which pairs of addresses are connected.
+//!
+//! Owns the rules of who may have a port beside whom (`SO_REUSEADDR`, `SO_REUSEPORT`, `socket(7)`, `ip(7)`), the choice of a free one, and
+//! what is left of a connection for a minute after who closed it first is gone (TIME_WAIT, RFC 9293). Sockets are held weakly: one takes itself
+//! out as it closes. Called by `inet` and its protocols. Its lock comes before a socket's own.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Weak};
+
+use super::Inet;
+use super::address::{Domain, Endpoint};
+use crate::errno::Errno;
+use crate::time::{Clock, NS, now};
+
+/// How long what is left of a connection stays (`TCP_TIMEWAIT_LEN`).
+const TIME_WAIT: i64 = 60 * NS;
+/// How many of those there may be (`net.ipv4.tcp_max_tw_buckets`); beyond it the oldest go.
+const TIME_WAITS: usize = 16_384;
+
+/// Both ends of a connection, the own one first.
+pub type Pair = (Endpoint, Endpoint);
+
+/// What counts of a socket when another wants its port.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim {
+    /// Its family.
+    pub domain: Domain,
+    /// Its address, which may be none in particular.
+    pub ip: IpAddr,
+    /// `IPV6_V6ONLY`.
+    pub v6only: bool,
+    /// `SO_REUSEADDR`.
+    pub reuse: bool,
+    /// `SO_REUSEPORT`.
+    pub reuseport: bool,
+    /// Whose it is: ports are shared by `SO_REUSEPORT` with oneself only.
+    pub uid: u32,
+    /// It listens.
+    pub listens: bool,
+    /// Its port was asked for, not chosen for a connection.
+    pub asked: bool,
+    /// It is what is left of a connection.
+    pub left: bool,
+}
+
+impl Claim {
+    /// Whether the addresses of both may be the same one.
+    fn meets(&self, other: &Self) -> bool {
+        match (self.ip, other.ip) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => a == b || a.is_unspecified() || b.is_unspecified(),
+            (IpAddr::V6(a), IpAddr::V6(b)) => a == b || a.is_unspecified() || b.is_unspecified(),
+            (IpAddr::V6(a), IpAddr::V4(_)) => a.is_unspecified() && !self.v6only,
+            (IpAddr::V4(_), IpAddr::V6(b)) => b.is_unspecified() && !other.v6only,
+        }
+    }
+
+    /// Whether a stream that wants a port beside another may not have it (`inet_bind_conflict`).
+    fn excludes_stream(&self, other: &Self) -> bool {
+        if !self.meets(other) || self.reuse && other.reuse && !other.listens {
+            return false;
+        }
+        !(self.reuseport && other.reuseport && (other.left || self.uid == other.uid))
+    }
+
+    /// The same for datagrams (`udp_lib_lport_inuse`).
+    fn excludes_datagrams(&self, other: &Self) -> bool {
+        self.meets(other)
+            && !(self.reuse && other.reuse)
+            && !(self.reuseport && other.reuseport && self.uid == other.uid)
+    }
+}
+
+struct Left {
+    until: i64,
+    pair: Pair,
+    claim: Claim,
+}
+
+/// The ports of a protocol.
+#[derive(Default)]
+pub struct Ports {
+    bound: HashMap<u16, HashMap<u64, Weak<Inet>>>,
+    listeners: HashMap<u16, Vec<Weak<Inet>>>,
+    pairs: HashSet<Pair>,
+    /// In the order in which they end; those pairs are not among the others.
+    left: VecDeque<Left>,
+    left_at: HashMap<u16, usize>,
+}
+
+impl Ports {
+    fn forget(&mut self) {
+        let now = now(Clock::Monotonic);
+        while self.left.front().is_some_and(|l| l.until <= now || self.left.len() > TIME_WAITS) {
+            self.forget_at(0);
+        }
+    }
+
+    fn forget_at(&mut self, at: usize) {
+        let Some(l) = self.left.remove(at) else { return };
+        let port = l.pair.0.port;
+        if let Some(n) = self.left_at.get_mut(&port) {
+            *n = n.saturating_sub(1);
+            if *n == 0 {
+                self.left_at.remove(&port);
+            }
+        }
+    }
+
+    /// Whether the port may be had by one more. `own`: the socket that asks.
+    fn is_free(&self, port: u16, claim: &Claim, stream: bool, own: u64) -> bool {
+        let excludes = |other: &Claim| {
+            if stream { claim.excludes_stream(other) } else { claim.excludes_datagrams(other) }
+        };
+        let others = self.bound.get(&port).into_iter().flatten().filter(|(id, _)| **id != own);
+        let taken = others.filter_map(|(_, s)| s.upgrade()).any(|s| excludes(&s.claim()));
+        let left = self.left_at.contains_key(&port)
+            && self.left.iter().any(|l| l.pair.0.port == port && excludes(&l.claim));
+        !taken && !left
+    }
+
+    /// Gives a socket a port: that one, or one of the range for 0. EADDRINUSE.
+    pub fn bind(
+        &mut self,
+        socket: &Arc<Inet>,
+        port: u16,
+        claim: &Claim,
+        range: RangeInclusive<u16>,
+    ) -> Result<u16, Errno> {
+        self.forget();
+        let stream = socket.kind.is_stream();
+        let port = if port != 0 {
+            self.is_free(port, claim, stream, socket.id).then_some(port)
+        } else {
+            // One that nobody has comes before one that may be shared.
+            let empty = |p: &u16| !self.bound.contains_key(p) && !self.left_at.contains_key(p);
+            from_somewhere(range.clone()).find(empty).or_else(|| {
+                from_somewhere(range).find(|p| self.is_free(*p, claim, stream, socket.id))
+            })
+        };
+        let port = port.ok_or(Errno::EADDRINUSE)?;
+        self.take(socket, port);
+        Ok(port)
+    }
+
+    /// Notes that a socket has a port.
+    pub fn take(&mut self, socket: &Arc<Inet>, port: u16) {
+        self.bound.entry(port).or_default().insert(socket.id, Arc::downgrade(socket));
+    }
+
+    /// Chooses a port for a connection that has none, and notes the connection. Ports may be those of other connections, to elsewhere.
+    /// EADDRNOTAVAIL.
+    pub fn connect(
+        &mut self,
+        socket: &Arc<Inet>,
+        ip: IpAddr,
+        to: Endpoint,
+        range: RangeInclusive<u16>,
+    ) -> Result<u16, Errno> {
+        self.forget();
+        let free = |port: &u16| {
+            let asked = |s: &Weak<Inet>| s.upgrade().is_some_and(|s| s.claim().asked);
+            let first = |all: &HashMap<u64, Weak<Inet>>| all.values().next().is_none_or(|s| !asked(s));
+            self.bound.get(port).is_none_or(first) && !self.pairs.contains(&(Endpoint { ip, port: *port }, to))
+        };
+        let port = from_somewhere(range).find(free).ok_or(Errno::EADDRNOTAVAIL)?;
+        self.pairs.insert((Endpoint { ip, port }, to));
+        self.take(socket, port);
+        Ok(port)
+    }
+
+    /// Notes a connection of a socket with a port. EADDRNOTAVAIL if there is one such already. What is left of one gives way
+    /// (`net.ipv4.tcp_tw_reuse`): nothing of it can come any more.
+    pub fn pair(&mut self, pair: Pair) -> Result<(), Errno> {
+        self.forget();
+        if !self.pairs.insert(pair) {
+            return Err(Errno::EADDRNOTAVAIL);
+        }
+        if self.left_at.contains_key(&pair.0.port)
+            && let Some(at) = self.left.iter().position(|l| l.pair == pair)
+        {
+            self.forget_at(at);
+        }
+        Ok(())
+    }
+
+    /// The connection is no more. `left`: it was closed from here first, and stays known for a minute.
+    pub fn unpair(&mut self, pair: Pair, left: Option<Claim>) {
+        self.pairs.remove(&pair);
+        let Some(claim) = left else { return };
+        let claim = Claim { ip: pair.0.ip, left: true, listens: false, ..claim };
+        *self.left_at.entry(pair.0.port).or_default() += 1;
+        self.left.push_back(Left { until: now(Clock::Monotonic).saturating_add(TIME_WAIT), pair, claim });
+        self.forget();
+    }
+
+    /// Gives a socket's port back.
+    pub fn free(&mut self, id: u64, port: u16) {
+        if let Some(all) = self.bound.get_mut(&port) {
+            all.remove(&id);
+            if all.is_empty() {
+                self.bound.remove(&port);
+            }
+        }
+        self.deafen(id, port);
+    }
+
+    /// A socket with a port listens from now on; EADDRINUSE if another does there already.
+    pub fn listen(&mut self, socket: &Arc<Inet>, port: u16, claim: &Claim) -> Result<(), Errno> {
+        if !self.is_free(port, claim, true, socket.id) {
+            return Err(Errno::EADDRINUSE);
+        }
+        self.listeners.entry(port).or_default().push(Arc::downgrade(socket));
+        Ok(())
+    }
+
+    /// It listens no more.
+    pub fn deafen(&mut self, id: u64, port: u16) {
+        if let Some(all) = self.listeners.get_mut(&port) {
+            all.retain(|s| s.upgrade().is_some_and(|s| s.id != id));
+            if all.is_empty() {
+                self.listeners.remove(&port);
+            }
+        }
+    }
+
+    /// Who listens for connections to there. Of several that share it, one by chance.
+    pub fn listener(&self, to: Endpoint) -> Option<Arc<Inet>> {
+        let all = self.listeners.get(&to.port)?.iter().filter_map(Weak::upgrade);
+        best(all.filter_map(|s| s.claim().score(to.ip).map(|score| (score, s))).collect())
+    }
+
+    /// All that have the port.
+    pub fn at(&self, port: u16) -> Vec<Arc<Inet>> {
+        self.bound.get(&port).into_iter().flatten().filter_map(|(_, s)| s.upgrade()).collect()
+    }
+
+    /// All sockets there are, and what is left of connections with the seconds that it stays.
+    pub fn all(&mut self) -> (Vec<Arc<Inet>>, Vec<(Pair, i64)>) {
+        self.forget();
+        let sockets = self.bound.values().flatten().filter_map(|(_, s)| s.upgrade()).collect();
+        let now = now(Clock::Monotonic);
+        (sockets, self.left.iter().map(|l| (l.pair, l.until.saturating_sub(now))).collect())
+    }
+}
+
+impl Claim {
+    /// How well a socket with this claim fits what is for an address; `None`: not at all.
+    pub fn score(&self, to: IpAddr) -> Option<u32> {
+        let family = u32::from(matches!((self.domain, to), (Domain::V4, IpAddr::V4(_)) | (Domain::V6, IpAddr::V6(_))));
+        match (self.ip, to) {
+            (ip, to) if ip == to => Some(2 + family),
+            (IpAddr::V4(ip), IpAddr::V4(_)) if ip.is_unspecified() => Some(family),
+            (IpAddr::V6(ip), IpAddr::V6(_)) if ip.is_unspecified() => Some(family),
+            (IpAddr::V6(ip), IpAddr::V4(_)) if ip.is_unspecified() && !self.v6only => Some(family),
+            _ => None,
+        }
+    }
+}
+
+/// The one that fits best; by chance one of them where that are several.
+pub fn best(all: Vec<(u32, Arc<Inet>)>) -> Option<Arc<Inet>> {
+    let most = all.iter().map(|(score, _)| *score).max()?;
+    let mut all: Vec<_> = all.into_iter().filter(|(score, _)| *score == most).map(|(_, s)| s).collect();
+    let at = usize::from(random()) % all.len();
+    Some(all.swap_remove(at))
+}
+
+fn random() -> u16 {
+    let mut raw = [0; 2];
+    // Without chance there is still a first one.
+    let _ = getrandom::fill(&mut raw);
+    u16::from_ne_bytes(raw)
+}
+
+/// The ports of a range, all of them, from one by chance on.
+fn from_somewhere(range: RangeInclusive<u16>) -> impl Iterator<Item = u16> {
+    let (first, last) = range.into_inner();
+    let count = u32::from(last.saturating_sub(first)) + 1;
+    let begin = u32::from(random()) % count;
+    (0..count).filter_map(move |n| u16::try_from(u32::from(first) + (begin + n) % count).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(ip: &str) -> Claim {
+        let ip: IpAddr = ip.parse().unwrap();
+        let domain = if ip.is_ipv4() { Domain::V4 } else { Domain::V6 };
+        let (no, uid) = (false, 0);
+        Claim { domain, ip, v6only: no, reuse: no, reuseport: no, uid, listens: no, asked: true, left: no }
+    }
+
+    #[test]
+    fn who_may_have_a_port_beside_whom() {
+        let (a, b, any, any6) = (claim("127.0.0.1"), claim("127.0.0.2"), claim("0.0.0.0"), claim("::"));
+        assert!(!a.excludes_stream(&b) && a.excludes_stream(&any) && any.excludes_stream(&any6));
+        let only6 = Claim { v6only: true, ..any6 };
+        assert!(!any.excludes_stream(&only6) && !only6.excludes_stream(&any) && only6.excludes_stream(&any6));
+        let reuse = |c: Claim| Claim { reuse: true, ..c };
+        assert!(!reuse(a).excludes_stream(&reuse(any)) && reuse(a).excludes_stream(&any));
+        assert!(reuse(a).excludes_stream(&Claim { listens: true, ..reuse(any) }));
+        let shared = |uid| Claim { reuseport: true, uid, listens: true, ..any };
+        assert!(!shared(1).excludes_stream(&shared(1)) && shared(1).excludes_stream(&shared(2)));
+        assert!(!shared(1).excludes_datagrams(&shared(1)) && shared(1).excludes_datagrams(&shared(2)));
+    }
+
+    #[test]
+    fn all_ports_of_a_range_are_tried_once() {
+        let mut all: Vec<u16> = from_somewhere(65_530..=65_535).collect();
+        all.sort_unstable();
+        assert_eq!(all, [65_530, 65_531, 65_532, 65_533, 65_534, 65_535]);
+        assert_eq!(from_somewhere(7..=7).collect::<Vec<_>>(), [7]);
+    }
+}

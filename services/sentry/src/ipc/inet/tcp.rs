@@ -1,0 +1,1014 @@
+//! TCP, `tcp(7)`, between two sockets of a namespace.
+//!
+//! A connection is two sockets that know each other weakly: each holds what was sent to it. What one side does to the other's state
+//! (data, end, reset) is done as the call is made, so the states in which a side waits for an acknowledgement are never seen. What a
+//! program sees follows Linux (`net/ipv4/tcp.c`, `tcp_input.c`): what is told first, data, end or error, and which of them only once.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
+
+use super::address::Endpoint;
+use super::ports::Pair;
+use super::{Inet, Kind, State, check_family, options};
+use crate::errno::Errno;
+use crate::ipc::unix::Options;
+use crate::time::{Deadline, NS};
+use crate::uio::{Sink, Source};
+use crate::vfs::file::File;
+use crate::wait::{PollMask, Wake};
+
+/// Sizes of buffers (`net.ipv4.tcp_wmem`, `tcp_rmem`): of a socket without a connection, and what a connection's grow to.
+pub const SEND_BUFFER: usize = 16_384;
+/// See [`SEND_BUFFER`].
+pub const RECEIVE_BUFFER: usize = 131_072;
+const SEND_GROWN: usize = 262_144;
+/// Bytes that are joined to one piece, and that are taken from a program at once.
+const PIECE: usize = 65_536;
+/// Bytes of a segment on the loopback device: its packets' less two headers and a time stamp, half of them at most.
+pub const SEGMENT: usize = 32_741;
+/// How long what is held back may wait (`TCP_CORK` in `tcp(7)`).
+const HELD_BACK: i64 = NS / 5;
+/// How long a connection is tried while the listener's queue is full (six times, `net.ipv4.tcp_syn_retries`).
+const PATIENCE: i64 = 127 * NS;
+
+/// State of a socket (RFC 9293), without those that pass at once here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// No connection.
+    #[default]
+    Close,
+    /// It listens.
+    Listen,
+    /// The listener has no room yet.
+    SynSent,
+    /// Connected.
+    Established,
+    /// Its side has ended, the other has not.
+    FinWait,
+    /// The other side has ended, its own has not.
+    CloseWait,
+}
+
+impl Phase {
+    /// Its number (`TCP_ESTABLISHED` and so on).
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Established => 1,
+            Self::SynSent => 2,
+            Self::FinWait => 5,
+            Self::Close => 7,
+            Self::CloseWait => 8,
+            Self::Listen => 10,
+        }
+    }
+}
+
+/// The byte that was sent out of band last.
+#[derive(Clone, Copy, Debug)]
+struct Urgent {
+    /// Where it is in all that was received.
+    at: u64,
+    byte: u8,
+    /// It was received by itself.
+    taken: bool,
+}
+
+/// What a TCP socket has besides what all have.
+#[derive(Default)]
+pub(crate) struct Tcp {
+    phase: Phase,
+    /// The other end of the connection.
+    other: Weak<Inet>,
+    /// It came from a listener.
+    pub(super) accepted: bool,
+    /// A `connect` that did not wait has not been told how it ended (`SS_CONNECTING`).
+    connecting: bool,
+    /// It was connected, and is what it was then until it is dissolved (`SS_CONNECTED`).
+    joined: bool,
+    /// The other side's end was seen (`SOCK_DONE`).
+    ended: bool,
+    pieces: VecDeque<Vec<u8>>,
+    /// Bytes of the first piece that were read.
+    read: usize,
+    bytes: usize,
+    /// How much was read and written in all.
+    taken: u64,
+    sent: u64,
+    urgent: Option<Urgent>,
+    /// What is held back as more is to come (`TCP_CORK`, `MSG_MORE`), and what lets it go after a while.
+    held: Vec<u8>,
+    release: Option<Arc<dyn Wake>>,
+    backlog: usize,
+    /// Connections that wait to be accepted, and sockets that wait for there to be room.
+    pending: VecDeque<Arc<Inet>>,
+    waiting: VecDeque<Weak<Inet>>,
+    /// Gives up waiting.
+    patience: Option<Arc<dyn Wake>>,
+}
+
+impl Tcp {
+    /// Whether it listens.
+    pub(super) fn listens(&self) -> bool {
+        self.phase == Phase::Listen
+    }
+
+    /// Whether it has no connection.
+    pub(super) fn is_closed(&self) -> bool {
+        self.phase == Phase::Close
+    }
+
+    /// Whether there is somebody at the other end, or was until it has been told.
+    pub(super) fn has_peer(&self) -> bool {
+        !matches!(self.phase, Phase::Close | Phase::Listen | Phase::SynSent)
+    }
+
+    /// Where the next byte is in all that was received.
+    fn urgent_here(&self) -> Option<Urgent> {
+        self.urgent.filter(|u| u.at == self.taken)
+    }
+
+    /// What a reader finds (`SIOCINQ`): up to the urgent byte.
+    fn readable(&self, inline: bool) -> usize {
+        match self.urgent {
+            Some(u) if !inline && u.at >= self.taken => {
+                usize::try_from(u.at - self.taken).unwrap_or(usize::MAX).min(self.bytes)
+            }
+            _ => self.bytes,
+        }
+    }
+
+    /// Takes up to `n` bytes away without looking at them.
+    fn skip(&mut self, mut n: usize) {
+        while n > 0 {
+            let Some(first) = self.pieces.front() else { break };
+            let rest = first.len() - self.read.min(first.len());
+            let now = rest.min(n);
+            self.read += now;
+            self.bytes -= now.min(self.bytes);
+            self.taken += now as u64;
+            n -= now;
+            if now == rest {
+                self.pieces.pop_front();
+                self.read = 0;
+            }
+        }
+        if self.urgent.is_some_and(|u| self.taken > u.at) {
+            self.urgent = None;
+        }
+    }
+
+    fn push(&mut self, data: Vec<u8>) {
+        self.bytes += data.len();
+        if let Some(last) = self.pieces.back_mut()
+            && last.len() + data.len() <= PIECE
+            && data.len() < PIECE / 4
+        {
+            last.extend_from_slice(&data);
+            return;
+        }
+        self.pieces.push_back(data);
+    }
+}
+
+/// How bytes are to be sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Send {
+    /// The last of them is out of band.
+    pub urgent: bool,
+    /// More is to come (`MSG_MORE`).
+    pub more: bool,
+}
+
+/// How bytes are to be received.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct How {
+    /// They stay (`MSG_PEEK`).
+    pub peek: bool,
+    /// The call has some already.
+    pub already: bool,
+    /// They are thrown away (`MSG_TRUNC`).
+    pub discard: bool,
+}
+
+/// What was received.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Got {
+    /// Bytes.
+    pub count: usize,
+    /// Nothing came and nothing will, or it ends at the mark.
+    pub stopped: bool,
+}
+
+/// Gives up on a connection that nobody has room for.
+struct Patience(Weak<Inet>);
+
+impl Wake for Patience {
+    fn wake(&self, _: PollMask) {
+        let socket = self.0.clone();
+        crate::wait::push_work(Box::new(move || {
+            if let Some(socket) = socket.upgrade() {
+                socket.give_up();
+            }
+        }));
+    }
+}
+
+/// Lets go what a program held back and forgot.
+struct Release(Weak<Inet>);
+
+impl Wake for Release {
+    fn wake(&self, _: PollMask) {
+        let socket = self.0.clone();
+        crate::wait::push_work(Box::new(move || {
+            if let Some(socket) = socket.upgrade() {
+                socket.tcp_release();
+            }
+        }));
+    }
+}
+
+impl State {
+    /// The connection is over (`tcp_done`).
+    fn finish(&mut self) {
+        self.tcp.phase = Phase::Close;
+        self.shut = [true; 2];
+    }
+
+    fn pair(&self) -> Option<Pair> {
+        Some((self.local?, self.peer?))
+    }
+}
+
+impl Inet {
+    /// Where a connection goes or went, whatever became of it.
+    pub fn tcp_peer(&self) -> Option<Endpoint> {
+        self.state.lock().peer
+    }
+
+    /// Which state it is in, and how much waits in it: unread, and for a listener connections.
+    pub fn tcp_look(&self) -> (Phase, usize, usize) {
+        let s = self.state.lock();
+        (s.tcp.phase, s.tcp.bytes, if s.tcp.listens() { s.tcp.pending.len() } else { 0 })
+    }
+
+    /// How many may wait to be accepted.
+    pub fn tcp_backlog(&self) -> usize {
+        self.state.lock().tcp.backlog
+    }
+
+    /// Bytes written and read so far.
+    pub fn tcp_moved(&self) -> (u64, u64) {
+        let s = self.state.lock();
+        (s.tcp.sent, s.tcp.taken)
+    }
+
+    /// `listen(2)`. EINVAL, EADDRINUSE.
+    pub fn listen(self: &Arc<Self>, backlog: i32) -> Result<(), Errno> {
+        let most = self.net.settings.somaxconn();
+        let backlog = usize::try_from(backlog).unwrap_or(most).min(most);
+        {
+            let mut s = self.state.lock();
+            match s.tcp.phase {
+                Phase::Listen => {
+                    s.tcp.backlog = backlog;
+                    return Ok(());
+                }
+                Phase::Close if !s.tcp.connecting && !s.tcp.joined => {}
+                _ => return Err(Errno::EINVAL),
+            }
+        }
+        self.autobind().map_err(|_| Errno::EADDRINUSE)?;
+        let mut table = self.net.ports(Kind::Tcp).lock();
+        let (port, claim) = {
+            let s = self.state.lock();
+            (s.local.map_or(0, |l| l.port), self.claim_of(&s))
+        };
+        table.listen(self, port, &claim)?;
+        let mut s = self.state.lock();
+        s.tcp.phase = Phase::Listen;
+        s.tcp.backlog = backlog;
+        s.shut = [false; 2];
+        s.tcp.ended = false;
+        Ok(())
+    }
+
+    /// EISCONN unless it can be connected.
+    pub fn may_connect(&self) -> Result<(), Errno> {
+        let s = self.state.lock();
+        if s.tcp.is_closed() && !s.tcp.joined { Ok(()) } else { Err(Errno::EISCONN) }
+    }
+
+    /// The open file of the other side, whose owner is told of urgent data.
+    pub fn tcp_other_file(&self) -> Option<Arc<File>> {
+        let other = self.state.lock().tcp.other.upgrade();
+        other.and_then(|o| o.open_file())
+    }
+
+    /// `connect(2)`. EAGAIN: the listener has no room, wait; [`connected`](Self::connected) tells.
+    pub fn tcp_connect(self: &Arc<Self>, to: Endpoint) -> Result<(), Errno> {
+        self.may_connect()?;
+        let to = self.meant(to);
+        let source = self.source(to.ip)?;
+        if to.ip.is_multicast() || self.is_broadcast(to.ip) {
+            return Err(Errno::ENETUNREACH);
+        }
+        self.take_pair(source, to)?;
+        {
+            let mut s = self.state.lock();
+            s.tcp.phase = Phase::SynSent;
+            s.shut = [false; 2];
+            s.tcp.ended = false;
+        }
+        let result = self.knock();
+        if result == Err(Errno::EAGAIN) {
+            self.wait_for_room();
+        }
+        result
+    }
+
+    /// Notes where the connection goes, and gives the socket the address and port that it lacks.
+    fn take_pair(self: &Arc<Self>, source: std::net::IpAddr, to: Endpoint) -> Result<(), Errno> {
+        let mut table = self.net.ports(Kind::Tcp).lock();
+        let local = self.state.lock().local;
+        let ip = local.map(|l| l.ip).filter(|ip| !ip.is_unspecified()).unwrap_or(source);
+        check_family(ip, to.ip)?;
+        let holds = self.state.lock().holds;
+        let port = match local.filter(|_| holds) {
+            Some(local) => {
+                table.pair((Endpoint { ip, port: local.port }, to))?;
+                local.port
+            }
+            None => table.connect(self, ip, to, self.net.settings.port_range())?,
+        };
+        let mut s = self.state.lock();
+        s.local = Some(Endpoint { ip, port });
+        s.holds = true;
+        s.peer = Some(to);
+        Ok(())
+    }
+
+    /// Asks the listener to be let in. ECONNREFUSED; EAGAIN where it has no room, then it asks back.
+    fn knock(self: &Arc<Self>) -> Result<(), Errno> {
+        let (local, to) = self.state.lock().pair().ok_or(Errno::EINVAL)?;
+        // A socket that connects to its own port meets itself (RFC 9293, 3.5: both open at once).
+        let listener = if local == to { None } else { self.net.ports(Kind::Tcp).lock().listener(to) };
+        let result = match listener {
+            _ if local == to => {
+                self.establish(self);
+                Ok(())
+            }
+            Some(listener) => self.enter(&listener),
+            None => Err(Errno::ECONNREFUSED),
+        };
+        if result == Err(Errno::ECONNREFUSED) {
+            self.refuse(Errno::ECONNREFUSED);
+        }
+        result
+    }
+
+    /// Joins a listener's queue.
+    fn enter(self: &Arc<Self>, listener: &Arc<Inet>) -> Result<(), Errno> {
+        let (local, to) = self.state.lock().pair().ok_or(Errno::EINVAL)?;
+        let child = {
+            let mut l = listener.state.lock();
+            if !l.tcp.listens() {
+                return Err(Errno::ECONNREFUSED);
+            }
+            if l.tcp.pending.len() > l.tcp.backlog {
+                l.tcp.waiting.retain(|w| w.strong_count() > 0);
+                l.tcp.waiting.push_back(self.me.clone());
+                return Err(Errno::EAGAIN);
+            }
+            let tcp = Tcp { accepted: true, joined: true, ..Tcp::default() };
+            State {
+                local: Some(to),
+                holds: true,
+                bound: [true; 2],
+                peer: Some(local),
+                error: None,
+                timeouts: l.timeouts,
+                send_buffer: l.send_buffer,
+                receive_buffer: l.receive_buffer,
+                sized: l.sized,
+                // The priority is the listener's own.
+                options: Options { priority: 0, ..l.options.clone() },
+                values: l.values.clone(),
+                filter: l.filter.clone(),
+                shut: [false; 2],
+                tcp,
+                udp: Default::default(),
+            }
+        };
+        let child = Inet::with((listener.domain, Kind::Tcp), &listener.net, listener.uid, &listener.timers, child);
+        {
+            let mut table = self.net.ports(Kind::Tcp).lock();
+            // Its own view of the connection; the one of who connects is noted already.
+            table.pair((to, local)).map_err(|_| Errno::ECONNREFUSED)?;
+            table.take(&child, to.port);
+        }
+        child.establish(self);
+        self.establish(&child);
+        {
+            let mut l = listener.state.lock();
+            if l.tcp.listens() {
+                l.tcp.pending.push_back(child);
+                drop(l);
+                listener.queue.wake(PollMask::IN | PollMask::RDNORM);
+                return Ok(());
+            }
+        }
+        // It was closed meanwhile: the connection was made, and is reset.
+        child.tcp_abort();
+        Ok(())
+    }
+
+    fn establish(&self, other: &Arc<Inet>) {
+        let mut s = self.state.lock();
+        s.tcp.phase = Phase::Established;
+        s.tcp.other = Arc::downgrade(other);
+        s.tcp.patience = None;
+        if !s.sized[0] {
+            s.send_buffer = SEND_GROWN;
+        }
+        drop(s);
+        self.queue.wake(PollMask::OUT | PollMask::WRNORM);
+    }
+
+    /// A connection that was tried came to nothing.
+    fn refuse(&self, why: Errno) {
+        let pair = {
+            let mut s = self.state.lock();
+            if s.tcp.phase != Phase::SynSent {
+                return;
+            }
+            s.finish();
+            s.error = Some(why);
+            s.tcp.patience = None;
+            s.pair()
+        };
+        self.unregister(None, pair, None);
+        self.queue.wake(PollMask::empty());
+    }
+
+    fn wait_for_room(&self) {
+        let mut s = self.state.lock();
+        if s.tcp.phase == Phase::SynSent && s.tcp.patience.is_none() {
+            let patience: Arc<dyn Wake> = Arc::new(Patience(self.me.clone()));
+            self.timers.add(Deadline::after(PATIENCE), &patience);
+            s.tcp.patience = Some(patience);
+        }
+    }
+
+    fn give_up(&self) {
+        self.refuse(Errno::ETIMEDOUT);
+    }
+
+    /// How a connection that was begun came out: EAGAIN while nobody knows, its error once. A socket that failed can be used again.
+    pub fn connected(&self) -> Result<(), Errno> {
+        let mut s = self.state.lock();
+        match s.tcp.phase {
+            Phase::SynSent => Err(Errno::EAGAIN),
+            Phase::Close if s.error.is_some() || !s.tcp.ended && s.shut[1] => {
+                let e = s.error.take().unwrap_or(Errno::ECONNABORTED);
+                s.tcp.connecting = false;
+                drop(s);
+                self.tcp_disconnect();
+                Err(e)
+            }
+            _ => {
+                s.tcp.connecting = false;
+                s.tcp.joined = true;
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether a `connect` without waiting is under way; notes that it is.
+    pub fn connecting(&self, begun: bool) -> bool {
+        let mut s = self.state.lock();
+        s.tcp.connecting |= begun;
+        s.tcp.connecting
+    }
+
+    /// Dissolves what connection there is (`connect(2)` to AF_UNSPEC): the other side is told by a reset.
+    pub fn tcp_disconnect(&self) {
+        let (freed, pair, other, pending, waiting) = {
+            let mut s = self.state.lock();
+            let (pair, local) = (s.pair(), s.local);
+            if s.tcp.has_peer() || s.tcp.phase == Phase::SynSent {
+                s.error = Some(Errno::ECONNRESET);
+            }
+            let other = if s.tcp.has_peer() { s.tcp.other.upgrade() } else { None };
+            let pending = std::mem::take(&mut s.tcp.pending);
+            let waiting = std::mem::take(&mut s.tcp.waiting);
+            let [ip_stays, port_stays] = s.bound;
+            // The port is still told, as on Linux, though it may be another's by now.
+            s.local = local.map(|l| Endpoint { ip: if ip_stays { l.ip } else { self.domain.any() }, port: l.port });
+            let held = s.holds;
+            s.holds = held && port_stays;
+            s.peer = None;
+            s.shut = [false; 2];
+            s.tcp = Tcp { accepted: s.tcp.accepted, ..Tcp::default() };
+            (local.filter(|_| held && !port_stays), pair, other, pending, waiting)
+        };
+        match freed {
+            Some(_) => self.unregister(freed, pair, None),
+            None => {
+                self.unregister(None, pair, None);
+                let port = self.name().port;
+                self.net.ports(Kind::Tcp).lock().deafen(self.id, port);
+            }
+        }
+        if let Some(other) = other {
+            other.tcp_reset();
+        }
+        turn_away(pending, waiting);
+        self.queue.wake(PollMask::empty());
+    }
+
+    /// `accept(2)`: the next connection. EINVAL, EAGAIN.
+    pub fn accept(&self) -> Result<Arc<Inet>, Errno> {
+        let (next, more) = {
+            let mut s = self.state.lock();
+            if !s.tcp.listens() {
+                return Err(Errno::EINVAL);
+            }
+            let next = s.tcp.pending.pop_front().ok_or(Errno::EAGAIN)?;
+            (next, s.tcp.waiting.pop_front())
+        };
+        if let Some(waiting) = more.and_then(|w| w.upgrade()) {
+            let _ = waiting.knock();
+        }
+        Ok(next)
+    }
+
+    /// Bytes that the connection holds beyond what its receiver has room for: those the sender keeps.
+    fn held_back(&self, other: &Inet) -> usize {
+        let o = other.state.lock();
+        o.tcp.bytes.saturating_sub(o.receive_buffer)
+    }
+
+    /// Sends bytes: how many. EAGAIN, EPIPE and what happened to the connection.
+    pub fn tcp_send(&self, from: &mut Source<'_>, how: Send) -> Result<usize, Errno> {
+        let (other, limit) = {
+            let mut s = self.state.lock();
+            if !matches!(s.tcp.phase, Phase::Established | Phase::CloseWait) || s.shut[1] {
+                if s.tcp.phase == Phase::SynSent {
+                    return Err(Errno::EAGAIN);
+                }
+                return Err(s.error.take().unwrap_or(Errno::EPIPE));
+            }
+            if let Some(e) = s.error.take() {
+                return Err(e);
+            }
+            (s.tcp.other.upgrade(), s.send_buffer)
+        };
+        if from.left() == 0 {
+            return Ok(0);
+        }
+        let kept = other.as_ref().map_or(0, |o| self.held_back(o));
+        if kept >= limit {
+            return Err(Errno::EAGAIN);
+        }
+        let room = other.as_ref().map_or(PIECE, |o| {
+            let o = o.state.lock();
+            o.receive_buffer.saturating_add(limit).saturating_sub(o.tcp.bytes)
+        });
+        let want = from.left().min(room).min(4 * PIECE);
+        let data = from.take_vec(want)?;
+        // What is not there in the middle of it spoils it all.
+        if data.len() < want {
+            return Err(Errno::EFAULT);
+        }
+        let n = want;
+        let urgent = data.last().copied().filter(|_| how.urgent && from.left() == 0);
+        let Some(data) = self.hold_back(data, how) else { return Ok(n) };
+        if other.as_ref().is_some_and(|o| o.tcp_deliver(data, urgent)) {
+            self.state.lock().tcp.sent += n as u64;
+        } else {
+            // There is nobody to read it: it was sent, and is answered by a reset.
+            self.tcp_reset();
+        }
+        Ok(n)
+    }
+
+    /// Keeps what does not fill a segment where more is to come; what is to be sent now.
+    fn hold_back(&self, mut data: Vec<u8>, how: Send) -> Option<Vec<u8>> {
+        let mut s = self.state.lock();
+        let corked = how.more || s.values.get(options::TCP, options::CORK3) != 0;
+        if corked && !how.urgent && s.tcp.held.len() + data.len() < SEGMENT {
+            s.tcp.held.append(&mut data);
+            if s.tcp.release.is_none() {
+                let release: Arc<dyn Wake> = Arc::new(Release(self.me.clone()));
+                self.timers.add(Deadline::after(HELD_BACK), &release);
+                s.tcp.release = Some(release);
+            }
+            return None;
+        }
+        s.tcp.release = None;
+        if !s.tcp.held.is_empty() {
+            let mut held = std::mem::take(&mut s.tcp.held);
+            held.append(&mut data);
+            data = held;
+        }
+        Some(data)
+    }
+
+    /// Sends what was held back.
+    pub fn tcp_release(&self) {
+        let (data, other) = {
+            let mut s = self.state.lock();
+            s.tcp.release = None;
+            (std::mem::take(&mut s.tcp.held), s.tcp.other.upgrade())
+        };
+        if !data.is_empty()
+            && let Some(other) = other
+            && !other.tcp_deliver(data, None)
+        {
+            self.tcp_reset();
+        }
+    }
+
+    /// Takes what the other side sent; whether it is still there to.
+    fn tcp_deliver(&self, data: Vec<u8>, urgent: Option<u8>) -> bool {
+        let mut s = self.state.lock();
+        match s.tcp.phase {
+            Phase::Established | Phase::CloseWait => {}
+            Phase::FinWait if !s.shut[0] => {}
+            Phase::FinWait => {
+                drop(s);
+                self.tcp_reset();
+                return false;
+            }
+            _ => return false,
+        }
+        s.tcp.push(data);
+        let mut events = PollMask::IN | PollMask::RDNORM;
+        if let Some(byte) = urgent {
+            let inline = s.options.switch(crate::ipc::unix::OOBINLINE);
+            // One that is passed by as the next comes is no part of the data.
+            if !inline && s.tcp.bytes > 1 && s.tcp.urgent_here().is_some() {
+                s.tcp.skip(1);
+            }
+            let at = s.tcp.taken + (s.tcp.bytes as u64).saturating_sub(1);
+            s.tcp.urgent = Some(Urgent { at, byte, taken: false });
+            events |= PollMask::PRI;
+        }
+        drop(s);
+        self.queue.wake(events);
+        true
+    }
+
+    /// The other side has ended.
+    fn tcp_end(&self) {
+        let left = {
+            let mut s = self.state.lock();
+            match s.tcp.phase {
+                Phase::Established => s.tcp.phase = Phase::CloseWait,
+                Phase::FinWait => s.finish(),
+                _ => return,
+            }
+            s.shut[0] = true;
+            s.tcp.ended = true;
+            s.pair().filter(|_| s.tcp.phase == Phase::Close).map(|pair| (pair, self.claim_of(&s)))
+        };
+        if let Some((pair, claim)) = left {
+            self.unregister(None, Some(pair), Some(claim));
+        }
+        self.queue.wake(PollMask::empty());
+    }
+
+    /// The connection was reset by the other side.
+    fn tcp_reset(&self) {
+        let pair = {
+            let mut s = self.state.lock();
+            s.error = match s.tcp.phase {
+                Phase::Close | Phase::Listen => return,
+                Phase::SynSent => Some(Errno::ECONNREFUSED),
+                Phase::CloseWait => Some(Errno::EPIPE),
+                _ => Some(Errno::ECONNRESET),
+            };
+            s.finish();
+            s.pair()
+        };
+        self.unregister(None, pair, None);
+        self.queue.wake(PollMask::empty());
+    }
+
+    /// Resets the connection of one that nobody accepts any more.
+    fn tcp_abort(&self) {
+        let (local, pair, other) = {
+            let mut s = self.state.lock();
+            let other = if s.tcp.has_peer() { s.tcp.other.upgrade() } else { None };
+            s.finish();
+            (s.local, s.pair(), other)
+        };
+        self.unregister(local, pair, None);
+        if let Some(other) = other {
+            other.tcp_reset();
+        }
+    }
+
+    /// Receives bytes. EAGAIN, ENOTCONN, or what happened to the connection, once.
+    pub fn tcp_receive(&self, to: &mut Sink<'_>, how: How) -> Result<Got, Errno> {
+        let mut s = self.state.lock();
+        if s.tcp.listens() {
+            return Err(Errno::ENOTCONN);
+        }
+        let got = s.read_stream(to, how)?;
+        if let Some(got) = got {
+            let other = s.tcp.other.upgrade();
+            drop(s);
+            if !how.peek
+                && let Some(other) = other
+            {
+                other.queue.wake(PollMask::OUT | PollMask::WRNORM);
+            }
+            return Ok(got);
+        }
+        let end = Ok(Got { count: 0, stopped: true });
+        if s.tcp.ended {
+            return end;
+        }
+        if how.already && s.error.is_some() {
+            return end;
+        }
+        if let Some(e) = s.error.take() {
+            return Err(e);
+        }
+        match s.tcp.phase {
+            _ if s.shut[0] => end,
+            Phase::Close => Err(Errno::ENOTCONN),
+            _ => Err(Errno::EAGAIN),
+        }
+    }
+
+    /// Receives the byte that was sent out of band, by itself: `None` at the end of a connection. EINVAL, EAGAIN, ENOTCONN.
+    pub fn tcp_receive_urgent(&self, to: &mut Sink<'_>, peek: bool) -> Result<Option<usize>, Errno> {
+        let byte = {
+            let mut s = self.state.lock();
+            let inline = s.options.switch(crate::ipc::unix::OOBINLINE);
+            let urgent = s.tcp.urgent.filter(|u| !inline && !u.taken).ok_or(Errno::EINVAL)?;
+            if s.tcp.phase == Phase::Close && !s.tcp.ended {
+                return Err(Errno::ENOTCONN);
+            }
+            if !peek {
+                s.tcp.urgent = Some(Urgent { taken: true, ..urgent });
+            }
+            urgent.byte
+        };
+        if to.room() == 0 { Ok(Some(0)) } else { to.put(&[byte]).map(Some) }
+    }
+
+    /// Whether the next byte is the one that was sent out of band (`SIOCATMARK`).
+    pub fn tcp_at_mark(&self) -> Result<bool, Errno> {
+        Ok(self.state.lock().tcp.urgent_here().is_some())
+    }
+
+    /// Bytes that can be read (`SIOCINQ`); EINVAL of a listener.
+    pub fn tcp_waiting(&self) -> Result<usize, Errno> {
+        let s = self.state.lock();
+        if s.tcp.listens() {
+            return Err(Errno::EINVAL);
+        }
+        Ok(s.tcp.readable(s.options.switch(crate::ipc::unix::OOBINLINE)))
+    }
+
+    /// Bytes that were written and that the other side has no room for (`SIOCOUTQ`); EINVAL of a listener.
+    pub fn tcp_unsent(&self) -> Result<usize, Errno> {
+        let (other, held) = {
+            let s = self.state.lock();
+            if s.tcp.listens() {
+                return Err(Errno::EINVAL);
+            }
+            (s.tcp.other.upgrade(), s.tcp.held.len())
+        };
+        Ok(held + other.map_or(0, |o| self.held_back(&o)))
+    }
+
+    pub(super) fn tcp_shutdown(&self, read: bool, write: bool) -> Result<(), Errno> {
+        if write {
+            self.tcp_release();
+        }
+        let other = {
+            let mut s = self.state.lock();
+            match s.tcp.phase {
+                Phase::Close => {
+                    s.shut[0] |= read;
+                    s.shut[1] |= write;
+                    drop(s);
+                    self.queue.wake(PollMask::empty());
+                    return Err(Errno::ENOTCONN);
+                }
+                Phase::Listen if !read => return Ok(()),
+                Phase::Listen | Phase::SynSent => {
+                    drop(s);
+                    self.tcp_disconnect();
+                    return Ok(());
+                }
+                _ => {}
+            }
+            s.tcp.joined |= std::mem::take(&mut s.tcp.connecting);
+            s.shut[0] |= read;
+            let ends = write && !s.shut[1];
+            s.shut[1] |= write;
+            match s.tcp.phase {
+                Phase::Established if ends => s.tcp.phase = Phase::FinWait,
+                Phase::CloseWait if ends => s.finish(),
+                _ => {}
+            }
+            let over = s.pair().filter(|_| s.tcp.phase == Phase::Close);
+            let other = s.tcp.other.upgrade().filter(|_| ends);
+            drop(s);
+            if over.is_some() {
+                self.unregister(None, over, None);
+            }
+            other
+        };
+        if let Some(other) = other {
+            other.tcp_end();
+        }
+        self.queue.wake(PollMask::empty());
+        Ok(())
+    }
+
+    pub(super) fn tcp_close(&self) {
+        self.tcp_release();
+        let (local, pair, other, resets, left, pending, waiting) = {
+            let mut s = self.state.lock();
+            let phase = s.tcp.phase;
+            let lingers_not = s.options.linger[0] != 0 && s.options.linger[1] == 0;
+            let resets = s.tcp.bytes > 0 || lingers_not;
+            let other = if s.tcp.has_peer() { s.tcp.other.upgrade() } else { None };
+            // Who closes first keeps the connection in mind.
+            let first = matches!(phase, Phase::Established | Phase::FinWait) && !resets;
+            let left = first.then(|| self.claim_of(&s));
+            let (local, pair) = (s.local.filter(|_| s.holds), s.pair().filter(|_| !s.tcp.is_closed()));
+            let (pending, waiting) = (std::mem::take(&mut s.tcp.pending), std::mem::take(&mut s.tcp.waiting));
+            s.finish();
+            let pieces = std::mem::take(&mut s.tcp.pieces);
+            drop(s);
+            drop(pieces);
+            (local, pair, other, resets, left, pending, waiting)
+        };
+        self.unregister(local, pair, left);
+        match other {
+            Some(other) if resets => other.tcp_reset(),
+            Some(other) => other.tcp_end(),
+            None => {}
+        }
+        turn_away(pending, waiting);
+        self.queue.wake(PollMask::empty());
+    }
+
+    pub(super) fn tcp_events(&self) -> PollMask {
+        let s = self.state.lock();
+        let mut m = PollMask::empty();
+        if s.tcp.listens() {
+            m.set(PollMask::IN | PollMask::RDNORM, !s.tcp.pending.is_empty());
+            return m;
+        }
+        m.set(PollMask::HUP, s.shut == [true; 2] || s.tcp.is_closed());
+        m.set(PollMask::IN | PollMask::RDNORM | PollMask::RDHUP, s.shut[0]);
+        m.set(PollMask::ERR, s.error.is_some());
+        if s.tcp.phase == Phase::SynSent {
+            return m;
+        }
+        let inline = s.options.switch(crate::ipc::unix::OOBINLINE);
+        let target = usize::try_from(s.options.low_water).unwrap_or(1).min(s.receive_buffer / 2)
+            + usize::from(!inline && s.tcp.urgent_here().is_some());
+        if s.tcp.bytes >= target {
+            m |= PollMask::IN | PollMask::RDNORM;
+        }
+        m.set(PollMask::PRI, s.tcp.urgent.is_some_and(|u| !u.taken));
+        let (closed, other, limit) = (s.shut[1], s.tcp.other.upgrade(), s.send_buffer);
+        drop(s);
+        let kept = other.map_or(0, |o| self.held_back(&o));
+        if closed || limit.saturating_sub(kept) >= kept / 2 && kept < limit {
+            m |= PollMask::OUT | PollMask::WRNORM;
+        }
+        m
+    }
+}
+
+/// A listener is gone: connections that it did not accept are reset, and those it had no room for refused.
+fn turn_away(pending: VecDeque<Arc<Inet>>, waiting: VecDeque<Weak<Inet>>) {
+    for child in pending {
+        child.tcp_abort();
+    }
+    for socket in waiting.iter().filter_map(Weak::upgrade) {
+        socket.refuse(Errno::ECONNREFUSED);
+    }
+}
+
+impl State {
+    /// Reads what there is, up to the mark of what was sent out of band; `None` if there is nothing.
+    fn read_stream(&mut self, to: &mut Sink<'_>, how: How) -> Result<Option<Got>, Errno> {
+        let inline = self.options.switch(crate::ipc::unix::OOBINLINE);
+        let mut at = 0;
+        // Where a peek begins (`SO_PEEK_OFF`).
+        if how.peek {
+            at = usize::try_from(self.options.peek_from).unwrap_or(0);
+        }
+        let mut stop = self.tcp.bytes;
+        if let Some(u) = self.tcp.urgent {
+            let from_here = usize::try_from(u.at.saturating_sub(self.tcp.taken)).unwrap_or(usize::MAX);
+            if from_here > at || from_here == at && how.already {
+                stop = stop.min(from_here);
+            } else if from_here == at && !inline {
+                // The byte itself is passed by.
+                if how.peek {
+                    at += 1;
+                } else {
+                    self.tcp.skip(1);
+                    self.tcp.urgent = None;
+                    stop = self.tcp.bytes;
+                }
+            }
+        }
+        if stop <= at {
+            let marked = how.already && self.tcp.urgent_here().is_some();
+            return Ok(marked.then_some(Got { count: 0, stopped: true }));
+        }
+        let want = (stop - at).min(to.room());
+        let count = if how.discard { want } else { self.copy_out(to, at, want)? };
+        // What cannot be written in the middle of it spoils it all, and nothing is taken.
+        if count < want {
+            return Err(Errno::EFAULT);
+        }
+        if how.peek {
+            if self.options.peek_from >= 0 {
+                let moved = i32::try_from(count).unwrap_or(i32::MAX);
+                self.options.peek_from = self.options.peek_from.saturating_add(moved);
+            }
+        } else {
+            self.tcp.skip(count);
+            if self.options.peek_from > 0 {
+                let moved = i32::try_from(count).unwrap_or(i32::MAX);
+                self.options.peek_from = self.options.peek_from.saturating_sub(moved).max(0);
+            }
+        }
+        Ok(Some(Got { count, stopped: count == want && stop < self.tcp.bytes + count }))
+    }
+
+    fn copy_out(&self, to: &mut Sink<'_>, mut at: usize, want: usize) -> Result<usize, Errno> {
+        let mut put = 0;
+        let mut before = self.tcp.read;
+        for piece in &self.tcp.pieces {
+            let rest = piece.get(before..).unwrap_or_default();
+            before = 0;
+            if at >= rest.len() {
+                at -= rest.len();
+                continue;
+            }
+            let rest = rest.get(at..).unwrap_or_default();
+            at = 0;
+            let rest = rest.get(..rest.len().min(want - put)).unwrap_or_default();
+            match to.put(rest) {
+                Ok(n) if n == rest.len() => put += n,
+                Ok(n) => return Ok(put + n),
+                Err(e) if put == 0 => return Err(e),
+                Err(_) => break,
+            }
+            if put == want {
+                break;
+            }
+        }
+        Ok(put)
+    }
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(data: &[&[u8]]) -> Tcp {
+        let mut t = Tcp::default();
+        data.iter().for_each(|d| t.push(d.to_vec()));
+        t
+    }
+
+    #[test]
+    fn pieces_are_joined_and_taken() {
+        let mut t = of(&[b"abc", b"de"]);
+        assert_eq!((t.pieces.len(), t.bytes), (1, 5));
+        t.skip(4);
+        assert_eq!((t.bytes, t.taken, t.read), (1, 4, 4));
+        t.skip(9);
+        assert_eq!((t.bytes, t.taken, t.read, t.pieces.len()), (0, 5, 0, 0));
+        let big = vec![0; PIECE];
+        assert_eq!(of(&[b"a", &big, b"b"]).pieces.len(), 3);
+    }
+
+    #[test]
+    fn what_can_be_read_ends_at_the_mark() {
+        let mut t = of(&[b"abcd"]);
+        t.urgent = Some(Urgent { at: 2, byte: b'c', taken: false });
+        assert_eq!((t.readable(false), t.readable(true)), (2, 4));
+        t.skip(2);
+        assert!(t.urgent_here().is_some());
+        t.skip(1);
+        assert!(t.urgent.is_none());
+    }
+}

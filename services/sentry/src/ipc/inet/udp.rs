@@ -1,0 +1,443 @@
+//! UDP, `udp(7)`, between sockets of a namespace.
+//!
+//! A datagram goes straight into its receivers' queues. What does not fit there is lost without a word, as on Linux; what nobody takes comes
+//! back as an error to who is connected or asked for errors (`IP_RECVERR`), as the ICMP message would have brought it.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use super::address::Endpoint;
+use super::ports::best;
+use super::{Inet, Kind, State, check_family, options};
+use crate::errno::Errno;
+use crate::time::{Clock, now};
+use crate::uio::{Sink, Source};
+use crate::wait::PollMask;
+
+/// Most bytes of a datagram: what the length fields of IP and UDP leave.
+const MOST4: usize = 65_507;
+const MOST6: usize = 65_527;
+/// What a datagram costs beside its bytes.
+const COST: usize = 512;
+/// Errors that wait to be read.
+const ERRORS: usize = 64;
+/// Groups a socket may be a member of (`net.ipv4.igmp_max_memberships`).
+const MEMBERSHIPS: usize = 20;
+
+/// What comes with a datagram, and is told to who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Along {
+    /// Where it came from.
+    pub from: Endpoint,
+    /// Where it was sent to.
+    pub to: IpAddr,
+    /// Time to live, or hops.
+    pub ttl: u8,
+    /// Type of service, or traffic class.
+    pub tos: u8,
+    /// When it was sent, `CLOCK_REALTIME` nanoseconds.
+    pub time: i64,
+}
+
+struct Datagram {
+    data: Vec<u8>,
+    along: Along,
+}
+
+/// An error that came back (`MSG_ERRQUEUE`).
+#[derive(Clone, Debug)]
+pub struct Failed {
+    /// What was sent.
+    pub data: Vec<u8>,
+    /// Where to.
+    pub to: Endpoint,
+    /// Who says so.
+    pub offender: IpAddr,
+}
+
+/// What a UDP socket has besides what all have.
+#[derive(Default)]
+pub(crate) struct Udp {
+    queue: VecDeque<Datagram>,
+    bytes: usize,
+    errors: VecDeque<Failed>,
+    groups: Vec<IpAddr>,
+    /// What is held back until the rest comes (`MSG_MORE`, `UDP_CORK`), and where it goes.
+    corked: Option<(Endpoint, Vec<u8>)>,
+}
+
+/// How a datagram is to be sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sending {
+    /// The rest of it is still to come.
+    pub more: bool,
+    /// Instead of the socket's own time to live and type of service.
+    pub ttl: Option<u8>,
+    /// See `ttl`.
+    pub tos: Option<u8>,
+    /// Instead of the address that it would come from.
+    pub from: Option<IpAddr>,
+    /// It is cut into datagrams of so many bytes (`UDP_SEGMENT`); 0: it is one.
+    pub segment: usize,
+}
+
+/// What was received.
+#[derive(Clone, Copy, Debug)]
+pub struct Got {
+    /// Bytes put.
+    pub count: usize,
+    /// Bytes of the whole datagram.
+    pub length: usize,
+    /// `None` where nothing comes any more.
+    pub along: Option<Along>,
+}
+
+impl State {
+    fn time_to_live(&self, to: IpAddr) -> u8 {
+        let (level, option, default) = match (to, to.is_multicast()) {
+            (IpAddr::V4(_), false) => (options::IP, options::TTL, 64),
+            (IpAddr::V4(_), true) => (options::IP, options::MULTICAST_TTL, 1),
+            (IpAddr::V6(_), false) => (options::IPV6, options::UNICAST_HOPS, 64),
+            (IpAddr::V6(_), true) => (options::IPV6, options::MULTICAST_HOPS, 1),
+        };
+        u8::try_from(self.values.get(level, option)).unwrap_or(default)
+    }
+
+    fn service(&self, to: IpAddr) -> u8 {
+        let value = match to {
+            IpAddr::V4(_) => self.values.get(options::IP, options::TOS),
+            IpAddr::V6(_) => self.values.get(options::IPV6, options::TCLASS).max(0),
+        };
+        value as u8
+    }
+
+    fn wants_errors(&self, to: IpAddr) -> bool {
+        match to {
+            IpAddr::V4(_) => self.values.get(options::IP, options::RECVERR) != 0,
+            IpAddr::V6(_) => self.values.get(options::IPV6, options::RECVERR6) != 0,
+        }
+    }
+}
+
+impl Inet {
+    /// `connect(2)`: from now on to and from there only.
+    pub fn udp_connect(self: &Arc<Self>, to: Endpoint) -> Result<(), Errno> {
+        let to = self.meant(to);
+        let source = self.source_of(to.ip)?;
+        if self.is_broadcast(to.ip) && !self.options(|o| o.switch(options::BROADCAST)) {
+            return Err(Errno::EACCES);
+        }
+        self.autobind()?;
+        let mut s = self.state.lock();
+        let local = s.local.ok_or(Errno::EAGAIN)?;
+        let ip = if local.ip.is_unspecified() { source } else { local.ip };
+        check_family(ip, to.ip)?;
+        s.local = Some(Endpoint { ip, ..local });
+        s.peer = Some(to);
+        Ok(())
+    }
+
+    /// Forgets the peer (`connect(2)` to AF_UNSPEC), and the address and port that were not asked for.
+    pub fn udp_disconnect(&self) {
+        let freed = {
+            let mut s = self.state.lock();
+            s.peer = None;
+            let [ip_stays, port_stays] = s.bound;
+            let before = s.local;
+            s.local = before.map(|l| Endpoint {
+                ip: if ip_stays { l.ip } else { self.domain.any() },
+                port: if port_stays { l.port } else { 0 },
+            });
+            let held = s.holds;
+            s.holds = held && port_stays;
+            before.filter(|_| held && !port_stays)
+        };
+        if freed.is_some() {
+            self.unregister(freed, None, None);
+        }
+    }
+
+    /// The address that a datagram to there comes from; multicast and broadcast by the device that was asked for. ENETUNREACH.
+    fn source_of(&self, to: IpAddr) -> Result<IpAddr, Errno> {
+        if !to.is_multicast() && to != IpAddr::V4(Ipv4Addr::BROADCAST) {
+            return self.source(to);
+        }
+        let out = self.state.lock().values.interface(to.is_ipv4());
+        out.filter(|_| self.net.loopback.is_up()).ok_or(Errno::ENETUNREACH)
+    }
+
+    /// Sends a datagram to there, or to the peer. EDESTADDRREQ, EMSGSIZE, ENETUNREACH, EACCES, an error that came back before.
+    pub fn udp_send(
+        self: &Arc<Self>,
+        from: &mut Source<'_>,
+        to: Option<Endpoint>,
+        how: Sending,
+    ) -> Result<usize, Errno> {
+        let (to, held) = {
+            let mut s = self.state.lock();
+            if s.shut[1] {
+                return Err(Errno::EPIPE);
+            }
+            let held = s.udp.corked.take();
+            let to = held.as_ref().map(|(to, _)| *to).or(to).or(s.peer).ok_or(Errno::EDESTADDRREQ)?;
+            if let Some(e) = s.error.take() {
+                return Err(e);
+            }
+            (to, held)
+        };
+        if to.port == 0 {
+            return Err(Errno::EINVAL);
+        }
+        let to = self.meant(to);
+        let source = self.source_of(to.ip)?;
+        if self.is_broadcast(to.ip) && !self.options(|o| o.switch(options::BROADCAST)) {
+            return Err(Errno::EACCES);
+        }
+        let most = if to.ip.is_ipv4() { MOST4 } else { MOST6 };
+        let mut data = held.map(|(_, data)| data).unwrap_or_default();
+        let count = from.left();
+        if data.len().saturating_add(count) > most {
+            return Err(Errno::EMSGSIZE);
+        }
+        if count > 0 {
+            data.extend(from.take_vec(count)?);
+        }
+        if how.more || self.values(|v| v.get(options::UDP, options::CORK)) != 0 {
+            self.state.lock().udp.corked = Some((to, data));
+            return Ok(count);
+        }
+        self.autobind()?;
+        let (along, peer) = {
+            let s = self.state.lock();
+            let local = s.local.ok_or(Errno::EAGAIN)?;
+            let own = how.from.unwrap_or(local.ip);
+            let own = if own.is_unspecified() { source } else { own };
+            check_family(own, to.ip)?;
+            let along = Along {
+                from: Endpoint { ip: own, port: local.port },
+                to: to.ip,
+                ttl: how.ttl.unwrap_or_else(|| s.time_to_live(to.ip)),
+                tos: how.tos.unwrap_or_else(|| s.service(to.ip)),
+                time: now(Clock::Realtime),
+            };
+            (along, s.peer)
+        };
+        let size = if how.segment == 0 { data.len() } else { how.segment };
+        if size >= data.len() {
+            self.deliver(to, data, along, peer);
+        } else {
+            data.chunks(size).for_each(|d| self.deliver(to, d.to_vec(), along, peer));
+        }
+        Ok(count)
+    }
+
+    /// Sends what was held back (`UDP_CORK` turned off).
+    pub fn udp_uncork(self: &Arc<Self>) {
+        if self.state.lock().udp.corked.is_some() {
+            let _ = self.udp_send(&mut Source::kernel(&[]), None, Sending::default());
+        }
+    }
+
+    fn deliver(&self, to: Endpoint, data: Vec<u8>, along: Along, peer: Option<Endpoint>) {
+        let all = self.net.ports(Kind::Udp).lock().at(to.port);
+        let many = to.ip.is_multicast() || self.is_broadcast(to.ip);
+        let fits: Vec<_> =
+            all.into_iter().filter_map(|s| s.udp_score(to, along.from, many).map(|score| (score, s))).collect();
+        if many {
+            let looped = match to.ip {
+                IpAddr::V4(_) => self.values(|v| v.get(options::IP, options::MULTICAST_LOOP)) != 0,
+                IpAddr::V6(_) => self.values(|v| v.get(options::IPV6, options::MULTICAST_LOOP6)) != 0,
+            };
+            if looped || !to.ip.is_multicast() {
+                fits.iter().for_each(|(_, s)| s.udp_take(data.clone(), along));
+            }
+            return;
+        }
+        if let Some(receiver) = best(fits) {
+            receiver.udp_take(data, along);
+            return;
+        }
+        // Nobody there: the error is for who is connected, or asked.
+        let mut s = self.state.lock();
+        let asked = s.wants_errors(to.ip);
+        if !asked && peer.is_none() {
+            return;
+        }
+        if asked && s.udp.errors.len() < ERRORS {
+            s.udp.errors.push_back(Failed { data, to, offender: to.ip });
+        }
+        s.error = Some(Errno::ECONNREFUSED);
+        drop(s);
+        self.queue.wake(PollMask::ERR);
+    }
+
+    /// How well it fits a datagram; `None`: not at all.
+    fn udp_score(&self, to: Endpoint, from: Endpoint, many: bool) -> Option<u32> {
+        let s = self.state.lock();
+        let claim = self.claim_of(&s);
+        let connected = match s.peer {
+            Some(peer) if peer != from => return None,
+            peer => u32::from(peer.is_some()),
+        };
+        if many {
+            // Groups are for members; who was bound to another address is none.
+            let member = !to.ip.is_multicast() || s.udp.groups.contains(&to.ip) || {
+                // A socket without any membership hears what another joined for (`IP_MULTICAST_ALL`).
+                s.values.get(options::IP, options::MULTICAST_ALL) != 0
+                    && s.udp.groups.is_empty()
+                    && claim.ip.is_unspecified()
+                    && self.net.joined(to.ip)
+            };
+            return claim.score(to.ip).filter(|_| member);
+        }
+        claim.score(to.ip).map(|score| score + 4 * connected)
+    }
+
+    fn udp_take(&self, mut data: Vec<u8>, along: Along) {
+        if let Some(filter) = self.filter() {
+            // Filters see the datagram with its header.
+            let mut packet = along.from.port.to_be_bytes().to_vec();
+            packet.extend_from_slice(&self.name().port.to_be_bytes());
+            packet.extend_from_slice(&u16::try_from(data.len() + 8).unwrap_or(u16::MAX).to_be_bytes());
+            packet.extend_from_slice(&[0; 2]);
+            packet.extend_from_slice(&data);
+            match (filter.run_packet(&packet) as usize).checked_sub(8) {
+                Some(most) => data.truncate(most),
+                None => return,
+            }
+        }
+        let mut s = self.state.lock();
+        if s.shut[0] && s.peer.is_none() && self.kind != Kind::Udp {
+            return;
+        }
+        let bytes = s.udp.bytes.saturating_add(data.len()).saturating_add(COST);
+        if bytes > s.receive_buffer {
+            s.udp.lost();
+            return;
+        }
+        s.udp.bytes = bytes;
+        s.udp.queue.push_back(Datagram { data, along });
+        drop(s);
+        self.queue.wake(PollMask::IN | PollMask::RDNORM);
+    }
+
+    /// Receives a datagram. EAGAIN, or an error that came back.
+    pub fn udp_receive(&self, to: &mut Sink<'_>, peek: bool) -> Result<Got, Errno> {
+        let mut s = self.state.lock();
+        if let Some(e) = s.error.take() {
+            return Err(e);
+        }
+        // Where a peek begins (`SO_PEEK_OFF`).
+        let at = s.options.peek_from;
+        let skip = if peek { usize::try_from(at).unwrap_or(0) } else { 0 };
+        let Some(first) = s.udp.queue.front() else {
+            return if s.shut[0] { Ok(Got { count: 0, length: 0, along: None }) } else { Err(Errno::EAGAIN) };
+        };
+        let (length, along) = (first.data.len(), first.along);
+        if peek {
+            let rest = first.data.get(skip.min(length)..).unwrap_or_default();
+            let count = if rest.is_empty() { 0 } else { to.put(rest)? };
+            if at >= 0 {
+                s.options.peek_from = at.saturating_add(i32::try_from(count).unwrap_or(i32::MAX));
+            }
+            return Ok(Got { count, length: length - skip.min(length), along: Some(along) });
+        }
+        // One that cannot be copied out is lost, as on Linux.
+        let taken = s.udp.queue.pop_front();
+        s.udp.bytes = s.udp.bytes.saturating_sub(length.saturating_add(COST));
+        if at > 0 {
+            s.options.peek_from = at.saturating_sub(i32::try_from(length).unwrap_or(i32::MAX)).max(0);
+        }
+        drop(s);
+        let data = taken.map(|t| t.data).unwrap_or_default();
+        let count = if data.is_empty() { 0 } else { to.put(&data)? };
+        Ok(Got { count, length, along: Some(along) })
+    }
+
+    /// Takes an error that came back (`MSG_ERRQUEUE`). EAGAIN.
+    pub fn udp_failed(&self) -> Result<Failed, Errno> {
+        let mut s = self.state.lock();
+        let failed = s.udp.errors.pop_front().ok_or(Errno::EAGAIN)?;
+        // With the last of them the socket's own error is told, too.
+        s.error = s.udp.errors.front().map(|_| Errno::ECONNREFUSED);
+        Ok(failed)
+    }
+
+    /// Bytes of the next datagram.
+    pub fn udp_waiting(&self) -> usize {
+        self.state.lock().udp.queue.front().map_or(0, |d| d.data.len())
+    }
+
+    /// Bytes that wait, with what they cost.
+    pub fn udp_queued(&self) -> usize {
+        self.state.lock().udp.bytes
+    }
+
+    /// Joins a group. EADDRINUSE, ENOBUFS.
+    pub fn join(&self, group: IpAddr) -> Result<(), Errno> {
+        {
+            let mut s = self.state.lock();
+            if s.udp.groups.contains(&group) {
+                return Err(Errno::EADDRINUSE);
+            }
+            if s.udp.groups.len() >= MEMBERSHIPS {
+                return Err(Errno::ENOBUFS);
+            }
+            s.udp.groups.push(group);
+        }
+        self.net.join(group);
+        Ok(())
+    }
+
+    /// Leaves it. EADDRNOTAVAIL.
+    pub fn leave(&self, group: IpAddr) -> Result<(), Errno> {
+        {
+            let mut s = self.state.lock();
+            let at = s.udp.groups.iter().position(|g| *g == group).ok_or(Errno::EADDRNOTAVAIL)?;
+            s.udp.groups.swap_remove(at);
+        }
+        self.net.leave(group);
+        Ok(())
+    }
+
+    pub(super) fn udp_shutdown(&self, read: bool, write: bool) -> Result<(), Errno> {
+        let connected = {
+            let mut s = self.state.lock();
+            s.shut[0] |= read;
+            s.shut[1] |= write;
+            s.peer.is_some()
+        };
+        self.queue.wake(PollMask::empty());
+        if connected { Ok(()) } else { Err(Errno::ENOTCONN) }
+    }
+
+    pub(super) fn udp_close(&self) {
+        let (local, groups, queue) = {
+            let mut s = self.state.lock();
+            s.shut = [true; 2];
+            (s.local.filter(|_| s.holds), std::mem::take(&mut s.udp.groups), std::mem::take(&mut s.udp.queue))
+        };
+        drop(queue);
+        self.unregister(local, None, None);
+        groups.into_iter().for_each(|g| self.net.leave(g));
+        self.queue.wake(PollMask::empty());
+    }
+
+    pub(super) fn udp_events(&self) -> PollMask {
+        let s = self.state.lock();
+        let mut m = PollMask::OUT | PollMask::WRNORM | PollMask::WRBAND;
+        m.set(PollMask::IN | PollMask::RDNORM, !s.udp.queue.is_empty() || s.shut[0]);
+        m.set(PollMask::RDHUP, s.shut[0]);
+        m.set(PollMask::HUP, s.shut == [true; 2]);
+        m.set(PollMask::ERR, s.error.is_some() || !s.udp.errors.is_empty());
+        m
+    }
+}
+
+impl Udp {
+    /// A datagram did not fit.
+    fn lost(&mut self) {
+        super::options::LOST.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}

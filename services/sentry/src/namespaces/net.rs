@@ -1,0 +1,135 @@
+//! `network_namespaces(7)`: a loopback device, addresses, ports, and settings of its own.
+//!
+//! Owns what of the network is one namespace's. Never here: what sockets do with it (`ipc::inet`, `ipc::netlink`). No device but the
+//! loopback one is in any of them yet.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use super::Base;
+use crate::ipc::inet::{Kind, ports};
+use crate::ipc::netlink::{Loopback, Ports};
+use crate::sync::Mutex;
+
+/// A network namespace.
+pub struct NetNamespace {
+    /// Whose it is.
+    pub base: Base,
+    /// Its device.
+    pub loopback: Loopback,
+    /// Its netlink sockets.
+    pub ports: Ports,
+    /// What `/proc/sys/net` says and sets.
+    pub settings: Settings,
+    tcp: Mutex<ports::Ports>,
+    udp: Mutex<ports::Ports>,
+    /// Groups that sockets joined, and how many each.
+    groups: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl NetNamespace {
+    /// One whose device is down.
+    pub fn new(base: Base) -> Arc<Self> {
+        Arc::new(Self {
+            base,
+            loopback: Loopback::default(),
+            ports: Ports::default(),
+            settings: Settings::default(),
+            tcp: Mutex::default(),
+            udp: Mutex::default(),
+            groups: Mutex::default(),
+        })
+    }
+
+    /// The ports of a protocol.
+    pub fn ports(&self, of: Kind) -> &Mutex<ports::Ports> {
+        match of {
+            Kind::Tcp => &self.tcp,
+            Kind::Udp => &self.udp,
+        }
+    }
+
+    /// Whether some socket is a member of the group.
+    pub fn joined(&self, group: IpAddr) -> bool {
+        self.groups.lock().contains_key(&group)
+    }
+
+    /// One more is a member.
+    pub fn join(&self, group: IpAddr) {
+        *self.groups.lock().entry(group).or_default() += 1;
+    }
+
+    /// One is no more.
+    pub fn leave(&self, group: IpAddr) {
+        let mut groups = self.groups.lock();
+        if let Some(n) = groups.get_mut(&group) {
+            *n = n.saturating_sub(1);
+            if *n == 0 {
+                groups.remove(&group);
+            }
+        }
+    }
+}
+
+/// Settings of a namespace that something acts on.
+pub struct Settings {
+    /// `net.ipv4.ip_local_port_range`.
+    pub first_port: AtomicI64,
+    /// See `first_port`.
+    pub last_port: AtomicI64,
+    /// `net.ipv4.ip_unprivileged_port_start`.
+    pub unprivileged: AtomicI64,
+    /// `net.core.somaxconn`.
+    pub backlog: AtomicI64,
+    /// `net.ipv6.bindv6only`.
+    pub only_v6: AtomicI64,
+    /// `net.core.rmem_max`, `net.core.wmem_max`.
+    pub buffers: [AtomicI64; 2],
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let of = AtomicI64::new;
+        Self {
+            first_port: of(32_768),
+            last_port: of(60_999),
+            unprivileged: of(1024),
+            backlog: of(4096),
+            only_v6: of(0),
+            buffers: [of(212_992), of(212_992)],
+        }
+    }
+}
+
+impl Settings {
+    /// Ports that are given to who asks for none.
+    pub fn port_range(&self) -> RangeInclusive<u16> {
+        let of = |n: &AtomicI64| u16::try_from(n.load(Ordering::Relaxed)).unwrap_or(u16::MAX);
+        of(&self.first_port)..=of(&self.last_port)
+    }
+
+    /// The most connections that may wait for a listener.
+    pub fn somaxconn(&self) -> usize {
+        usize::try_from(self.backlog.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    /// Whether IPv6 sockets begin without IPv4.
+    pub fn bindv6only(&self) -> bool {
+        self.only_v6.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether a port may be had by everybody.
+    pub fn is_for_all(&self, port: u16) -> bool {
+        i64::from(port) >= self.unprivileged.load(Ordering::Relaxed)
+    }
+
+    /// The largest buffer that may be asked for.
+    pub fn largest(&self, send: bool) -> usize {
+        let [receive, sending] = &self.buffers;
+        let of = if send { sending } else { receive };
+        usize::try_from(of.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+}

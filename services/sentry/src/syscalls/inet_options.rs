@@ -1,0 +1,464 @@
+//! Options of internet sockets: `getsockopt` and `setsockopt` of the levels of IP, IPv6, TCP and UDP (`ipc::inet::options` is the table), and
+//! what of the socket's own level is theirs alone. `sockopt` hands them on.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use zerocopy::IntoBytes;
+
+use super::socket::SOL_SOCKET;
+use super::sockopt::{
+    ATTACH_FILTER, BINDTODEVICE, BUSY_POLL, DOMAIN, INCOMING_CPU, PEERCRED, PEERGROUPS, PEERPIDFD, PROTOCOL, REUSEPORT, TYPE,
+    ZEROCOPY, get_basic, get_filter, put, set_basic,
+};
+use super::{SysResult, UserPtr, done, inet};
+use crate::errno::Errno;
+use crate::ipc::inet::address::Domain;
+use crate::ipc::inet::options::{self, Form, IP, IPV6, Of, TCP, UDP, find};
+use crate::ipc::inet::tcp::{self, Phase};
+use crate::ipc::inet::{Inet, Kind};
+use crate::task::Task;
+use crate::task::creds::cap;
+
+/// `IPPROTO_ICMPV6`, `IPPROTO_RAW`: levels that raw sockets alone have.
+const SOL_RAW: i32 = 255;
+
+/// Options with more to them than a number.
+#[allow(missing_docs)]
+mod special {
+    pub const MTU: i32 = 14;
+    pub const MULTICAST_IF: i32 = 32;
+    pub const ADD_MEMBERSHIP: i32 = 35;
+    pub const DROP_MEMBERSHIP: i32 = 36;
+    pub const MULTICAST_IF6: i32 = 17;
+    pub const JOIN_GROUP: i32 = 20;
+    pub const LEAVE_GROUP: i32 = 21;
+    pub const ADDRFORM: i32 = 1;
+    pub const MTU6: i32 = 24;
+    pub const MAXSEG: i32 = 2;
+    pub const LINGER2: i32 = 8;
+    pub const DEFER_ACCEPT: i32 = 9;
+    pub const INFO: i32 = 11;
+    pub const CONGESTION: i32 = 13;
+    pub const REPAIR: i32 = 19;
+    pub const FASTOPEN: i32 = 23;
+    pub const ULP: i32 = 31;
+}
+
+/// Congestion control that can be asked for: nothing is congested between a namespace and itself.
+const CONTROLS: [&str; 2] = ["cubic", "reno"];
+/// Numbers of devices: there is the loopback one.
+const LOOPBACK: u32 = 1;
+/// Its name.
+const LO: &[u8] = b"lo";
+
+fn network_admin(task: &Task, socket: &Inet, also_raw: bool) -> bool {
+    let (creds, owner) = (task.creds(), &socket.net.base.owner);
+    creds.capable_in(owner, cap::NET_ADMIN) || also_raw && creds.capable_in(owner, cap::NET_RAW)
+}
+
+/// `setsockopt`.
+pub(super) fn set(task: &Arc<Task>, socket: &Arc<Inet>, level: i32, option: i32, at: u64, len: i32) -> SysResult {
+    let len = usize::try_from(len).map_err(|_| Errno::EINVAL)?;
+    match (level, socket.kind, socket.domain) {
+        (SOL_SOCKET, ..) => set_own(task, socket, option, at, len)?,
+        (IP, ..) => set_ip(task, socket, option, at, len)?,
+        (IPV6, _, Domain::V6) => set_ipv6(task, socket, option, at, len)?,
+        (TCP, Kind::Tcp, _) => set_tcp(task, socket, option, at, len)?,
+        (UDP, Kind::Udp, _) => set_udp(task, socket, option, at, len)?,
+        _ => return Err(Errno::ENOPROTOOPT),
+    }
+    done()
+}
+
+fn set_own(task: &Arc<Task>, socket: &Arc<Inet>, option: i32, at: u64, len: usize) -> Result<(), Errno> {
+    if option == BINDTODEVICE {
+        return bind_to_device(task, at, len);
+    }
+    if len < 4 {
+        return Err(Errno::EINVAL);
+    }
+    let int = UserPtr::<i32>::new(at).read(task)?;
+    match option {
+        REUSEPORT => {
+            socket.options(|o| o.set_switch(option, int != 0));
+            Ok(())
+        }
+        // Kept as switches are: nothing is polled or copied less.
+        ZEROCOPY if !(0..=1).contains(&int) => Err(Errno::EINVAL),
+        ZEROCOPY => {
+            socket.options(|o| o.set_switch(option, int != 0));
+            Ok(())
+        }
+        BUSY_POLL if int < 0 => Err(Errno::EINVAL),
+        BUSY_POLL if int > 0 && !network_admin(task, socket, false) => Err(Errno::EPERM),
+        BUSY_POLL | INCOMING_CPU => Ok(()),
+        _ => set_basic(task, &**socket, option, (at, len), int),
+    }
+}
+
+/// `SO_BINDTODEVICE`: the loopback device is all there is, so nothing changes. ENODEV.
+fn bind_to_device(task: &Arc<Task>, at: u64, len: usize) -> Result<(), Errno> {
+    const IFNAMSIZ: usize = 16;
+    let raw = UserPtr::<u8>::new(at).read_array(task, len.min(IFNAMSIZ - 1), IFNAMSIZ)?;
+    match raw.split(|b| *b == 0).next().unwrap_or_default() {
+        name if name.is_empty() || name == LO => Ok(()),
+        _ => Err(Errno::ENODEV),
+    }
+}
+
+/// A number of an option of IP, which may be a byte.
+fn int_or_byte(task: &Arc<Task>, at: u64, len: usize) -> Result<i32, Errno> {
+    match len {
+        0 => Ok(0),
+        1..=3 => Ok(i32::from(UserPtr::<u8>::new(at).read(task)?)),
+        _ => UserPtr::<i32>::new(at).read(task),
+    }
+}
+
+/// Sets an option of the table. ENOPROTOOPT, EINVAL.
+fn set_number(socket: &Inet, level: i32, option: i32, int: i32) -> Result<(), Errno> {
+    let row = find(level, option).ok_or(Errno::ENOPROTOOPT)?;
+    if row.of == Of::Datagrams && socket.kind.is_stream() {
+        return Err(if level == IP { Errno::EINVAL } else { Errno::ENOPROTOOPT });
+    }
+    let int = match row.form {
+        Form::Switch => i32::from(int != 0),
+        Form::Default(..) if int == -1 => row.default,
+        Form::Number(least, most) | Form::Default(least, most) if (least..=most).contains(&int) => int,
+        _ => return Err(Errno::EINVAL),
+    };
+    socket.values(|v| v.set(level, option, int));
+    Ok(())
+}
+
+fn set_ip(task: &Arc<Task>, socket: &Arc<Inet>, option: i32, at: u64, len: usize) -> Result<(), Errno> {
+    const SOURCES_AND_GROUPS: std::ops::RangeInclusive<i32> = 37..=48;
+    match option {
+        special::MULTICAST_IF | special::ADD_MEMBERSHIP | special::DROP_MEMBERSHIP => {
+            if socket.kind.is_stream() && option == special::MULTICAST_IF {
+                return Err(Errno::EINVAL);
+            }
+            if socket.kind.is_stream() {
+                return Err(Errno::EPROTO);
+            }
+            return set_multicast(task, socket, option, at, len);
+        }
+        special::MTU => return Err(Errno::ENOPROTOOPT),
+        _ if SOURCES_AND_GROUPS.contains(&option) => return Err(Errno::ENOPROTOOPT),
+        options::MULTICAST_TTL | options::MULTICAST_LOOP if len < 1 => return Err(Errno::EINVAL),
+        options::FREEBIND | options::TRANSPARENT | options::TTL if len < 1 => return Err(Errno::EINVAL),
+        _ => {}
+    }
+    let int = int_or_byte(task, at, len)?;
+    if option == options::TRANSPARENT && int != 0 && !network_admin(task, socket, true) {
+        return Err(Errno::EPERM);
+    }
+    let int = match option {
+        // Congestion marks are the kernel's own on a stream.
+        options::TOS if socket.kind.is_stream() => {
+            (int & 0xff & !3) | (socket.values(|v| v.get(IP, options::TOS)) & 3)
+        }
+        options::TOS => int & 0xff,
+        _ => int,
+    };
+    set_number(socket, IP, option, int)
+}
+
+/// Multicast: the device it leaves by, and groups.
+fn set_multicast(task: &Arc<Task>, socket: &Arc<Inet>, option: i32, at: u64, len: usize) -> Result<(), Errno> {
+    if len < 4 || len < 8 && option != special::MULTICAST_IF {
+        return Err(Errno::EINVAL);
+    }
+    let raw = UserPtr::<u8>::new(at).read_array(task, len.min(12), 12)?;
+    let four = |at: usize| raw.get(at..).and_then(<[u8]>::first_chunk::<4>).map(|b| Ipv4Addr::from(*b));
+    let index = raw.get(8..).and_then(<[u8]>::first_chunk).map_or(0, |b| u32::from_ne_bytes(*b));
+    // `struct in_addr`, `struct ip_mreq`, `struct ip_mreqn`.
+    let device = if raw.len() >= 8 { four(4) } else { four(0) }.unwrap_or(Ipv4Addr::UNSPECIFIED);
+    let is_own = socket.net.loopback.has(IpAddr::V4(device));
+    if option == special::MULTICAST_IF {
+        if index > LOOPBACK || index == 0 && !device.is_unspecified() && !is_own {
+            return Err(Errno::EADDRNOTAVAIL);
+        }
+        let by_index = (index == LOOPBACK).then_some(Ipv4Addr::LOCALHOST);
+        let out = by_index.or(Some(device).filter(|d| !d.is_unspecified()));
+        socket.values(|v| v.set_interface(true, out.map(IpAddr::V4)));
+        return Ok(());
+    }
+    let group = four(0).filter(Ipv4Addr::is_multicast).ok_or(Errno::EINVAL)?;
+    if index > LOOPBACK || index == 0 && !is_own {
+        return Err(if option == special::ADD_MEMBERSHIP { Errno::ENODEV } else { Errno::EADDRNOTAVAIL });
+    }
+    match option {
+        special::ADD_MEMBERSHIP => socket.join(IpAddr::V4(group)),
+        _ => socket.leave(IpAddr::V4(group)),
+    }
+}
+
+fn set_ipv6(task: &Arc<Task>, socket: &Arc<Inet>, option: i32, at: u64, len: usize) -> Result<(), Errno> {
+    if option == special::JOIN_GROUP || option == special::LEAVE_GROUP {
+        if len < 20 {
+            return Err(Errno::EINVAL);
+        }
+        if socket.kind.is_stream() {
+            return Err(Errno::EPROTO);
+        }
+        let raw = UserPtr::<u8>::new(at).read_array(task, 20, 20)?;
+        let group = raw.first_chunk::<16>().map(|b| Ipv6Addr::from(*b)).ok_or(Errno::EINVAL)?;
+        let index = raw.get(16..).and_then(<[u8]>::first_chunk).map_or(0, |b| u32::from_ne_bytes(*b));
+        if !group.is_multicast() {
+            return Err(Errno::EINVAL);
+        }
+        if index != LOOPBACK {
+            return Err(if option == special::JOIN_GROUP { Errno::ENODEV } else { Errno::EADDRNOTAVAIL });
+        }
+        return match option {
+            special::JOIN_GROUP => socket.join(IpAddr::V6(group)),
+            _ => socket.leave(IpAddr::V6(group)),
+        };
+    }
+    if len < 4 {
+        return Err(if len == 0 { Errno::EINVAL } else { Errno::EINVAL });
+    }
+    let int = UserPtr::<i32>::new(at).read(task)?;
+    match option {
+        options::V6ONLY => {
+            if socket.holds_port() {
+                return Err(Errno::EINVAL);
+            }
+            socket.values(|v| v.set(IPV6, options::V6ONLY, i32::from(int != 0)));
+            Ok(())
+        }
+        special::MULTICAST_IF6 if socket.kind.is_stream() => Err(Errno::ENOPROTOOPT),
+        special::MULTICAST_IF6 if int != 0 && int != LOOPBACK as i32 => Err(Errno::ENODEV),
+        special::MULTICAST_IF6 => {
+            let out = (int != 0).then_some(IpAddr::V6(Ipv6Addr::LOCALHOST));
+            socket.values(|v| v.set_interface(false, out));
+            Ok(())
+        }
+        // An IPv6 socket stays one.
+        special::ADDRFORM => Err(Errno::ENOTCONN),
+        special::MTU6 if (1..1280).contains(&int) || int < 0 => Err(Errno::EINVAL),
+        special::MTU6 => Ok(()),
+        // IPV6_TRANSPARENT.
+        75 if int != 0 && !network_admin(task, socket, true) => Err(Errno::EPERM),
+        75 => {
+            socket.values(|v| v.set(IP, options::TRANSPARENT, i32::from(int != 0)));
+            set_number(socket, IPV6, option, int)
+        }
+        // IPV6_FREEBIND.
+        78 => {
+            socket.values(|v| v.set(IP, options::FREEBIND, i32::from(int != 0)));
+            set_number(socket, IPV6, option, int)
+        }
+        _ => set_number(socket, IPV6, option, int),
+    }
+}
+
+fn set_tcp(task: &Arc<Task>, socket: &Arc<Inet>, option: i32, at: u64, len: usize) -> Result<(), Errno> {
+    const NAME_MOST: usize = 16;
+    if option == special::CONGESTION || option == special::ULP {
+        if len < 1 {
+            return Err(Errno::EINVAL);
+        }
+        let raw = UserPtr::<u8>::new(at).read_array(task, len.min(NAME_MOST - 1), NAME_MOST)?;
+        let name = raw.split(|b| *b == 0).next().unwrap_or_default();
+        let known = CONTROLS.iter().find(|c| c.as_bytes() == name);
+        let known = known.filter(|_| option == special::CONGESTION).ok_or(Errno::ENOENT)?;
+        socket.values(|v| v.congestion = Some(known));
+        return Ok(());
+    }
+    if len < 4 {
+        return Err(Errno::EINVAL);
+    }
+    let int = UserPtr::<i32>::new(at).read(task)?;
+    let keep = |value: i32| socket.values(|v| v.set(TCP, option, value));
+    match option {
+        special::MAXSEG if int != 0 && !(88..=32_767).contains(&int) => return Err(Errno::EINVAL),
+        special::MAXSEG => keep(int),
+        special::LINGER2 => keep(match int {
+            n if n < 0 => -1,
+            n if n > 120 => 120,
+            n => n,
+        }),
+        special::DEFER_ACCEPT => keep(seconds_tried(int)),
+        special::FASTOPEN if int < 0 => return Err(Errno::EINVAL),
+        special::FASTOPEN if !matches!(socket.tcp_look().0, Phase::Close | Phase::Listen) => return Err(Errno::EINVAL),
+        special::FASTOPEN => keep(int),
+        special::REPAIR if !network_admin(task, socket, false) => return Err(Errno::EPERM),
+        special::REPAIR if !(-1..=1).contains(&int) => return Err(Errno::EINVAL),
+        special::REPAIR if int == 1 => return Err(Errno::EPERM),
+        special::REPAIR => {}
+        _ => {
+            set_number(socket, TCP, option, int)?;
+            // Both let go what was held back.
+            if option == options::CORK3 && int == 0 || option == options::NODELAY && int != 0 {
+                socket.tcp_release();
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `TCP_DEFER_ACCEPT` is kept as a number of tries, each twice as long as the one before.
+fn seconds_tried(seconds: i32) -> i32 {
+    let (mut tried, mut next) = (0, 1);
+    while tried < seconds && next <= 120 {
+        tried += next;
+        next = (next * 2).min(120);
+        if next == 120 && tried >= seconds {
+            break;
+        }
+    }
+    tried
+}
+
+fn set_udp(task: &Arc<Task>, socket: &Arc<Inet>, option: i32, at: u64, len: usize) -> Result<(), Errno> {
+    if len < 4 {
+        return Err(Errno::EINVAL);
+    }
+    let int = UserPtr::<i32>::new(at).read(task)?;
+    // UDP_ENCAP.
+    if option == 100 {
+        return Err(Errno::ENOPROTOOPT);
+    }
+    set_number(socket, UDP, option, int)?;
+    if option == options::CORK && int == 0 {
+        socket.udp_uncork();
+    }
+    Ok(())
+}
+
+/// `getsockopt`.
+pub(super) fn get(
+    task: &Arc<Task>,
+    socket: &Arc<Inet>,
+    level: i32,
+    option: i32,
+    at: u64,
+    len: UserPtr<i32>,
+) -> SysResult {
+    let room = usize::try_from(len.read(task)?).map_err(|_| Errno::EINVAL)?;
+    if (level, option) == (SOL_SOCKET, ATTACH_FILTER) {
+        return get_filter(task, &**socket, at, len, room);
+    }
+    let raw = match (level, socket.kind, socket.domain) {
+        (SOL_SOCKET, ..) => get_own(socket, option, room)?,
+        (IP, ..) => {
+            let raw = get_ip(socket, option)?;
+            // What fits into a byte is told in one where there is no room for more.
+            match raw.as_slice() {
+                [byte, 0, 0, 0] if (1..4).contains(&room) => vec![*byte],
+                _ => raw,
+            }
+        }
+        (IPV6, _, Domain::V6) => get_ipv6(socket, option)?,
+        (TCP, Kind::Tcp, _) => get_tcp(socket, option)?,
+        (UDP, Kind::Udp, _) => get_number(socket, UDP, option)?,
+        (SOL_RAW, ..) => return Err(Errno::EOPNOTSUPP),
+        (IPV6 | TCP | UDP, ..) => return Err(Errno::EOPNOTSUPP),
+        _ => return Err(Errno::EOPNOTSUPP),
+    };
+    put(task, &raw, at, len, room)
+}
+
+fn get_own(socket: &Inet, option: i32, room: usize) -> Result<Vec<u8>, Errno> {
+    let int = |n: i32| n.to_ne_bytes().to_vec();
+    Ok(match option {
+        TYPE => int(socket.kind.number()),
+        PROTOCOL => int(socket.kind.protocol()),
+        DOMAIN => int(i32::from(socket.domain.number())),
+        REUSEPORT | ZEROCOPY => int(i32::from(socket.options(|o| o.switch(option)))),
+        PEERCRED => inet::nobody(),
+        PEERGROUPS | PEERPIDFD => return Err(Errno::ENODATA),
+        BINDTODEVICE => Vec::new(),
+        _ => get_basic(socket, option, room)?,
+    })
+}
+
+fn get_number(socket: &Inet, level: i32, option: i32) -> Result<Vec<u8>, Errno> {
+    let row = find(level, option).ok_or(Errno::ENOPROTOOPT)?;
+    Ok(socket.values(|v| v.get(row.at.0, row.at.1)).to_ne_bytes().to_vec())
+}
+
+fn get_ip(socket: &Inet, option: i32) -> Result<Vec<u8>, Errno> {
+    /// Largest packet of the loopback device.
+    const MTU: i32 = 65_536;
+    match option {
+        special::MTU => socket.peer().map(|_| MTU.to_ne_bytes().to_vec()),
+        special::MULTICAST_IF => match socket.values(|v| v.interface(true)) {
+            Some(IpAddr::V4(ip)) => Ok(ip.octets().to_vec()),
+            _ => Ok(vec![0; 4]),
+        },
+        _ => get_number(socket, IP, option),
+    }
+}
+
+fn get_ipv6(socket: &Inet, option: i32) -> Result<Vec<u8>, Errno> {
+    const MTU: i32 = 65_536;
+    let int = |n: i32| Ok(n.to_ne_bytes().to_vec());
+    match option {
+        options::V6ONLY => int(socket.values(|v| v.get(IPV6, options::V6ONLY))),
+        special::MTU6 => socket.peer().map(|_| MTU.to_ne_bytes().to_vec()),
+        special::MULTICAST_IF6 => int(i32::from(socket.values(|v| v.interface(false)).is_some())),
+        // IPV6_ADDRFORM.
+        special::ADDRFORM => int(i32::from(socket.domain.number())),
+        _ => get_number(socket, IPV6, option),
+    }
+}
+
+fn get_tcp(socket: &Inet, option: i32) -> Result<Vec<u8>, Errno> {
+    let int = |n: i32| Ok(n.to_ne_bytes().to_vec());
+    let kept = |default: i32| socket.values(|v| v.kept(TCP, option)).unwrap_or(default);
+    match option {
+        special::MAXSEG => int(match socket.tcp_look().0 {
+            Phase::Close | Phase::Listen => kept(536).max(1),
+            _ => SEGMENT,
+        }),
+        special::LINGER2 => int(kept(60)),
+        special::DEFER_ACCEPT | special::FASTOPEN | special::REPAIR => int(kept(0)),
+        special::INFO => Ok(info(socket)),
+        special::CONGESTION => {
+            let name = socket.values(|v| v.congestion).unwrap_or("cubic");
+            let mut raw = name.as_bytes().to_vec();
+            raw.resize(16, 0);
+            Ok(raw)
+        }
+        special::ULP => Ok(Vec::new()),
+        _ => get_number(socket, TCP, option),
+    }
+}
+
+/// Bytes of a segment.
+const SEGMENT: i32 = tcp::SEGMENT as i32;
+
+/// `struct tcp_info`. What a connection without packets has no measure of is zero.
+fn info(socket: &Inet) -> Vec<u8> {
+    const LEN: usize = 248;
+    let (phase, _, pending) = socket.tcp_look();
+    let (sent, taken) = socket.tcp_moved();
+    let mut raw = vec![0; LEN];
+    let mut put = |at: usize, bytes: &[u8]| {
+        if let Some(to) = raw.get_mut(at..at + bytes.len()) {
+            to.copy_from_slice(bytes);
+        }
+    };
+    put(0, &[phase.number()]);
+    if phase == Phase::Listen {
+        // A listener tells of its queue where others tell of packets.
+        put(24, (pending as u32).as_bytes());
+        put(28, (socket.tcp_backlog() as u32).as_bytes());
+        return raw;
+    }
+    if matches!(phase, Phase::Established | Phase::FinWait | Phase::CloseWait) {
+        const TIMESTAMPS_SACK_SCALING: u8 = 7;
+        put(5, &[TIMESTAMPS_SACK_SCALING, 0x77]);
+        put(16, (SEGMENT as u32).as_bytes());
+        put(20, 536u32.as_bytes());
+        put(84, 10u32.as_bytes());
+        put(88, (SEGMENT as u32).as_bytes());
+        put(120, sent.as_bytes());
+        put(128, taken.as_bytes());
+    }
+    raw
+}
