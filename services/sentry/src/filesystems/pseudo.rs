@@ -138,6 +138,10 @@ impl PseudoNode {
     pub fn ruled(fs: &PseudoFs, permissions: u32, body: Body, rule: fn(&Creds) -> u32) -> Arc<Self> {
         let mut node = Self::make(fs, permissions, body);
         node.rule = Some(rule);
+        #[allow(
+            clippy::arc_with_non_send_sync,
+            reason = "it is both, as the compiler finds where it becomes an InodeRef; clippy gives up on the way there"
+        )]
         Arc::new(node)
     }
 

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use super::Base;
 use crate::ipc::inet::{Kind, ports};
@@ -26,6 +26,8 @@ pub struct NetNamespace {
     pub settings: Settings,
     tcp: Mutex<ports::Ports>,
     udp: Mutex<ports::Ports>,
+    /// What happened (`/proc/net/snmp`).
+    pub counts: Counts,
     /// Groups that sockets joined, and how many each.
     groups: Mutex<HashMap<IpAddr, usize>>,
 }
@@ -40,6 +42,7 @@ impl NetNamespace {
             settings: Settings::default(),
             tcp: Mutex::default(),
             udp: Mutex::default(),
+            counts: Counts::default(),
             groups: Mutex::default(),
         })
     }
@@ -74,6 +77,25 @@ impl NetNamespace {
     }
 }
 
+/// What is counted of a namespace's sockets.
+#[derive(Default)]
+#[allow(missing_docs)]
+pub struct Counts {
+    pub active: AtomicU64,
+    pub passive: AtomicU64,
+    pub failed: AtomicU64,
+    pub reset: AtomicU64,
+    pub received: AtomicU64,
+    pub sent: AtomicU64,
+    pub no_port: AtomicU64,
+    pub lost: AtomicU64,
+}
+
+/// One more.
+pub fn count(of: &AtomicU64) {
+    of.fetch_add(1, Ordering::Relaxed);
+}
+
 /// Settings of a namespace that something acts on.
 pub struct Settings {
     /// `net.ipv4.ip_local_port_range`.
@@ -88,6 +110,10 @@ pub struct Settings {
     pub only_v6: AtomicI64,
     /// `net.core.rmem_max`, `net.core.wmem_max`.
     pub buffers: [AtomicI64; 2],
+    /// `net.ipv4.ip_default_ttl`.
+    pub ttl: AtomicI64,
+    /// `net.ipv4.tcp_keepalive_time`, `tcp_keepalive_intvl`, `tcp_keepalive_probes`.
+    pub keepalive: [AtomicI64; 3],
 }
 
 impl Default for Settings {
@@ -100,6 +126,8 @@ impl Default for Settings {
             backlog: of(4096),
             only_v6: of(0),
             buffers: [of(212_992), of(212_992)],
+            ttl: of(64),
+            keepalive: [of(7200), of(75), of(9)],
         }
     }
 }

@@ -8,8 +8,8 @@ use zerocopy::IntoBytes;
 
 use super::blocking::Progress;
 use super::socket::{
-    CONTROL_MAX, Control, MSG_CTRUNC, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_OOB, MSG_PEEK, MSG_TRUNC, MSG_WAITALL, MSG_WAITFORONE,
-    MsgHdr, SOL_SOCKET, beyond, message_vector, put_raw_address, put_time, wait_for_rest,
+    CONTROL_MAX, Control, MSG_CTRUNC, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_OOB, MSG_PEEK, MSG_TRUNC, MSG_WAITALL,
+    MSG_WAITFORONE, MsgHdr, SOL_SOCKET, beyond, message_vector, put_raw_address, put_time, wait_for_rest,
 };
 use super::{Outcome, SysResult, UserPtr, done, value};
 use crate::errno::Errno;
@@ -104,10 +104,9 @@ pub(super) fn bind(task: &Arc<Task>, open: &Open, at: u64, len: u32) -> SysResul
         (Domain::V4, 0) if to.ip.is_unspecified() => {}
         _ => return Err(Errno::EAFNOSUPPORT),
     }
-    if socket.domain == Domain::V6 {
-        if to.ip.is_ipv4() && socket.only_v6() || to.ip.is_ipv6() && to.ip.is_multicast() && socket.kind.is_stream() {
-            return Err(Errno::EINVAL);
-        }
+    let grouped = to.ip.is_ipv6() && to.ip.is_multicast() && socket.kind.is_stream();
+    if grouped || to.ip.is_ipv4() && socket.only_v6() {
+        return Err(Errno::EINVAL);
     }
     if address::lacks_scope(&raw, to.ip) {
         return Err(Errno::EINVAL);
@@ -191,7 +190,7 @@ pub(super) fn connect(task: &Arc<Task>, open: Open, at: u64, len: u32) -> SysRes
     let Open { file, socket } = open;
     if address::family(&raw)? == 0 {
         match socket.kind {
-            Kind::Tcp => socket.tcp_disconnect(),
+            Kind::Tcp => socket.tcp_dissolve(),
             Kind::Udp => socket.udp_disconnect(),
         }
         return done();
@@ -233,12 +232,17 @@ pub(super) fn connect(task: &Arc<Task>, open: Open, at: u64, len: u32) -> SysRes
         r => return r.map(|()| Outcome::Value(0)),
     }
     let (queue, deadline) = (socket.queue().clone(), deadline(&socket, true));
-    let timed = deadline.is_some();
+    let (timed, dissolved) = (deadline.is_some(), socket.tcp_dissolved());
     let retry = move |_: &Arc<Task>, cause: Cause| {
         let _open = &file;
+        if socket.tcp_dissolved() != dissolved {
+            return Some(Err(Errno::EPIPE));
+        }
         match (socket.connected(), cause) {
             (Err(Errno::EAGAIN), Cause::Woken) => None,
-            (Err(Errno::EAGAIN), Cause::TimedOut) => Some(Err(if again { Errno::EALREADY } else { Errno::EINPROGRESS })),
+            (Err(Errno::EAGAIN), Cause::TimedOut) => {
+                Some(Err(if again { Errno::EALREADY } else { Errno::EINPROGRESS }))
+            }
             (Err(Errno::EAGAIN), Cause::Interrupted) if timed => Some(Err(Errno::EINTR)),
             (Err(Errno::EAGAIN), Cause::Interrupted) => Some(Err(Errno::ERESTARTSYS)),
             (r, _) => Some(r.map(|()| 0)),
@@ -299,9 +303,12 @@ pub(super) fn send(
     let nonblocking = file.nonblocking() || how & MSG_DONTWAIT != 0;
     let (queue, deadline) = (socket.queue().clone(), deadline(&socket, true));
     let progress = Progress::default();
-    let sent = progress.clone();
+    let (sent, dissolved) = (progress.clone(), socket.tcp_dissolved());
     let step = move |task: &Arc<Task>| -> Result<i64, Errno> {
         let _open = &file;
+        if socket.tcp_dissolved() != dissolved {
+            return Err(Errno::EPIPE);
+        }
         loop {
             let have = sent.load(Ordering::Relaxed);
             let mut from = Source::user(task, beyond(&vecs, have));
@@ -312,7 +319,8 @@ pub(super) fn send(
                     if have >= all || n == 0 {
                         if urgent
                             && all > 0
-                            && let Some(other) = socket.tcp_other_file() {
+                            && let Some(other) = socket.tcp_other_file()
+                        {
                             send::to_owner(task.kernel(), &other, SigInfo::new(libc::SIGURG, code::KERNEL));
                         }
                         return Ok(have as i64);
@@ -332,8 +340,11 @@ pub(super) fn send(
     wait_for_rest(task, nonblocking, &queue, PollMask::WRITE, deadline, &progress, step)
 }
 
-/// The messages of control data: level, type, data. EINVAL.
-fn messages(mut rest: &[u8]) -> Result<Vec<(i32, i32, &[u8])>, Errno> {
+/// A message of control data: level, type, data.
+type Said<'a> = (i32, i32, &'a [u8]);
+
+/// The messages of control data. EINVAL.
+fn messages(mut rest: &[u8]) -> Result<Vec<Said<'_>>, Errno> {
     let mut all = Vec::new();
     while let Some((head, _)) = rest.split_at_checked(16) {
         let word = |i: usize| head.get(i..i + 4).and_then(|b| b.try_into().ok()).map_or(0, i32::from_ne_bytes);
@@ -362,7 +373,8 @@ fn sending(socket: &Inet, control: &[u8], how: i32) -> Result<Sending, Errno> {
     const HOPLIMIT: i32 = 52;
     const SEGMENT: i32 = 103;
     let segment = socket.values(|v| v.get(options::UDP, SEGMENT));
-    let mut out = Sending { more: how & MSG_MORE != 0, segment: usize::try_from(segment).unwrap_or(0), ..Sending::default() };
+    let mut out =
+        Sending { more: how & MSG_MORE != 0, segment: usize::try_from(segment).unwrap_or(0), ..Sending::default() };
     let int = |data: &[u8]| data.first_chunk().map(|b| i32::from_ne_bytes(*b)).ok_or(Errno::EINVAL);
     for (level, kind, data) in messages(control)? {
         match (level, kind) {
@@ -417,10 +429,10 @@ fn send_datagram(
     control: &[u8],
     how: i32,
 ) -> SysResult {
-    if how & MSG_OOB != 0 {
+    let socket = &open.socket;
+    if how & MSG_OOB != 0 && socket.domain == Domain::V4 {
         return Err(Errno::EOPNOTSUPP);
     }
-    let socket = &open.socket;
     let to = match to {
         None => None,
         Some(raw) => match (socket.domain, address::family(&raw)) {
@@ -459,12 +471,7 @@ pub(super) struct Came {
 }
 
 /// Receives once. `already`: this call has received before.
-fn receive_once(
-    socket: &Inet,
-    how: i32,
-    to: &mut Sink<'_>,
-    already: bool,
-) -> Result<Came, Errno> {
+fn receive_once(socket: &Inet, how: i32, to: &mut Sink<'_>, already: bool) -> Result<Came, Errno> {
     let peek = how & MSG_PEEK != 0;
     if how & MSG_ERRQUEUE != 0 {
         if socket.kind == Kind::Tcp {
@@ -482,7 +489,7 @@ fn receive_once(
         });
     }
     if socket.kind == Kind::Udp {
-        let got = socket.udp_receive(to, peek)?;
+        let got = socket.udp_receive(to, peek)?.unless_ended(how & MSG_DONTWAIT != 0)?;
         let from = got.along.map(|a| a.from);
         return Ok(Came { count: got.count, length: got.length, from, along: got.along, ..Came::default() });
     }
@@ -506,6 +513,8 @@ pub(super) fn receive(
 ) -> SysResult {
     let Open { file, socket } = open;
     let nonblocking = file.nonblocking() || how & (MSG_DONTWAIT | MSG_ERRQUEUE) != 0;
+    let how = if nonblocking { how | MSG_DONTWAIT } else { how };
+    let dissolved = socket.tcp_dissolved();
     let (queue, deadline) = (socket.queue().clone(), deadline(&socket, false));
     let all = total(&vecs);
     let stream = socket.kind.is_stream();
@@ -520,6 +529,9 @@ pub(super) fn receive(
     let step = move |task: &Arc<Task>| -> Result<i64, Errno> {
         // It stays open as long as somebody waits.
         let _open = &file;
+        if socket.tcp_dissolved() != dissolved {
+            return Err(Errno::EPIPE);
+        }
         loop {
             let have = got.load(Ordering::Relaxed);
             let mut to = Sink::user(task, beyond(&vecs, have));
@@ -665,6 +677,7 @@ pub(super) fn receive_many(
     let one = how & MSG_WAITFORONE != 0;
     let how = how & !MSG_WAITFORONE;
     let nonblocking = file.nonblocking() || how & (MSG_DONTWAIT | MSG_ERRQUEUE) != 0;
+    let how = if nonblocking { how | MSG_DONTWAIT } else { how };
     let (queue, deadline) = (socket.queue().clone(), deadline(&socket, false));
     let progress = Progress::default();
     let done = progress.clone();
@@ -686,12 +699,7 @@ pub(super) fn receive_many(
     wait_for_rest(task, nonblocking, &queue, PollMask::READ, deadline, &progress, step)
 }
 
-fn one_of_many(
-    task: &Arc<Task>,
-    socket: &Inet,
-    at: UserPtr<MsgHdr>,
-    how: i32,
-) -> Result<(), Errno> {
+fn one_of_many(task: &Arc<Task>, socket: &Inet, at: UserPtr<MsgHdr>, how: i32) -> Result<(), Errno> {
     let m = at.read(task)?;
     let mut to = Sink::user(task, message_vector(task, &m)?);
     let came = receive_once(socket, how, &mut to, false)?;

@@ -8,8 +8,8 @@ use zerocopy::IntoBytes;
 
 use super::socket::SOL_SOCKET;
 use super::sockopt::{
-    ATTACH_FILTER, BINDTODEVICE, BUSY_POLL, DOMAIN, INCOMING_CPU, PEERCRED, PEERGROUPS, PEERPIDFD, PROTOCOL, REUSEPORT, TYPE,
-    ZEROCOPY, get_basic, get_filter, put, set_basic,
+    ATTACH_FILTER, BINDTODEVICE, BUSY_POLL, DOMAIN, INCOMING_CPU, PEERCRED, PEERGROUPS, PEERPIDFD, PROTOCOL, REUSEPORT,
+    TYPE, ZEROCOPY, get_basic, get_filter, put, set_basic,
 };
 use super::{SysResult, UserPtr, done, inet};
 use crate::errno::Errno;
@@ -156,9 +156,7 @@ fn set_ip(task: &Arc<Task>, socket: &Arc<Inet>, option: i32, at: u64, len: usize
     }
     let int = match option {
         // Congestion marks are the kernel's own on a stream.
-        options::TOS if socket.kind.is_stream() => {
-            (int & 0xff & !3) | (socket.values(|v| v.get(IP, options::TOS)) & 3)
-        }
+        options::TOS if socket.kind.is_stream() => (int & 0xff & !3) | (socket.values(|v| v.get(IP, options::TOS)) & 3),
         options::TOS => int & 0xff,
         _ => int,
     };
@@ -218,7 +216,7 @@ fn set_ipv6(task: &Arc<Task>, socket: &Arc<Inet>, option: i32, at: u64, len: usi
         };
     }
     if len < 4 {
-        return Err(if len == 0 { Errno::EINVAL } else { Errno::EINVAL });
+        return Err(Errno::EINVAL);
     }
     let int = UserPtr::<i32>::new(at).read(task)?;
     match option {

@@ -13,8 +13,8 @@ use super::{Entry, Fd, SysResult, UserPtr, done, inet_options, netlink};
 use crate::bpf::{Instruction, Program};
 use crate::entry;
 use crate::errno::Errno;
-use crate::ipc::pidfd::pidfd;
 use crate::ipc::inet::Inet;
+use crate::ipc::pidfd::pidfd;
 use crate::ipc::unix::{INQ, Kind, OOBINLINE, Options, PASSCRED, PASSPIDFD, PASSRIGHTS, Socket};
 use crate::task::Task;
 use crate::task::creds::cap;
@@ -369,23 +369,17 @@ pub(super) fn put(task: &Arc<Task>, raw: &[u8], at: u64, len: UserPtr<i32>, room
 }
 
 /// `SO_ATTACH_FILTER`, asked for.
-pub(super) fn get_filter(
-    task: &Arc<Task>,
-    socket: &impl Basic,
-    at: u64,
-    len: UserPtr<i32>,
-    room: usize,
-) -> SysResult {
-        // The length is counted in instructions, and tells how many there are.
-        let filter = socket.packets();
-        let code = filter.as_deref().map_or(&[][..], Program::code);
-        if room > 0 && room < code.len() {
-            return Err(Errno::EINVAL);
-        }
-        if room > 0 {
-            UserPtr::<Instruction>::new(at).write_array(task, code)?;
-        }
-        len.write(task, &i32::try_from(code.len()).unwrap_or(0))?;
+pub(super) fn get_filter(task: &Arc<Task>, socket: &impl Basic, at: u64, len: UserPtr<i32>, room: usize) -> SysResult {
+    // The length is counted in instructions, and tells how many there are.
+    let filter = socket.packets();
+    let code = filter.as_deref().map_or(&[][..], Program::code);
+    if room > 0 && room < code.len() {
+        return Err(Errno::EINVAL);
+    }
+    if room > 0 {
+        UserPtr::<Instruction>::new(at).write_array(task, code)?;
+    }
+    len.write(task, &i32::try_from(code.len()).unwrap_or(0))?;
     done()
 }
 

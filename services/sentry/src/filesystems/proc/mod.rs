@@ -4,6 +4,8 @@
 //! of processes and threads.
 
 mod mem;
+mod net;
+mod network_settings;
 mod process;
 mod sysctl;
 mod system;

@@ -13,7 +13,7 @@ use crate::vfs::inode::InodeRef;
 const LONGEST: usize = 4096;
 
 /// A name, what it says, and whether it may be set.
-type Told = (&'static str, &'static str, bool);
+pub type Told = (&'static str, &'static str, bool);
 
 /// `kernel`.
 pub const KERNEL: &[Told] = &[

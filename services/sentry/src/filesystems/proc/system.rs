@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::errno::Errno;
 use crate::filesystems::cpu;
 use crate::filesystems::proc::sysctl::{self, setting};
-use crate::filesystems::proc::totals;
+use crate::filesystems::proc::{network_settings, totals};
 use crate::filesystems::pseudo::{Body, PseudoFs, PseudoNode, Style, directory, fixed, text};
 use crate::filesystems::sys::processors;
 use crate::ipc::aio;
@@ -345,10 +345,7 @@ fn sys(fs: &PseudoFs, kernel: &Arc<Kernel>) -> InodeRef {
             ("mqueue", mqueue),
         ],
     );
-    let core =
-        directory(fs, vec![("somaxconn", set("4096")), ("rmem_max", set("212992")), ("wmem_max", set("212992"))]);
-    let unix = directory(fs, vec![("max_dgram_qlen", set("512"))]);
-    let net = directory(fs, vec![("core", core), ("unix", unix)]);
+    let net = network_settings::directory_of(fs);
     directory(fs, vec![("kernel", kernel_dir), ("vm", vm), ("fs", fs_dir), ("net", net), ("user", user(fs))])
 }
 

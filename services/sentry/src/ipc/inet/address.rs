@@ -118,9 +118,11 @@ mod tests {
     #[test]
     fn addresses_are_read_as_they_are_shown() {
         let of = |ip: &str, port| Endpoint { ip: ip.parse().unwrap(), port };
-        for (at, domain, len) in
-            [(of("127.0.0.1", 80), Domain::V4, 16), (of("127.0.0.1", 80), Domain::V6, 28), (of("::1", 1), Domain::V6, 28)]
-        {
+        for (at, domain, len) in [
+            (of("127.0.0.1", 80), Domain::V4, 16),
+            (of("127.0.0.1", 80), Domain::V6, 28),
+            (of("::1", 1), Domain::V6, 28),
+        ] {
             let raw = at.encode(domain);
             assert_eq!((raw.len(), family(&raw), decode(&raw, domain)), (len, Ok(domain.number()), Ok(at)));
             assert_eq!(decode(raw.get(..len - 5).unwrap(), domain), Err(Errno::EINVAL));

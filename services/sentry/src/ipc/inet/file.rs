@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
+use super::address::Domain;
 use super::{Inet, Kind};
 use crate::errno::Errno;
 use crate::syscalls::{SysResult, UserPtr, done};
@@ -29,13 +30,13 @@ impl FileOps for InetFile {
         false
     }
 
-    fn read(&self, _io: &Io<'_>, _at: u64, to: &mut Sink<'_>) -> Result<usize, Errno> {
+    fn read(&self, io: &Io<'_>, _at: u64, to: &mut Sink<'_>) -> Result<usize, Errno> {
         if to.room() == 0 {
             return Ok(0);
         }
         match self.0.kind {
             Kind::Tcp => self.0.tcp_receive(to, Default::default()).map(|got| got.count),
-            Kind::Udp => self.0.udp_receive(to, false).map(|got| got.count),
+            Kind::Udp => self.0.udp_receive(to, false)?.unless_ended(io.file.nonblocking()).map(|got| got.count),
         }
     }
 
@@ -87,7 +88,7 @@ impl FileOps for InetFile {
             (SIOCOUTQ | SIOCOUTQNSD, Kind::Tcp) => self.0.tcp_unsent()?,
             (SIOCOUTQ, Kind::Udp) => 0,
             (SIOCATMARK, Kind::Tcp) => usize::from(self.0.tcp_at_mark()?),
-            _ => return crate::ipc::netlink::device_request(task, request, argument),
+            _ => return crate::ipc::netlink::device_request(task, request, argument, self.0.domain == Domain::V4),
         };
         UserPtr::<i32>::new(argument).write(task, &i32::try_from(n).unwrap_or(i32::MAX))?;
         done()

@@ -133,6 +133,20 @@ impl Inet {
             Kind::Udp => [DATAGRAMS; 2],
         };
         let mut values = Values::default();
+        let of = |n: &std::sync::atomic::AtomicI64| i32::try_from(n.load(Ordering::Relaxed)).unwrap_or(0);
+        let set = &net.settings;
+        let [time, interval, probes] = &set.keepalive;
+        let defaults = [
+            (options::IP, options::TTL, &set.ttl),
+            (options::TCP, 4, time),
+            (options::TCP, 5, interval),
+            (options::TCP, 6, probes),
+        ];
+        for (level, option, n) in defaults {
+            if of(n) != values.get(level, option) {
+                values.set(level, option, of(n));
+            }
+        }
         if domain == Domain::V6 && net.settings.bindv6only() {
             values.set(options::IPV6, options::V6ONLY, 1);
         }
@@ -198,6 +212,11 @@ impl Inet {
     /// Number of its inode; 0 for one that nobody has accepted yet.
     pub fn ino(&self) -> u64 {
         self.ino.get().copied().unwrap_or(0)
+    }
+
+    /// Whose it is, as others see it.
+    pub fn shown_uid(&self, to: &Creds) -> u32 {
+        to.shown_uid(self.uid)
     }
 
     /// The queue that is woken when something changes.
@@ -322,7 +341,8 @@ impl Inet {
     /// Whether it may have the address.
     pub fn may_bind(&self, ip: IpAddr) -> bool {
         let multicast = ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST);
-        let any = |v: &mut Values| [options::FREEBIND, options::TRANSPARENT].iter().any(|o| v.get(options::IP, *o) != 0);
+        let any =
+            |v: &mut Values| [options::FREEBIND, options::TRANSPARENT].iter().any(|o| v.get(options::IP, *o) != 0);
         ip.is_unspecified() || multicast || self.values(any) || self.is_own(ip)
     }
 

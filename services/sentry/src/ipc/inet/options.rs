@@ -5,11 +5,6 @@
 //! `syscalls::inet_options`.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
-
-/// Datagrams that were lost as their receivers had no room (`/proc/net/snmp`).
-pub static LOST: AtomicU64 = AtomicU64::new(0);
-
 use std::net::IpAddr;
 
 /// Levels.

@@ -115,8 +115,8 @@ impl Ports {
         };
         let others = self.bound.get(&port).into_iter().flatten().filter(|(id, _)| **id != own);
         let taken = others.filter_map(|(_, s)| s.upgrade()).any(|s| excludes(&s.claim()));
-        let left = self.left_at.contains_key(&port)
-            && self.left.iter().any(|l| l.pair.0.port == port && excludes(&l.claim));
+        let left =
+            self.left_at.contains_key(&port) && self.left.iter().any(|l| l.pair.0.port == port && excludes(&l.claim));
         !taken && !left
     }
 
@@ -135,9 +135,9 @@ impl Ports {
         } else {
             // One that nobody has comes before one that may be shared.
             let empty = |p: &u16| !self.bound.contains_key(p) && !self.left_at.contains_key(p);
-            from_somewhere(range.clone()).find(empty).or_else(|| {
-                from_somewhere(range).find(|p| self.is_free(*p, claim, stream, socket.id))
-            })
+            from_somewhere(range.clone())
+                .find(empty)
+                .or_else(|| from_somewhere(range).find(|p| self.is_free(*p, claim, stream, socket.id)))
         };
         let port = port.ok_or(Errno::EADDRINUSE)?;
         self.take(socket, port);

@@ -12,6 +12,7 @@ use super::ports::Pair;
 use super::{Inet, Kind, State, check_family, options};
 use crate::errno::Errno;
 use crate::ipc::unix::Options;
+use crate::namespaces::net::count;
 use crate::time::{Deadline, NS};
 use crate::uio::{Sink, Source};
 use crate::vfs::file::File;
@@ -102,6 +103,8 @@ pub(crate) struct Tcp {
     /// Connections that wait to be accepted, and sockets that wait for there to be room.
     pending: VecDeque<Arc<Inet>>,
     waiting: VecDeque<Weak<Inet>>,
+    /// How often it was dissolved: calls that wait meanwhile end.
+    dissolved: u64,
     /// Gives up waiting.
     patience: Option<Arc<dyn Wake>>,
 }
@@ -292,6 +295,11 @@ impl Inet {
         Ok(())
     }
 
+    /// How often its connection was dissolved.
+    pub fn tcp_dissolved(&self) -> u64 {
+        self.state.lock().tcp.dissolved
+    }
+
     /// EISCONN unless it can be connected.
     pub fn may_connect(&self) -> Result<(), Errno> {
         let s = self.state.lock();
@@ -319,6 +327,7 @@ impl Inet {
             s.shut = [false; 2];
             s.tcp.ended = false;
         }
+        count(&self.net.counts.active);
         let result = self.knock();
         if result == Err(Errno::EAGAIN) {
             self.wait_for_room();
@@ -406,6 +415,7 @@ impl Inet {
             table.pair((to, local)).map_err(|_| Errno::ECONNREFUSED)?;
             table.take(&child, to.port);
         }
+        count(&self.net.counts.passive);
         child.establish(self);
         self.establish(&child);
         {
@@ -441,6 +451,7 @@ impl Inet {
             if s.tcp.phase != Phase::SynSent {
                 return;
             }
+            count(&self.net.counts.failed);
             s.finish();
             s.error = Some(why);
             s.tcp.patience = None;
@@ -490,7 +501,16 @@ impl Inet {
         s.tcp.connecting
     }
 
-    /// Dissolves what connection there is (`connect(2)` to AF_UNSPEC): the other side is told by a reset.
+    /// `connect(2)` to AF_UNSPEC: calls that wait end, too.
+    pub fn tcp_dissolve(&self) {
+        {
+            let mut s = self.state.lock();
+            s.tcp.dissolved = s.tcp.dissolved.wrapping_add(1);
+        }
+        self.tcp_disconnect();
+    }
+
+    /// Dissolves what connection there is: the other side is told by a reset.
     pub fn tcp_disconnect(&self) {
         let (freed, pair, other, pending, waiting) = {
             let mut s = self.state.lock();
@@ -508,7 +528,7 @@ impl Inet {
             s.holds = held && port_stays;
             s.peer = None;
             s.shut = [false; 2];
-            s.tcp = Tcp { accepted: s.tcp.accepted, ..Tcp::default() };
+            s.tcp = Tcp { accepted: s.tcp.accepted, dissolved: s.tcp.dissolved, ..Tcp::default() };
             (local.filter(|_| held && !port_stays), pair, other, pending, waiting)
         };
         match freed {
@@ -688,6 +708,7 @@ impl Inet {
                 Phase::CloseWait => Some(Errno::EPIPE),
                 _ => Some(Errno::ECONNRESET),
             };
+            count(&self.net.counts.reset);
             s.finish();
             s.pair()
         };
@@ -977,7 +998,6 @@ impl State {
         Ok(put)
     }
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -11,6 +11,7 @@ use super::address::Endpoint;
 use super::ports::best;
 use super::{Inet, Kind, State, check_family, options};
 use crate::errno::Errno;
+use crate::namespaces::net::count;
 use crate::time::{Clock, now};
 use crate::uio::{Sink, Source};
 use crate::wait::PollMask;
@@ -91,6 +92,13 @@ pub struct Got {
     pub length: usize,
     /// `None` where nothing comes any more.
     pub along: Option<Along>,
+}
+
+impl Got {
+    /// A socket that does not wait knows no end.
+    pub fn unless_ended(self, nonblocking: bool) -> Result<Self, Errno> {
+        if self.along.is_none() && nonblocking { Err(Errno::EAGAIN) } else { Ok(self) }
+    }
 }
 
 impl State {
@@ -240,6 +248,7 @@ impl Inet {
     }
 
     fn deliver(&self, to: Endpoint, data: Vec<u8>, along: Along, peer: Option<Endpoint>) {
+        count(&self.net.counts.sent);
         let all = self.net.ports(Kind::Udp).lock().at(to.port);
         let many = to.ip.is_multicast() || self.is_broadcast(to.ip);
         let fits: Vec<_> =
@@ -258,6 +267,7 @@ impl Inet {
             receiver.udp_take(data, along);
             return;
         }
+        count(&self.net.counts.no_port);
         // Nobody there: the error is for who is connected, or asked.
         let mut s = self.state.lock();
         let asked = s.wants_errors(to.ip);
@@ -313,9 +323,10 @@ impl Inet {
         }
         let bytes = s.udp.bytes.saturating_add(data.len()).saturating_add(COST);
         if bytes > s.receive_buffer {
-            s.udp.lost();
+            count(&self.net.counts.lost);
             return;
         }
+        count(&self.net.counts.received);
         s.udp.bytes = bytes;
         s.udp.queue.push_back(Datagram { data, along });
         drop(s);
@@ -432,12 +443,5 @@ impl Inet {
         m.set(PollMask::HUP, s.shut == [true; 2]);
         m.set(PollMask::ERR, s.error.is_some() || !s.udp.errors.is_empty());
         m
-    }
-}
-
-impl Udp {
-    /// A datagram did not fit.
-    fn lost(&mut self) {
-        super::options::LOST.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
 }

@@ -66,6 +66,6 @@ impl FileOps for NetlinkFile {
     }
 
     fn ioctl(&self, task: &Arc<Task>, _file: &Arc<File>, request: u32, argument: u64) -> SysResult {
-        super::device_request(task, request, argument)
+        super::device_request(task, request, argument, false)
     }
 }

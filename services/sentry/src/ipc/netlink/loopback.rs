@@ -7,6 +7,7 @@ use crate::errno::Errno;
 use crate::sync::Mutex;
 use crate::syscalls::{SysResult, UserPtr, done};
 use crate::task::Task;
+use crate::task::creds::cap;
 
 /// Its number, the first of a namespace.
 pub const INDEX: u32 = 1;
@@ -163,54 +164,110 @@ impl Loopback {
     }
 }
 
-/// Requests of `netdevice(7)`, which any socket takes: those that ask. ENOTTY for what is none of them.
-pub fn ioctl(task: &Arc<Task>, request: u32, argument: u64) -> SysResult {
-    const NAME_OF: u32 = 0x8910;
-    const FLAGS_OF: u32 = 0x8913;
-    const MTU_OF: u32 = 0x8921;
-    const ADDRESS_OF: u32 = 0x8927;
-    const INDEX_OF: u32 = 0x8933;
-    const TXQLEN_OF: u32 = 0x8942;
+/// Requests of `netdevice(7)` that ask, and those that take the device up or down; which any socket takes but for those about
+/// addresses, which are for IPv4's (`four`). ENOTTY for what is none of them.
+pub fn ioctl(task: &Arc<Task>, request: u32, argument: u64, four: bool) -> SysResult {
+    use request::{
+        ADDR, BRDADDR, CONF, DSTADDR, FLAGS, HWADDR, IFINDEX, METRIC, MTU_OF, NAME_OF, NETMASK, SET_FLAGS, TXQLEN,
+    };
     const IFREQ: usize = 40;
     /// `ARPHRD_LOOPBACK`.
-    const KIND: u32 = 772;
-    if ![NAME_OF, FLAGS_OF, MTU_OF, ADDRESS_OF, INDEX_OF, TXQLEN_OF].contains(&request) {
+    const KIND: u16 = 772;
+    let of_addresses = [ADDR, DSTADDR, BRDADDR, NETMASK].contains(&request);
+    let known = [NAME_OF, FLAGS, SET_FLAGS, METRIC, MTU_OF, HWADDR, IFINDEX, TXQLEN].contains(&request);
+    let net = task.namespaces().net.clone();
+    if request == CONF {
+        return list(task, argument, &net.loopback);
+    }
+    if !(known || four && of_addresses) {
         return Err(Errno::ENOTTY);
     }
     let at = UserPtr::<u8>::new(argument);
     let mut ifreq = at.read_array(task, IFREQ, IFREQ)?;
     let (name, value) = ifreq.split_at_mut_checked(16).ok_or(Errno::EFAULT)?;
-    let mut put = |number: u32| {
-        if let Some(to) = value.get_mut(..4) {
-            to.copy_from_slice(&number.to_ne_bytes());
-        }
-    };
-    let device = task.namespaces().net.clone();
+    let mut put = |bytes: &[u8]| value.iter_mut().zip(bytes).for_each(|(to, b)| *to = *b);
     if request == NAME_OF {
         if value.get(..4) != Some(&INDEX.to_ne_bytes()) {
             return Err(Errno::ENODEV);
         }
         name.fill(0);
         name.iter_mut().zip(NAME).for_each(|(to, b)| *to = *b);
-    } else {
-        if name.split(|b| *b == 0).next() != Some(NAME) {
-            return Err(Errno::ENODEV);
+        at.write_array(task, &ifreq)?;
+        return done();
+    }
+    if name.split(|b| *b == 0).next() != Some(NAME) {
+        return Err(Errno::ENODEV);
+    }
+    let first = net.loopback.addresses().first().copied();
+    let address = |ip: [u8; 4]| [&2u16.to_ne_bytes()[..], &[0; 2], &ip, &[0; 8]].concat();
+    match request {
+        // There are sixteen bits of them here.
+        FLAGS => put(&(net.loopback.flags() as u16).to_ne_bytes()),
+        SET_FLAGS => {
+            if !task.creds().capable_in(&net.base.owner, cap::NET_ADMIN) {
+                return Err(Errno::EPERM);
+            }
+            let flags = value.first_chunk().map_or(0, |b| u16::from_ne_bytes(*b));
+            net.loopback.set_up(u32::from(flags) & UP != 0);
+            return done();
         }
-        match request {
-            FLAGS_OF => {
-                // There are sixteen bits of them here.
-                let flags = (device.loopback.flags() as u16).to_ne_bytes();
-                value.iter_mut().zip(flags).for_each(|(to, b)| *to = b);
-            }
-            MTU_OF => put(MTU),
-            ADDRESS_OF => {
-                value.get_mut(..16).ok_or(Errno::EFAULT)?.fill(0);
-                value.iter_mut().zip((KIND as u16).to_ne_bytes()).for_each(|(to, b)| *to = b);
-            }
-            TXQLEN_OF => put(1000),
-            _ => put(INDEX),
+        METRIC => put(&[0; 4]),
+        MTU_OF => put(&MTU.to_ne_bytes()),
+        HWADDR => put(&[&KIND.to_ne_bytes()[..], &[0; 14]].concat()),
+        TXQLEN => put(&1000u32.to_ne_bytes()),
+        IFINDEX => put(&INDEX.to_ne_bytes()),
+        _ => {
+            let a = first.ok_or(Errno::EADDRNOTAVAIL)?;
+            put(&address(match request {
+                NETMASK => u32::MAX.checked_shl(32 - u32::from(a.prefix)).unwrap_or(0).to_be_bytes(),
+                DSTADDR => a.address,
+                BRDADDR => a.broadcast.unwrap_or_default(),
+                _ => a.local,
+            }));
         }
     }
     at.write_array(task, &ifreq)?;
+    done()
+}
+
+/// Numbers of requests (`SIOCGIFNAME` and its kin).
+mod request {
+    pub const NAME_OF: u32 = 0x8910;
+    pub const CONF: u32 = 0x8912;
+    pub const FLAGS: u32 = 0x8913;
+    pub const SET_FLAGS: u32 = 0x8914;
+    pub const ADDR: u32 = 0x8915;
+    pub const DSTADDR: u32 = 0x8917;
+    pub const BRDADDR: u32 = 0x8919;
+    pub const NETMASK: u32 = 0x891b;
+    pub const METRIC: u32 = 0x891d;
+    pub const MTU_OF: u32 = 0x8921;
+    pub const HWADDR: u32 = 0x8927;
+    pub const IFINDEX: u32 = 0x8933;
+    pub const TXQLEN: u32 = 0x8942;
+}
+
+/// `SIOCGIFCONF`: the IPv4 addresses that devices have, as many as there is room for.
+fn list(task: &Arc<Task>, argument: u64, device: &Loopback) -> SysResult {
+    const IFREQ: usize = 40;
+    let conf = UserPtr::<[u64; 2]>::new(argument);
+    let [len, to] = conf.read(task)?;
+    let room = i32::try_from(len & u64::from(u32::MAX)).map_err(|_| Errno::EINVAL)?;
+    let all = device.addresses();
+    let fit = if to == 0 { all.len() } else { usize::try_from(room).unwrap_or(0) / IFREQ };
+    let mut raw = Vec::new();
+    for a in all.iter().take(fit) {
+        let begin = raw.len();
+        raw.extend_from_slice(NAME);
+        raw.resize(begin + 16, 0);
+        raw.extend_from_slice(&2u16.to_ne_bytes());
+        raw.extend_from_slice(&[0; 2]);
+        raw.extend_from_slice(&a.local);
+        raw.resize(begin + IFREQ, 0);
+    }
+    if to != 0 {
+        task.write_exact(to, &raw)?;
+    }
+    conf.cast::<i32>().write(task, &i32::try_from(raw.len()).unwrap_or(i32::MAX))?;
     done()
 }

@@ -1,5 +1,7 @@
 //! `rtnetlink(7)`: links, addresses, routes. A table of requests; what is true of a sandbox without a network is that there is a loopback
-//! device with the addresses it was given, and no route. As a kernel without IPv6.
+//! device with the addresses it was given, and no route.
+
+use std::net::Ipv6Addr;
 
 use super::loopback::{Address, INDEX, MTU, NAME, PERMANENT, UP};
 use super::message::{self, Attributes, Builder, CREATE, EXCL, MULTI, REPLACE, Request, word};
@@ -8,6 +10,7 @@ use crate::namespaces::NetNamespace;
 
 const AF_UNSPEC: u8 = 0;
 const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
 const AF_BRIDGE: u8 = 7;
 /// Bytes of `struct ifinfomsg`, `struct ifaddrmsg`.
 const LINK: usize = 16;
@@ -52,6 +55,7 @@ const TABLE: &[Entry] = &[
     Entry { kind: 21, family: AF_INET, one: Some(delete_address), all: None },
     Entry { kind: 22, family: AF_UNSPEC, one: None, all: Some(addresses) },
     Entry { kind: 22, family: AF_INET, one: None, all: Some(addresses) },
+    Entry { kind: 22, family: AF_INET6, one: None, all: Some(addresses) },
     Entry { kind: 26, family: AF_UNSPEC, one: None, all: Some(nothing) },
     Entry { kind: 26, family: AF_INET, one: Some(no_route), all: Some(nothing) },
     Entry { kind: 30, family: AF_UNSPEC, one: None, all: Some(nothing) },
@@ -226,7 +230,9 @@ fn addresses(asker: &Asker<'_>, request: &Request<'_>) -> Result<Vec<Vec<u8>>, E
         return Err(Errno::ENODEV);
     }
     let mut list = Vec::new();
-    for a in asker.net.loopback.addresses() {
+    let family = request.payload().first().copied().unwrap_or(AF_UNSPEC);
+    let four = if family == AF_INET6 { Vec::new() } else { asker.net.loopback.addresses() };
+    for a in four {
         let mut own = vec![AF_INET, a.prefix, a.flags as u8, a.scope];
         own.extend_from_slice(&INDEX.to_ne_bytes());
         let b = Builder::new(NEW, MULTI, request.sequence, asker.port).raw(&own);
@@ -237,7 +243,22 @@ fn addresses(asker: &Asker<'_>, request: &Request<'_>) -> Result<Vec<Vec<u8>>, E
         let b = b.attribute(ifa::LABEL, &[NAME, &[0]].concat()).number(ifa::FLAGS, a.flags);
         list.extend_from_slice(&b.attribute(ifa::CACHEINFO, &lives).end());
     }
+    if family != AF_INET && asker.net.loopback.is_up() {
+        list.extend_from_slice(&localhost6(asker, request));
+    }
     Ok(if list.is_empty() { Vec::new() } else { vec![list] })
+}
+
+/// IPv6's address of the loopback device, which it has while it is up.
+fn localhost6(asker: &Asker<'_>, request: &Request<'_>) -> Vec<u8> {
+    const NEW: u16 = 20;
+    const HOST: u8 = 254;
+    let mut own = vec![AF_INET6, 128, PERMANENT as u8, HOST];
+    own.extend_from_slice(&INDEX.to_ne_bytes());
+    let lives = [[0xff; 8], [0; 8]].concat();
+    let b = Builder::new(NEW, MULTI, request.sequence, asker.port).raw(&own);
+    let b = b.attribute(ifa::ADDRESS, &Ipv6Addr::LOCALHOST.octets()).attribute(ifa::CACHEINFO, &lives);
+    b.number(ifa::FLAGS, PERMANENT).end()
 }
 
 /// An IPv4 address in an attribute. EINVAL.

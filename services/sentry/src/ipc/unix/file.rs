@@ -94,7 +94,7 @@ impl FileOps for SocketFile {
             SIOCOUTQ => self.0.peer().map_or(0, |p| p.state.lock().bytes),
             SIOCATMARK if self.0.kind != Kind::Stream => return Err(Errno::EOPNOTSUPP),
             SIOCATMARK => usize::from(self.0.state.lock().at_mark()),
-            _ => return crate::ipc::netlink::device_request(task, request, argument),
+            _ => return crate::ipc::netlink::device_request(task, request, argument, false),
         };
         UserPtr::<i32>::new(argument).write(task, &i32::try_from(n).unwrap_or(i32::MAX))?;
         done()

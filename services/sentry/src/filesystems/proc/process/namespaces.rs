@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::{Subject, node, text};
 use crate::errno::Errno;
 use crate::filesystems::proc::entry;
-use crate::filesystems::pseudo::{Body, PseudoFs, Take, fixed};
+use crate::filesystems::proc::net::FILES;
+use crate::filesystems::pseudo::{Body, PseudoFs, Take};
 use crate::namespaces::user::Which;
 use crate::namespaces::{Kind, Namespace, UserNamespace, nsfs};
 use crate::task::Task;
@@ -90,11 +91,13 @@ pub(super) fn namespaces(fs: &Arc<PseudoFs>, s: &Subject) -> InodeRef {
 }
 
 pub(super) fn net(fs: &Arc<PseudoFs>, s: &Subject) -> InodeRef {
-    // The loopback device has carried nothing.
-    let dev = "Inter-|   Receive                                                |  Transmit\n face |bytes    packets errs drop \
-               fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n    lo:       0       \
-               0    0    0    0     0          0         0        0       0    0    0    0     0       0          0\n";
-    let unix = "Num       RefCount Protocol Flags    Type St Inode Path\n";
-    let names = vec![(b"dev".to_vec(), fixed(fs, dev)), (b"unix".to_vec(), fixed(fs, unix))];
-    node(fs, s, 0o555, Body::Directory(names))
+    let names = FILES.iter().map(|(name, make)| {
+        let of = s.clone();
+        let read = move |caller: &Caller<'_>| {
+            let net = of.task()?.namespaces().net.clone();
+            Ok(make(&net, &caller.creds).into_bytes())
+        };
+        (name.as_bytes().to_vec(), node(fs, s, 0o444, Body::Text(Box::new(read), None)))
+    });
+    node(fs, s, 0o555, Body::Directory(names.collect()))
 }

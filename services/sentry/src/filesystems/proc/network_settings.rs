@@ -1,0 +1,128 @@
+//! `/proc/sys/net`: settings of the network namespace of who looks, `ip(7)`, `tcp(7)`, `socket(7)`.
+//!
+//! What acts on something is kept by the namespace (`namespaces::net`); the rest tells what a fresh Linux says and keeps what is set, for
+//! all namespaces (`sysctl`). Called by `system`.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use super::sysctl;
+use crate::errno::Errno;
+use crate::filesystems::pseudo::{Body, PseudoFs, PseudoNode, directory};
+use crate::namespaces::NetNamespace;
+use crate::namespaces::net::Settings;
+use crate::vfs::caller::Caller;
+use crate::vfs::inode::InodeRef;
+
+/// `core`.
+const CORE: &[sysctl::Told] = &[
+    ("busy_poll", "0", true),
+    ("busy_read", "0", true),
+    ("default_qdisc", "pfifo_fast", true),
+    ("netdev_max_backlog", "1000", true),
+    ("optmem_max", "131072", true),
+    ("rmem_default", "212992", true),
+    ("wmem_default", "212992", true),
+];
+
+/// `ipv4`.
+const IPV4: &[sysctl::Told] = &[
+    ("icmp_echo_ignore_all", "0", true),
+    ("icmp_echo_ignore_broadcasts", "1", true),
+    ("ip_dynaddr", "0", true),
+    ("ip_forward", "0", true),
+    ("ip_local_reserved_ports", "", true),
+    ("ip_nonlocal_bind", "0", false),
+    ("ping_group_range", "1\t0", false),
+    ("tcp_abort_on_overflow", "0", true),
+    ("tcp_allowed_congestion_control", "reno cubic", false),
+    ("tcp_available_congestion_control", "reno cubic", false),
+    ("tcp_congestion_control", "cubic", false),
+    ("tcp_ecn", "2", true),
+    ("tcp_fastopen", "0", false),
+    ("tcp_fin_timeout", "60", true),
+    ("tcp_max_orphans", "131072", true),
+    ("tcp_max_syn_backlog", "1024", true),
+    ("tcp_max_tw_buckets", "16384", false),
+    ("tcp_mem", "188319\t251093\t376638", true),
+    ("tcp_moderate_rcvbuf", "1", true),
+    ("tcp_mtu_probing", "0", true),
+    ("tcp_no_metrics_save", "0", true),
+    ("tcp_orphan_retries", "0", true),
+    ("tcp_retries1", "3", true),
+    ("tcp_retries2", "15", true),
+    ("tcp_rmem", "4096\t131072\t6291456", true),
+    ("tcp_sack", "1", true),
+    ("tcp_slow_start_after_idle", "1", true),
+    ("tcp_syn_retries", "6", true),
+    ("tcp_synack_retries", "5", true),
+    ("tcp_syncookies", "1", true),
+    ("tcp_timestamps", "1", true),
+    ("tcp_tw_reuse", "2", true),
+    ("tcp_window_scaling", "1", true),
+    ("tcp_wmem", "4096\t16384\t4194304", true),
+    ("udp_mem", "376638\t502187\t753276", true),
+    ("udp_rmem_min", "4096", true),
+    ("udp_wmem_min", "4096", true),
+];
+
+fn of(caller: &Caller<'_>) -> Result<Arc<NetNamespace>, Errno> {
+    Ok(caller.task.ok_or(Errno::ESRCH)?.namespaces().net.clone())
+}
+
+/// Numbers of a namespace that something acts on, within bounds, in a line.
+fn numbers<const N: usize>(
+    fs: &PseudoFs,
+    range: RangeInclusive<i64>,
+    which: fn(&Settings) -> [&AtomicI64; N],
+) -> InodeRef {
+    let read = move |caller: &Caller<'_>| {
+        let net = of(caller)?;
+        let all = which(&net.settings).map(|n| n.load(Ordering::Relaxed).to_string());
+        Ok(format!("{}\n", all.join("\t")).into_bytes())
+    };
+    let write = move |caller: &Caller<'_>, new: &[u8]| {
+        let net = of(caller)?;
+        let text = std::str::from_utf8(new).map_err(|_| Errno::EINVAL)?;
+        let all: Result<Vec<i64>, _> = text.split_ascii_whitespace().map(str::parse).collect();
+        let all: [i64; N] = all.ok().and_then(|a| a.try_into().ok()).ok_or(Errno::EINVAL)?;
+        // Of two the first is the lower bound.
+        if all.iter().any(|n| !range.contains(n)) || !all.is_sorted() {
+            return Err(Errno::EINVAL);
+        }
+        which(&net.settings).iter().zip(all).for_each(|(to, n)| to.store(n, Ordering::Relaxed));
+        Ok(())
+    };
+    PseudoNode::new(fs, 0o644, Body::Text(Box::new(read), Some(Box::new(write))))
+}
+
+/// The directory.
+pub fn directory_of(fs: &PseudoFs) -> InodeRef {
+    let all = |list, mut acting: Vec<(&'static str, InodeRef)>| {
+        acting.extend(sysctl::files(fs, list));
+        directory(fs, acting)
+    };
+    let core = all(
+        CORE,
+        vec![
+            ("somaxconn", numbers(fs, 0..=i64::from(i32::MAX), |s| [&s.backlog])),
+            ("rmem_max", numbers(fs, 2304..=i64::from(i32::MAX), |s| [&s.buffers[0]])),
+            ("wmem_max", numbers(fs, 4608..=i64::from(i32::MAX), |s| [&s.buffers[1]])),
+        ],
+    );
+    let ipv4 = all(
+        IPV4,
+        vec![
+            ("ip_local_port_range", numbers(fs, 1..=65_535, |s| [&s.first_port, &s.last_port])),
+            ("ip_unprivileged_port_start", numbers(fs, 0..=65_535, |s| [&s.unprivileged])),
+            ("ip_default_ttl", numbers(fs, 1..=255, |s| [&s.ttl])),
+            ("tcp_keepalive_time", numbers(fs, 0..=32_767, |s| [&s.keepalive[0]])),
+            ("tcp_keepalive_intvl", numbers(fs, 0..=32_767, |s| [&s.keepalive[1]])),
+            ("tcp_keepalive_probes", numbers(fs, 0..=255, |s| [&s.keepalive[2]])),
+        ],
+    );
+    let ipv6 = directory(fs, vec![("bindv6only", numbers(fs, 0..=1, |s| [&s.only_v6]))]);
+    let unix = directory(fs, vec![("max_dgram_qlen", sysctl::setting(fs, "512"))]);
+    directory(fs, vec![("core", core), ("ipv4", ipv4), ("ipv6", ipv6), ("unix", unix)])
+}
