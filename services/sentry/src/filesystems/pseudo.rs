@@ -138,10 +138,6 @@ impl PseudoNode {
     pub fn ruled(fs: &PseudoFs, permissions: u32, body: Body, rule: fn(&Creds) -> u32) -> Arc<Self> {
         let mut node = Self::make(fs, permissions, body);
         node.rule = Some(rule);
-        #[allow(
-            clippy::arc_with_non_send_sync,
-            reason = "it is both, as the compiler finds where it becomes an InodeRef; clippy gives up on the way there"
-        )]
         Arc::new(node)
     }
 
@@ -158,6 +154,10 @@ impl PseudoNode {
     }
 
     /// A node that goes away when `alive` says so, owned by whom `owner` says, opened by whom `gate` lets.
+    #[allow(
+        clippy::arc_with_non_send_sync,
+        reason = "it is both, as the compiler finds where it becomes an InodeRef; clippy gives up on the way there"
+    )]
     pub fn of_task(
         fs: &PseudoFs,
         permissions: u32,
