@@ -61,7 +61,7 @@ fn ordered() -> Result<(), Failure> {
         Ok(()) => cofferdam_confine::exit_now(0),
         Err(e) => {
             // Descriptor 2 may be behind walls already; the supervisor hears it on the channel.
-            let _ = control.send(&FromGofer::Failed { message: e.to_string() }, &[]);
+            let _ = control.send(&FromGofer::Failed { message: e.to_string() });
             cofferdam_confine::exit_now(1)
         }
     }

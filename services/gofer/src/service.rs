@@ -159,7 +159,7 @@ pub fn run(control: Arc<Control>, confinement: Confinement) -> Result<(), Servic
         cofferdam_confine::raise_filter(POLICY)?;
     }
     gate.wait();
-    control.send(&FromGofer::Ready { landlock }, &[])?;
+    control.send(&FromGofer::Ready { landlock })?;
     tracing::info!(sandbox = orders.sandbox, exports = orders.exports.len(), "serving");
     let outcome = LocalSet::new().block_on(&runtime, attend(&control, stdio_channel, writers));
     files.shutdown();
@@ -224,7 +224,7 @@ async fn attend(control: &Control, stdio_channel: Channel, writers: Writers) -> 
             Ok(()) => FromGofer::Done,
             Err(e) => FromGofer::Failed { message: e.to_string() },
         };
-        control.send(&report, &[])?;
+        control.send(&report)?;
     }
 }
 
