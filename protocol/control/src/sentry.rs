@@ -326,8 +326,30 @@ pub enum MountSource {
         /// Its options as `mount(2)` takes them, with commas between.
         data: String,
     },
+    /// An overlay of Gofer exports.
+    Overlay {
+        /// Its options as `mount(2)` takes them, layers among them.
+        data: String,
+        /// The exports of those layers.
+        layers: Vec<Layer>,
+        /// Who else changes the lower ones.
+        access: FileAccess,
+    },
     /// Nothing new: what is mounted there already is changed (`MS_REMOUNT`).
     Again,
+}
+
+/// A layer of an overlay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layer {
+    /// Its path, as the options name it (without escapes).
+    pub path: Vec<u8>,
+    /// Its export.
+    pub export: String,
+    /// Whether it is one that is changed.
+    pub changed: bool,
+    /// Of a work directory: the export of the directory that takes the changes, which it is one file system with.
+    pub beside: Option<String>,
 }
 
 /// A device node.

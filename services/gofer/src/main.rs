@@ -84,7 +84,7 @@ fn open_exports(exports: &[String]) -> Result<Vec<Export>, Failure> {
             let (name, dir, read_only) = parse_export(text)?;
             let root = rustix::fs::open(&*dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
                 .map_err(|e| format!("{dir}: {e}"))?;
-            Ok(Export { name, read_only, kind: ExportKind::Directory, root })
+            Ok(Export { name, read_only, kind: ExportKind::Directory, root, beside: None })
         })
         .collect()
 }

@@ -188,7 +188,8 @@ fn export((export, fd): (&orders::Export, OwnedFd)) -> Export {
         orders::ExportKind::Directory => ExportKind::Directory,
         orders::ExportKind::File => ExportKind::File,
     };
-    Export { name: export.name.clone(), read_only: export.read_only, kind, root: fd }
+    let (name, beside) = (export.name.clone(), export.beside.clone());
+    Export { name, read_only: export.read_only, kind, root: fd, beside }
 }
 
 /// Serves stdio and orders.

@@ -103,6 +103,7 @@ impl Confined {
             name: (*name).into(),
             read_only: *read_only,
             kind: ExportKind::Directory,
+            beside: None,
         };
         let orders = GoferOrders {
             sandbox: "t".into(),

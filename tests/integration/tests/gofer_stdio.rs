@@ -42,7 +42,7 @@ impl Gofer {
         let (files, files_far) = Channel::pair().unwrap();
         let (stdio, stdio_far) = Channel::pair().unwrap();
         let root = files::open_path(dir.path());
-        let export = Export { name: "root".into(), read_only: false, kind: ExportKind::Directory };
+        let export = Export { name: "root".into(), read_only: false, kind: ExportKind::Directory, beside: None };
         let orders = GoferOrders {
             sandbox: "t".into(),
             exports: vec![export],

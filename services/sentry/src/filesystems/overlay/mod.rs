@@ -18,7 +18,7 @@ use crate::vfs::inode::{FileSystem, FileType, InodeRef, NewNode, StatFs, anonymo
 use crate::vfs::mount::{MountFlags, PathRef, check_room};
 use crate::vfs::{Caller, FsContext, ops};
 use node::{Node, Place};
-pub use spec::{Bad, Spec, split};
+pub use spec::{Bad, Given, Spec, split};
 
 mod file;
 mod node;
@@ -219,8 +219,13 @@ impl Overlay {
             }
             ops::unlink(&caller, base.clone(), b"work", left.dentry.inode().kind() == FileType::Directory)?;
         }
-        if ops::mkdir(&caller, base.clone(), b"work", 0).is_err() {
-            return Ok(None);
+        // An ordinary user's Gofer could not look into one that nobody may.
+        let bits = if self.on_export() { 0o700 } else { 0 };
+        match ops::mkdir(&caller, base.clone(), b"work", bits) {
+            Ok(()) => {}
+            // The host's mount is read-only, which only the attempt tells.
+            Err(Errno::EROFS) => return Err(Errno::EINVAL),
+            Err(_) => return Ok(None),
         }
         let work = self.child(base, b"work")?;
         if volatile && let Some(work) = &work {
