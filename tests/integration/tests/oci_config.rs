@@ -399,6 +399,44 @@ fn a_user_namespace_with_its_maps() {
     });
 }
 
+/// Numbers of namespaces: of those that a document asks for none is the host's, nor another sandbox's; of those that it does not ask for they
+/// are what Linux would show.
+#[test]
+fn namespaces_are_numbered_as_what_they_are() {
+    const KINDS: [&str; 6] = ["cgroup", "ipc", "mnt", "pid", "user", "uts"];
+    need("runc", "runc").unwrap();
+    let install = Install::with_services("oci-numbers").unwrap();
+    let script = "cd /proc/self/ns; for k in cgroup ipc mnt pid user uts net; do readlink $k; stat -L -c %i $k; done";
+    let bundle = bundle(&install, script);
+    std::os::unix::fs::symlink("busybox", bundle.join("rootfs/bin/readlink")).unwrap();
+    let host = |kind: &str| std::fs::read_link(format!("/proc/self/ns/{kind}")).unwrap().display().to_string();
+    let mut seen = std::collections::BTreeSet::new();
+    for left_out in [&[][..], &["ipc", "uts", "cgroup"], &["cgroup"]] {
+        Install::edit(&bundle, |d| {
+            d.as_object_mut().unwrap().remove("hostname");
+            let kinds = ["pid", "network", "ipc", "uts", "mount", "cgroup"];
+            let kinds = kinds.iter().filter(|k| !left_out.contains(k)).map(|k| json!({"type": k})).collect();
+            d["linux"]["namespaces"] = Value::Array(kinds);
+        })
+        .unwrap();
+        let told = both(&install, &bundle).map(|(status, out, err)| {
+            assert_eq!(status, Some(0), "{err}");
+            let lines: Vec<String> = out.lines().map(str::to_owned).collect();
+            for pair in lines.chunks(2) {
+                assert!(pair[0].ends_with(&format!(":[{}]", pair[1])), "{lines:?}");
+            }
+            lines.into_iter().step_by(2).collect::<Vec<_>>()
+        });
+        let of_host = |all: &[String]| all.iter().zip(KINDS).map(|(n, kind)| *n == host(kind)).collect::<Vec<_>>();
+        assert_eq!(of_host(&told[1]), of_host(&told[0]), "without {left_out:?}: {told:?}");
+        assert_ne!(told[1][6], host("net"));
+        for number in told[1].iter().zip(KINDS).filter(|(n, kind)| **n != host(kind)).map(|(n, _)| n) {
+            assert!(seen.insert(number.clone()), "{number} is of two sandboxes");
+        }
+    }
+    assert!(seen.len() > 10, "{seen:?}");
+}
+
 /// Hooks that write down when they come, where, and what they are told; `fails`: the one that ends with an error.
 fn hooks(d: &mut Value, log: &Path, fails: &str) {
     for time in ["prestart", "createRuntime", "createContainer", "poststart", "poststop"] {
