@@ -170,7 +170,9 @@ pub fn plan(document: &[u8], request: &Create) -> Result<Plan, Refused> {
         mounts.extend(mounts::one_mount(mount, &bundle, request.mounts_access, &mut exports, &mut warnings)?);
     }
     if exports.len() > MAX_EXPORTS {
-        return Err(Refused::invalid(format!("config.json: more than {MAX_EXPORTS} bind mounts")));
+        return Err(Refused::invalid(format!(
+            "config.json: more than {MAX_EXPORTS} bind mounts and layers of overlays"
+        )));
     }
     let mut root_access = request.root_access;
     for (key, value) in spec.annotations().iter().flatten() {
