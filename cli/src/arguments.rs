@@ -344,6 +344,9 @@ pub struct Exec {
     /// Make it in a paused container, where it runs once that is resumed
     #[arg(long)]
     pub ignore_paused: bool,
+    /// Run it in that cgroup of the container, which must be there: there is the container's own alone (/)
+    #[arg(long, value_name = "[CONTROLLERS:]PATH")]
+    pub cgroup: Vec<String>,
     /// The command and its arguments
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
     pub command: Vec<OsString>,

@@ -27,6 +27,7 @@ pub fn run(asked: &Exec, root: &Path, more: &[OwnedFd]) -> Result<ExitCode, Fail
 
 fn try_run(asked: &Exec, root: &Path, more: &[OwnedFd]) -> Result<ExitCode, Failure> {
     let connection = known(root, &asked.id)?;
+    check_cgroups(&asked.cgroup, &controllers(&std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default()))?;
     let (document, verbatim) = process(asked, &connection)?;
     let tty = document.get("terminal").and_then(Value::as_bool).unwrap_or(false);
     let own_tty = tty && asked.console_socket.is_none();
@@ -76,6 +77,47 @@ fn try_run(asked: &Exec, root: &Path, more: &[OwnedFd]) -> Result<ExitCode, Fail
         None if asked.end_as_it => Ok(standin::end_as(ended.status)),
         None => Ok(exit_code(ended.status)),
     }
+}
+
+/// The controllers that the host has hierarchies of their own for (version 1), by what is in `/proc/self/cgroup`.
+fn controllers(text: &str) -> Vec<String> {
+    let lists = text.lines().filter_map(|line| line.split(':').nth(1));
+    lists.flat_map(|list| list.split(',')).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+/// A container has one cgroup: what names another one is refused as by runc, which finds none there either.
+fn check_cgroups(asked: &[String], controllers: &[String]) -> Result<(), Failure> {
+    for argument in asked {
+        let bad = |why: &str| Failure::Usage(format!("invalid --cgroup argument: {argument}{why}"));
+        let (names, path) = match argument.split(':').collect::<Vec<_>>().as_slice() {
+            [path] if asked.len() == 1 => ("", *path),
+            [_] => return Err(bad(" (missing <controller>: prefix)")),
+            [names, path] => (*names, *path),
+            _ => return Err(bad("")),
+        };
+        for name in names.split(',').filter(|name| !name.is_empty()) {
+            if !controllers.iter().any(|c| c == name) {
+                return Err(Failure::Usage(format!("unknown controller {name} in SubCgroupPaths")));
+            }
+        }
+        let mut below: Vec<&str> = Vec::new();
+        for part in path.split('/') {
+            match part {
+                "" | "." => {}
+                ".." => {
+                    below.pop().ok_or_else(|| Failure::Usage(format!("{path} is not a sub cgroup path")))?;
+                }
+                part => below.push(part),
+            }
+        }
+        if !below.is_empty() {
+            return Err(Failure::Usage(format!(
+                "error adding a process to cgroups: {}/cgroup.procs: no such file or directory: all processes of a container are in one cgroup (/)",
+                below.join("/")
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn make(
@@ -168,5 +210,38 @@ fn append(list: &mut Value, more: impl Iterator<Item = Value>) {
     all.extend(more);
     if !all.is_empty() {
         *list = json!(all);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_has_one_cgroup() {
+        let v1 = controllers("9:name=systemd:/\n8:pids:/x\n4:cpu,cpuacct:/y\n0::/\n");
+        assert_eq!(v1, ["name=systemd", "pids", "cpu", "cpuacct"]);
+        let told = |asked: &[&str], controllers: &[String]| {
+            let asked: Vec<String> = asked.iter().map(|a| (*a).to_owned()).collect();
+            check_cgroups(&asked, controllers).map_err(|e| e.to_string())
+        };
+        for own in [&[][..], &["/"], &[""], &["."], &["a/../"], &[":"], &["pids:/"], &["cpu,pids:", "name=systemd:/"]] {
+            assert_eq!(told(own, &v1), Ok(()), "{own:?}");
+        }
+        for (asked, why) in [
+            (&["sub"][..], "sub/cgroup.procs: no such file or directory"),
+            (&["/a/b/../c"], "a/c/cgroup.procs: no such file or directory"),
+            (&["pids:/", "cpu:x"], "x/cgroup.procs: no such file or directory"),
+            (&["../x"], "../x is not a sub cgroup path"),
+            (&["pids:/a/../.."], "/a/../.. is not a sub cgroup path"),
+            (&["nothing:/"], "unknown controller nothing in SubCgroupPaths"),
+            (&["/", "/"], "invalid --cgroup argument: / (missing <controller>: prefix)"),
+            (&["pids:a:b"], "invalid --cgroup argument: pids:a:b"),
+        ] {
+            let said = told(asked, &v1).unwrap_err();
+            assert!(said.contains(why), "{asked:?}: {said}");
+        }
+        // Version 2 has no hierarchies by controllers.
+        assert!(told(&["pids:/"], &controllers("0::/x\n")).unwrap_err().contains("unknown controller pids"));
     }
 }

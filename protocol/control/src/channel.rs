@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
+    SendFlags, recvmsg, send, sendmsg,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -116,6 +116,19 @@ impl Channel {
         Ok(())
     }
 
+    /// Sends `message` by send(2) alone: for a service whose policy has no sendmsg(2).
+    pub fn send_plain<T: Serialize>(&self, message: &T) -> Result<(), ControlError> {
+        let body = encode(message)?;
+        let _turn = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        for packet in packets(&body, &[]) {
+            let mut bytes = Vec::with_capacity(packet.body.len().saturating_add(1));
+            bytes.push(packet.kind);
+            bytes.extend_from_slice(packet.body);
+            self.until_taken("send", || send(&self.socket, &bytes, SendFlags::NOSIGNAL))?;
+        }
+        Ok(())
+    }
+
     /// Receives the next message; blocks until it is whole.
     pub fn receive<T: DeserializeOwned>(&self) -> Result<Received<T>, ControlError> {
         let mut partial = self.receiving.lock().unwrap_or_else(PoisonError::into_inner);
@@ -147,13 +160,22 @@ impl Channel {
         }
         let kind = [packet.kind];
         let parts = [IoSlice::new(&kind), IoSlice::new(packet.body)];
+        self.until_taken("sendmsg", || sendmsg(&self.socket, &parts, &mut control, SendFlags::NOSIGNAL))
+    }
+
+    /// Sends one packet by `send`, as often as it takes.
+    fn until_taken(
+        &self,
+        what: &'static str,
+        mut send: impl FnMut() -> rustix::io::Result<usize>,
+    ) -> Result<(), ControlError> {
         loop {
-            match sendmsg(&self.socket, &parts, &mut control, SendFlags::NOSIGNAL) {
+            match send() {
                 Ok(_) => return Ok(()),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => self.wait_writable()?,
                 Err(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => return Err(ControlError::Closed),
-                Err(e) => return Err(ControlError::Host("sendmsg", e)),
+                Err(e) => return Err(ControlError::Host(what, e)),
             }
         }
     }

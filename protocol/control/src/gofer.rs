@@ -22,6 +22,9 @@ pub struct Export {
     pub read_only: bool,
     /// What the descriptor is.
     pub kind: ExportKind,
+    /// An export before it in the list, both for writing, that names may be moved and linked from and to: the work directory of an
+    /// overlay names the directory that takes the changes.
+    pub beside: Option<String>,
 }
 
 /// The first message a Gofer receives. Descriptors with it, in this order: the files socket, the stdio socket, the

@@ -10,6 +10,7 @@ mod channel;
 pub mod client;
 pub mod gofer;
 pub mod oci;
+pub mod overlay;
 pub mod sentry;
 mod settings;
 #[cfg(feature = "testing")]

@@ -36,6 +36,9 @@ pub struct SentryOrders {
     pub oom_score_adj: Option<i32>,
     /// Whether the host limits memory: then it shall kill a process of the container before the Sentry.
     pub memory_limited: bool,
+    /// `CLONE_NEW*`: the kinds of namespaces that the first container asks for. The sandbox's first ones, which it begins in, have numbers
+    /// of their own then.
+    pub own_namespaces: u64,
 }
 
 /// Every later message to the Sentry. Each is answered by one message: `Created`, `Started`, `Done` or `Failed`.
@@ -223,7 +226,7 @@ pub struct Container {
 /// always the container's.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shared {
-    /// Kinds that it has for itself.
+    /// Kinds that it has for itself. (Of the first container: kinds that its document names.)
     pub own: u64,
     /// Kinds that it shares with a container that there is.
     pub with: Vec<(u64, String)>,
@@ -326,8 +329,30 @@ pub enum MountSource {
         /// Its options as `mount(2)` takes them, with commas between.
         data: String,
     },
+    /// An overlay of Gofer exports.
+    Overlay {
+        /// Its options as `mount(2)` takes them, layers among them.
+        data: String,
+        /// The exports of those layers.
+        layers: Vec<Layer>,
+        /// Who else changes the lower ones.
+        access: FileAccess,
+    },
     /// Nothing new: what is mounted there already is changed (`MS_REMOUNT`).
     Again,
+}
+
+/// A layer of an overlay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layer {
+    /// Its path, as the options name it (without escapes).
+    pub path: Vec<u8>,
+    /// Its export.
+    pub export: String,
+    /// Whether it is one that is changed.
+    pub changed: bool,
+    /// Of a work directory: the export of the directory that takes the changes, which it is one file system with.
+    pub beside: Option<String>,
 }
 
 /// A device node.

@@ -48,6 +48,6 @@ impl<S: Subscriber> Layer<S> for Lines {
         event.record(&mut text);
         let line = LogLine { level, target: event.metadata().target().to_owned(), message: text.0 };
         // A supervisor that is gone ends this process soon enough.
-        let _ = self.control.send(&FromGofer::Log(line), &[]);
+        let _ = self.control.send(&FromGofer::Log(line));
     }
 }

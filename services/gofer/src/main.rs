@@ -61,7 +61,7 @@ fn ordered() -> Result<(), Failure> {
         Ok(()) => cofferdam_confine::exit_now(0),
         Err(e) => {
             // Descriptor 2 may be behind walls already; the supervisor hears it on the channel.
-            let _ = control.send(&FromGofer::Failed { message: e.to_string() }, &[]);
+            let _ = control.send(&FromGofer::Failed { message: e.to_string() });
             cofferdam_confine::exit_now(1)
         }
     }
@@ -84,7 +84,7 @@ fn open_exports(exports: &[String]) -> Result<Vec<Export>, Failure> {
             let (name, dir, read_only) = parse_export(text)?;
             let root = rustix::fs::open(&*dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
                 .map_err(|e| format!("{dir}: {e}"))?;
-            Ok(Export { name, read_only, kind: ExportKind::Directory, root })
+            Ok(Export { name, read_only, kind: ExportKind::Directory, root, beside: None })
         })
         .collect()
 }

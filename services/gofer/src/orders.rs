@@ -31,9 +31,9 @@ impl Control {
         }
     }
 
-    /// Sends a message with descriptors.
-    pub fn send<M: Serialize>(&self, message: &M, fds: &[BorrowedFd<'_>]) -> Result<(), ControlError> {
-        self.channel.send(message, fds)
+    /// Sends a message. The Gofer passes no descriptor to anybody, and its policy has no sendmsg(2).
+    pub fn send<M: Serialize>(&self, message: &M) -> Result<(), ControlError> {
+        self.channel.send_plain(message)
     }
 }
 

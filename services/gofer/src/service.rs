@@ -159,7 +159,7 @@ pub fn run(control: Arc<Control>, confinement: Confinement) -> Result<(), Servic
         cofferdam_confine::raise_filter(POLICY)?;
     }
     gate.wait();
-    control.send(&FromGofer::Ready { landlock }, &[])?;
+    control.send(&FromGofer::Ready { landlock })?;
     tracing::info!(sandbox = orders.sandbox, exports = orders.exports.len(), "serving");
     let outcome = LocalSet::new().block_on(&runtime, attend(&control, stdio_channel, writers));
     files.shutdown();
@@ -188,7 +188,8 @@ fn export((export, fd): (&orders::Export, OwnedFd)) -> Export {
         orders::ExportKind::Directory => ExportKind::Directory,
         orders::ExportKind::File => ExportKind::File,
     };
-    Export { name: export.name.clone(), read_only: export.read_only, kind, root: fd }
+    let (name, beside) = (export.name.clone(), export.beside.clone());
+    Export { name, read_only: export.read_only, kind, root: fd, beside }
 }
 
 /// Serves stdio and orders.
@@ -224,7 +225,7 @@ async fn attend(control: &Control, stdio_channel: Channel, writers: Writers) -> 
             Ok(()) => FromGofer::Done,
             Err(e) => FromGofer::Failed { message: e.to_string() },
         };
-        control.send(&report, &[])?;
+        control.send(&report)?;
     }
 }
 

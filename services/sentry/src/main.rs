@@ -119,6 +119,7 @@ fn run(channel: &Arc<Channel>) -> Result<(), Failure> {
     let orders = received.message;
     let [cache_fd]: [OwnedFd; 1] = received.descriptors.try_into().map_err(|_| "orders need the cache memfd")?;
     log::start(channel.clone(), &orders.log);
+    namespaces::number(orders.own_namespaces)?;
     phase("orders taken");
 
     let (mut platform_name, mut why) = choose(orders.platform)?;

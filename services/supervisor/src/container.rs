@@ -263,7 +263,12 @@ impl Container {
             exports: exports
                 .iter()
                 .zip(&roots)
-                .map(|(e, (_, kind))| Export { name: e.name.clone(), read_only: e.read_only, kind: *kind })
+                .map(|(e, (_, kind))| Export {
+                    name: e.name.clone(),
+                    read_only: e.read_only,
+                    kind: *kind,
+                    beside: e.beside.clone(),
+                })
                 .collect(),
             log,
         };

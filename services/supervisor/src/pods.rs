@@ -73,20 +73,24 @@ fn stood_for(house: &House, path: &Path) -> Option<Rc<Container>> {
     house.containers.borrow().values().find(|c| c.state().pid == pid).cloned()
 }
 
+/// The flag of a kind of namespaces, but for files and users: a tree of its own a container has always, and users of its own, if any.
+fn flag(kind: &str) -> Option<u64> {
+    Some(match kind {
+        "cgroup" => clone::NEWCGROUP,
+        "uts" => clone::NEWUTS,
+        "ipc" => clone::NEWIPC,
+        "pid" => clone::NEWPID,
+        "network" => clone::NEWNET,
+        _ => return None,
+    })
+}
+
 /// The namespaces of a further container: its own where the document asks for new ones, another container's where that is named, else
 /// those of the pod.
 fn shared(house: &House, sandbox: &Rc<Sandbox>, first: &str, plan: &Plan) -> Shared {
     let mut shared = Shared::default();
     for (kind, path) in &plan.namespaces {
-        let kind = match kind.as_str() {
-            "cgroup" => clone::NEWCGROUP,
-            "uts" => clone::NEWUTS,
-            "ipc" => clone::NEWIPC,
-            "pid" => clone::NEWPID,
-            "network" => clone::NEWNET,
-            // A tree of files and users of its own it has always, if any.
-            _ => continue,
-        };
+        let Some(kind) = flag(kind) else { continue };
         let Some(path) = path else {
             shared.own |= kind;
             continue;
@@ -99,7 +103,11 @@ fn shared(house: &House, sandbox: &Rc<Sandbox>, first: &str, plan: &Plan) -> Sha
 
 /// Namespaces of containers in other sandboxes that this one is to be in. It has its own kernel, so of what is in them it can have a copy
 /// at most: the host name. Whatever else it does not get is told.
+///
+/// Those that the document names are noted as its own: the sandbox's first ones are numbered accordingly. One that it does not name has the number
+/// that Linux would show, of the system's first, though it is the sandbox's (there was a warning).
 fn copy(house: &House, plan: &mut Plan) {
+    plan.container.namespaces.own = plan.namespaces.iter().filter_map(|(kind, _)| flag(kind)).fold(0, |all, k| all | k);
     for (kind, path) in &plan.namespaces {
         let Some(path) = path else { continue };
         match kind.as_str() {

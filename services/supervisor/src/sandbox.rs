@@ -135,6 +135,7 @@ impl Sandbox {
             hostname: spec.hostname.clone().unwrap_or_else(|| "cofferdam".into()),
             oom_score_adj: spec.process.oom_score_adj,
             memory_limited: pod || spec.limits.memory.is_some(),
+            own_namespaces: spec.namespaces.own,
         };
         match self.sentry.ask(&orders, &[cache.fd()]).await {
             Ok(FromSentry::Ready { platform, why, .. }) => *self.platform.borrow_mut() = (platform, why),

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use cofferdam_control::client::Create;
 use cofferdam_control::gofer::ExportKind;
 use cofferdam_control::sentry::FailureKind;
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 
 use crate::spec::{self, ExportPath, Refused};
 
@@ -51,11 +51,13 @@ pub fn read_document(view: &View, request: &Create) -> Result<Vec<u8>, Refused> 
 }
 
 /// Opens what the Gofer will serve. The root must be a directory; a bind mount may be a file, which is opened for what it
-/// is to be used for: its server has no name to open it by. One that its owner may not write is served read-only.
+/// is to be used for: its server has no name to open it by. One that its owner may not write is served read-only. A work directory that
+/// is on another mount than what takes an overlay's changes is refused.
 pub fn open_exports(view: &View, exports: &mut [ExportPath]) -> Result<Vec<(OwnedFd, ExportKind)>, Refused> {
-    let mut opened = Vec::new();
+    let mut opened: Vec<(OwnedFd, ExportKind)> = Vec::new();
+    let mut names: Vec<String> = Vec::new();
     for (n, export) in exports.iter_mut().enumerate() {
-        let path = &export.path.clone();
+        let (path, beside) = (&export.path.clone(), export.beside.clone());
         let what = if n == 0 { "rootfs" } else { "mount source" };
         let refused = |e: rustix::io::Errno| {
             let e = std::io::Error::from(e);
@@ -105,7 +107,23 @@ pub fn open_exports(view: &View, exports: &mut [ExportPath]) -> Result<Vec<(Owne
             }
             _ => fd,
         };
+        if let Some(at) = beside.and_then(|name| names.iter().position(|n| *n == name))
+            && let Some((other, _)) = opened.get(at)
+            && !on_one_mount(&fd, other).map_err(refused)?
+        {
+            // Names are moved between the two. As Linux has it.
+            return Err(refused(rustix::io::Errno::INVAL));
+        }
+        names.push(export.name.clone());
         opened.push((fd, kind));
     }
     Ok(opened)
+}
+
+fn on_one_mount(a: &OwnedFd, b: &OwnedFd) -> rustix::io::Result<bool> {
+    let mount = |fd| {
+        let stat = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
+        Ok::<_, rustix::io::Errno>((stat.stx_dev_major, stat.stx_dev_minor, stat.stx_mnt_id))
+    };
+    Ok(mount(a)? == mount(b)?)
 }

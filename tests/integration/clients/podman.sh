@@ -32,6 +32,15 @@ check volume 'from-host' "$(p run --rm -v "$WORK/volume:/v" $image cat /v/a)"
 p run --rm -v "$WORK/volume:/v" $image sh -c 'echo inside >/v/b'
 check volume-write 'inside' "$(cat "$WORK/volume/b")"
 check volume-ro '*Read-only file system*' "$(p run --rm -v "$WORK/volume:/v:ro" $image touch /v/c)"
+check volume-overlay 'from-host changed' "$(p run --rm -v "$WORK/volume:/v:O" $image sh -c 'cat /v/a; echo changed >/v/a; rm /v/b; cat /v/*' | tr '\n' ' ' | sed 's/ $//')"
+check volume-overlay-kept 'from-host inside' "$(cat "$WORK/volume/"* | tr '\n' ' ' | sed 's/ $//')"
+mkdir -p "$WORK/upper" "$WORK/work"
+laid() { p run --rm -v "$WORK/volume:/v:O,upperdir=$WORK/upper,workdir=$WORK/work" $image sh -c "$1" | tr '\n' ' ' | sed 's/ $//'; }
+laid 'echo c >/v/c; rm /v/b' >/dev/null
+check volume-upper 'a c' "$(laid 'ls /v')"
+check volume-upper-outside 'b c' "$(ls "$WORK/upper" | tr '\n' ' ' | sed 's/ $//')"
+check mount-image 'sh *Read-only file system*' "$(p run --rm --mount type=image,source=$image,destination=/i $image sh -c 'ls /i/bin | grep -x sh; touch /i/x' | tr '\n' ' ')"
+check mount-image-rw 'sh x' "$(p run --rm --mount type=image,source=$image,destination=/i,rw=true $image sh -c 'ls /i/bin | grep -x sh; touch /i/x; ls /i | grep x' | tr '\n' ' ' | sed 's/ $//')"
 p volume create data >/dev/null
 p run --rm -v data:/d $image sh -c 'echo kept >/d/f'
 check named-volume 'kept' "$(p run --rm -v data:/d $image cat /d/f)"

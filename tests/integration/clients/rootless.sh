@@ -42,6 +42,8 @@ mkdir "$WORK/volume" >/dev/null
 check volume-write '' "$(p run --rm -v "$WORK/volume:/v" $image sh -c 'echo x >/v/mine; mkdir /v/d')"
 check volume-owner "$(id -un)" "$(stat -c %U "$WORK/volume/mine")"
 check volume-read 'x' "$(p run --rm -v "$WORK/volume:/v:ro" $image cat /v/mine)"
+check volume-overlay 'x y' "$(p run --rm -v "$WORK/volume:/v:O" $image sh -c 'echo y >>/v/mine; cat /v/mine' | tr '\n' ' ' | sed 's/ $//')"
+check volume-overlay-kept 'x' "$(cat "$WORK/volume/mine")"
 check volume-read-only '*ead-only*' "$(p run --rm -v "$WORK/volume:/v:ro" $image sh -c 'echo y >/v/mine')"
 check others-ids '1000' "$(p run --rm $image sh -c 'touch /tmp/f; chown 1000 /tmp/f; stat -c %u /tmp/f')"
 check read-only '*ead-only*' "$(p run --rm --read-only $image touch /x)"

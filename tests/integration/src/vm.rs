@@ -88,7 +88,7 @@ pub fn run(scratch: &Path, programs: &[&Path], modules: &[&str], command: &str, 
         .env("QEMU_MODULE_DIR", tools.join("usr/lib/x86_64-linux-gnu/qemu"))
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio", "-M", "q35"])
         .args(["-accel", "tcg,thread=multi", "-cpu", "EPYC", "-smp", "2", "-m", "1G"])
-        .args(["-append", "console=ttyS0 quiet mitigations=off nokaslr panic=-1 tsc=reliable clocksource=tsc"])
+        .args(["-append", "console=ttyS0 quiet mitigations=off nokaslr panic=-1"])
         .arg("-kernel")
         .arg(tools.join(format!("boot/vmlinuz-{name}")))
         .arg("-initrd")

@@ -33,6 +33,8 @@ fn cases() -> Vec<(&'static str, Value, Both)> {
     const NO_TIME: &str = "it is 1.0.2's, and knows no time namespaces";
     const NEWER: &str = "a property that runc 1.1 does not know and passes over";
     let mount = |m: Value| json!([{"destination": "/proc", "type": "proc", "source": "proc"}, m]);
+    let overlay =
+        |options: &[&str]| mount(json!({"destination": "/x", "type": "overlay", "source": "o", "options": options}));
     let caps = |list: Value| json!({"bounding": list, "effective": [], "permitted": []});
     vec![
         // As it is, so that all the rest means something.
@@ -163,10 +165,23 @@ fn cases() -> Vec<(&'static str, Value, Both)> {
             mount(json!({"destination": "/x", "source": "/tmp", "options": ["rbind", "idmap"]})),
             OnlyRunc("idmap", "it takes the word for data of the bind mount, and does nothing"),
         ),
+        ("/mounts", overlay(&["lowerdir=/usr:/etc"]), Take),
+        ("/mounts", overlay(&["lowerdir=/a:/b"]), Refuse("no such file or directory")),
+        ("/mounts", overlay(&["lowerdir=/usr"]), Refuse("invalid argument")),
+        ("/mounts", overlay(&[]), Refuse("invalid argument")),
+        ("/mounts", overlay(&["lowerdir="]), Refuse("invalid argument")),
+        ("/mounts", overlay(&["lowerdir=/usr:/etc", "no-such-option"]), Refuse("invalid argument")),
+        ("/mounts", overlay(&["lowerdir=/usr:/etc", "xino=perhaps"]), Refuse("invalid argument")),
+        ("/mounts", overlay(&["lowerdir=/usr:/etc/passwd"]), Refuse("invalid argument")),
+        ("/mounts", overlay(&["lowerdir=/usr:/usr"]), Refuse("too many levels of symbolic links")),
+        ("/mounts", overlay(&["lowerdir=/usr:/usr/bin"]), Refuse("too many levels of symbolic links")),
+        ("/mounts", overlay(&["lowerdir=/usr", "upperdir=/tmp"]), Refuse("invalid argument")),
+        ("/mounts", overlay(&["lowerdir=/usr", "upperdir=/tmp", "workdir=/tmp"]), Refuse("invalid argument")),
+        ("/mounts", overlay(&["lowerdir=/usr", "upperdir=/tmp", "workdir=/proc/sys"]), Refuse("nvalid argument")),
         (
             "/mounts",
-            mount(json!({"destination": "/x", "type": "overlay", "source": "o", "options": ["lowerdir=/a:/b"]})),
-            Refuse("no such device"),
+            overlay(&["lowerdir=/usr:/etc", "index=on"]),
+            OnlyRunc("invalid argument", "the Sentry's overlay has no index"),
         ),
         ("/mounts", mount(json!({"destination": "/x", "source": "/tmp", "options": ["remount"]})), Refuse("")),
         // hooks

@@ -121,6 +121,53 @@ fn json_of(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+/// `exec --cgroup`: a container has one cgroup, whatever it is called; what is not there, or cannot be, is refused as by runc.
+#[test]
+fn exec_finds_no_cgroup_but_the_containers_own() {
+    need("runc", "runc").unwrap();
+    let install = Install::with_services("exec-cgroup").unwrap();
+    let runc = Runc(&install);
+    let (bundle, _) = bundle(&install, "c", &["sleep", "1000"], json!({}));
+    runc.detached(&bundle, "c");
+    detached(&install, &bundle, "c");
+    let words =
+        ["no such file or directory", "is not a sub cgroup path", "unknown controller", "invalid --cgroup argument"];
+    let mut seen = std::collections::BTreeSet::new();
+    for cgroups in [
+        &["/"][..],
+        &[""],
+        &["."],
+        &["a/.."],
+        &["memory:/"],
+        &["memory:/", "pids:"],
+        &["sub"],
+        &["/sub/deeper"],
+        &["memory:sub"],
+        &["memory:/", "pids:/sub"],
+        &["../.."],
+        &["memory:/../../x/y/z"],
+        &["nosuch:/"],
+        &["memory,nosuch:/"],
+        &["/", "/"],
+        &["memory:a:b"],
+    ] {
+        let mut arguments = vec!["exec"];
+        arguments.extend(cgroups.iter().flat_map(|c| ["--cgroup", c]));
+        arguments.extend(["c", "echo", "here"]);
+        let told = [runc.run(&arguments), install.run(&arguments).unwrap()].map(|o| {
+            let why = words.iter().position(|w| says(&o).contains(w));
+            (o.status.code(), String::from_utf8_lossy(&o.stdout).into_owned(), why, says(&o))
+        });
+        let [theirs, ours] = &told;
+        assert_eq!((ours.0, &ours.1, ours.2), (theirs.0, &theirs.1, theirs.2), "{cgroups:?}: {told:?}");
+        seen.insert((ours.0, ours.2));
+    }
+    assert_eq!(seen.len(), 1 + words.len(), "{seen:?}");
+    drop(runc);
+    assert!(install.run(&["delete", "--force", "c"]).unwrap().status.success());
+    install.nothing_left().unwrap();
+}
+
 #[test]
 fn the_same_document_sets_what_runc_sets_and_so_does_an_update() {
     need("runc", "runc").unwrap();

@@ -38,20 +38,63 @@ struct Confined {
     window: Arc<Window>,
 }
 
+/// Lets a child that was started under PTRACE_TRACEME go on without a vDSO: every reading of a clock by the C library is a system call
+/// then, as on a host whose clock source cannot be read in user space.
+fn without_vdso(child: &Child) {
+    const WORD: u64 = 8;
+    let pid = libc::pid_t::try_from(child.id()).unwrap();
+    let mut status = 0;
+    // SAFETY: waits for our own child.
+    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+    assert!(libc::WIFSTOPPED(status), "not stopped by its execve: {status:x}");
+    // SAFETY: all zeroes is a value of it.
+    let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
+    // SAFETY: the registers of a stopped tracee are written to what was given for them.
+    assert_eq!(unsafe { libc::ptrace(libc::PTRACE_GETREGS, pid, 0, &raw mut registers) }, 0);
+    // SAFETY: the tracee's memory is read and written, none of ours.
+    let peek = |at: u64| unsafe { libc::ptrace(libc::PTRACE_PEEKDATA, pid, at, 0) };
+    // Upwards from the stack pointer: argc, argv, 0, the environment, 0, the auxiliary vector.
+    let mut at = registers.rsp + WORD;
+    for _ in 0..2 {
+        while peek(at) != 0 {
+            at += WORD;
+        }
+        at += WORD;
+    }
+    while peek(at) != libc::AT_SYSINFO_EHDR.cast_signed() {
+        assert_ne!(peek(at), libc::AT_NULL.cast_signed(), "no AT_SYSINFO_EHDR");
+        at += 2 * WORD;
+    }
+    // SAFETY: as above.
+    unsafe {
+        assert_eq!(libc::ptrace(libc::PTRACE_POKEDATA, pid, at, libc::AT_IGNORE), 0);
+        assert_eq!(libc::ptrace(libc::PTRACE_DETACH, pid, 0, 0), 0);
+    }
+}
+
 impl Confined {
     fn start(exports: &[(&str, &std::path::Path, bool)]) -> Self {
+        Self::begin(exports, true)
+    }
+
+    /// With `vdso` off, on a host where telling the time is a system call.
+    fn begin(exports: &[(&str, &std::path::Path, bool)], vdso: bool) -> Self {
         let (control, far) = Control::pair().unwrap();
         let far = far.into_socket();
         let number = far.as_raw_fd();
         let mut command = Command::new(gofer());
-        // SAFETY: dup2 and fcntl are async-signal-safe; the descriptor outlives the spawn.
+        // SAFETY: dup2, fcntl and ptrace are async-signal-safe; the descriptor outlives the spawn.
         unsafe {
             command.pre_exec(move || {
                 let ok = if number == 3 { libc::fcntl(3, libc::F_SETFD, 0) } else { libc::dup2(number, 3) };
-                if ok < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+                let traced = vdso || libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) == 0;
+                if ok < 0 || !traced { Err(std::io::Error::last_os_error()) } else { Ok(()) }
             })
         };
         let child = command.spawn().unwrap();
+        if !vdso {
+            without_vdso(&child);
+        }
         drop(far);
         let window = Arc::new(Window::create("t", 1 << 30).unwrap());
         let (files, files_far) = Channel::pair().unwrap();
@@ -60,6 +103,7 @@ impl Confined {
             name: (*name).into(),
             read_only: *read_only,
             kind: ExportKind::Directory,
+            beside: None,
         };
         let orders = GoferOrders {
             sandbox: "t".into(),
@@ -91,12 +135,21 @@ impl Confined {
 
 #[test]
 fn everything_it_serves_works_behind_the_walls() {
+    everything_works(true);
+}
+
+#[test]
+fn everything_it_serves_works_where_the_vdso_cannot_tell_the_time() {
+    everything_works(false);
+}
+
+fn everything_works(vdso: bool) {
     let (rw, ro) = (Scratch::new(), Scratch::new());
     std::fs::write(ro.join("f"), "read only").unwrap();
     for i in 0..3000 {
         std::fs::write(ro.join(&format!("many-{i}")), "").unwrap();
     }
-    let g = Confined::start(&[("rw", rw.path(), false), ("ro", ro.path(), true)]);
+    let g = Confined::begin(&[("rw", rw.path(), false), ("ro", ro.path(), true)], vdso);
     let c = &g.files;
     let (root, _) = c.attach(b"export/rw", b"", NONUNAME).unwrap();
     let (ro_root, _) = c.attach(b"export/ro", b"", 1000).unwrap();

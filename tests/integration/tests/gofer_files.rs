@@ -78,6 +78,48 @@ fn walk_getattr_tells_how_far_it_came_and_why() {
     });
 }
 
+/// Names move between exports only where both may be written and the one was given as the other's side.
+#[test]
+fn names_move_between_exports_that_belong_together() {
+    let dir = Scratch::new();
+    for name in ["upper", "work", "lower", "other"] {
+        std::fs::create_dir(dir.join(name)).unwrap();
+        std::fs::write(dir.join(name).join("f"), name).unwrap();
+    }
+    let export = |name: &str, read_only, beside: Option<&str>| cofferdam_gofer::host::Export {
+        beside: beside.map(str::to_owned),
+        ..files::export(name, &dir.join(name), read_only)
+    };
+    // One that is only read stays apart, even if it is said to belong there: a link would make its file writable.
+    let exports = vec![
+        export("upper", false, None),
+        export("work", false, Some("upper")),
+        export("lower", true, Some("upper")),
+        export("other", false, None),
+    ];
+    let (channel, _session) = files::raw(exports, None, Default::default(), 4096);
+    let c = Client::connect(channel, None).unwrap();
+    let root = |name: &str| c.attach(format!("export/{name}").as_bytes(), b"", NONUNAME).unwrap().0;
+    let (upper, work, lower, other) = (root("upper"), root("work"), root("lower"), root("other"));
+    c.mkdir(&work, b"d", 0o755, NONUNAME).unwrap();
+    c.renameat(&work, b"d", &upper, b"d", 0).unwrap();
+    assert!(dir.join("upper/d").is_dir());
+    c.renameat(&work, b"f", &upper, b"f", 2).unwrap();
+    assert_eq!(std::fs::read(dir.join("upper/f")).unwrap(), b"work");
+    c.link(&work, &c.walk(&upper, &[b"f"]).unwrap(), b"linked").unwrap();
+    assert_eq!(std::fs::read(dir.join("work/linked")).unwrap(), b"work");
+    // A directory that was moved leads up to where it is now, and no further.
+    let up = c.walk(&c.walk(&upper, &[b"d"]).unwrap(), &[b"..", b".."]).unwrap();
+    assert_eq!(c.getattr(&up).unwrap().qid, c.getattr(&upper).unwrap().qid);
+    for (from, to) in [(&other, &upper), (&upper, &other)] {
+        assert_eq!(c.renameat(from, b"f", to, b"moved", 0).unwrap_err(), Errno::XDEV);
+        assert_eq!(c.link(to, &c.walk(from, &[b"f"]).unwrap(), b"moved").unwrap_err(), Errno::XDEV);
+    }
+    assert_eq!(c.link(&upper, &c.walk(&lower, &[b"f"]).unwrap(), b"stolen").unwrap_err(), Errno::XDEV);
+    assert_eq!(c.renameat(&lower, b"f", &upper, b"stolen", 0).unwrap_err(), Errno::ROFS);
+    assert_eq!(c.renameat(&upper, b"f", &lower, b"in", 0).unwrap_err(), Errno::ROFS);
+}
+
 #[test]
 fn links_nodes_directories_and_renames() {
     both(|dir, c, root| {
@@ -431,7 +473,8 @@ fn a_file_export_is_a_root_that_is_a_file() {
     std::fs::write(dir.join("f"), "bound").unwrap();
     let fd = rustix::fs::open(dir.join("f"), rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty()).unwrap();
     let kind = cofferdam_gofer::host::ExportKind::File;
-    let exports = vec![cofferdam_gofer::host::Export { name: "f".into(), read_only: false, kind, root: fd }];
+    let exports =
+        vec![cofferdam_gofer::host::Export { name: "f".into(), read_only: false, kind, root: fd, beside: None }];
     let (channel, _session) = files::raw(exports, None, Default::default(), 100);
     let c = Client::connect(channel, None).unwrap();
     let (root, qid) = c.attach(b"export/f", b"", NONUNAME).unwrap();

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use cofferdam_control::{Channel as Supervisor, ControlError};
 use cofferdam_gofer::orders::{Control, Export, ExportKind, FromGofer, GoferOrders, LogSettings, ToGofer};
 use cofferdam_gofer::service;
 use cofferdam_ninep::Errno;
@@ -21,7 +22,7 @@ use files::Scratch;
 const CURRENT: u64 = u64::MAX;
 
 struct Gofer {
-    control: Control,
+    control: Supervisor,
     files: Client,
     stdio: Client,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -36,12 +37,12 @@ impl Gofer {
         let (near, far) = Channel::pair().unwrap();
         let far = Arc::new(Control::new(far.into_fd()));
         let thread = std::thread::spawn(move || service::run(far, service::Confinement::None).unwrap());
-        let control = Control::new(near.into_fd());
+        let control = Supervisor::new(near.into_fd());
         let window = Arc::new(Window::create("t", 1 << 30).unwrap());
         let (files, files_far) = Channel::pair().unwrap();
         let (stdio, stdio_far) = Channel::pair().unwrap();
         let root = files::open_path(dir.path());
-        let export = Export { name: "root".into(), read_only: false, kind: ExportKind::Directory };
+        let export = Export { name: "root".into(), read_only: false, kind: ExportKind::Directory, beside: None };
         let orders = GoferOrders {
             sandbox: "t".into(),
             exports: vec![export],
@@ -50,7 +51,7 @@ impl Gofer {
         };
         control.send(&orders, &[files_far.as_fd(), stdio_far.as_fd(), window.fd(), root.as_fd()]).unwrap();
         drop((files_far, stdio_far));
-        let (ready, _) = control.receive::<FromGofer>().unwrap().unwrap();
+        let ready = control.receive::<FromGofer>().unwrap().message;
         assert!(matches!(ready, FromGofer::Ready { .. }));
         let files = Client::connect(files, Some(window)).unwrap();
         let stdio = Client::connect(stdio, None).unwrap();
@@ -59,7 +60,7 @@ impl Gofer {
     }
 
     fn answer(&self) -> FromGofer {
-        self.control.receive().unwrap().unwrap().0
+        self.control.receive().unwrap().message
     }
 
     fn add(&self, container: &str, tty: bool, fds: &[OwnedFd]) -> FromGofer {
@@ -89,7 +90,7 @@ impl Gofer {
 impl Drop for Gofer {
     fn drop(&mut self) {
         self.control.send(&ToGofer::Stop, &[]).unwrap();
-        assert!(self.control.receive::<FromGofer>().unwrap().is_none());
+        assert!(matches!(self.control.receive::<FromGofer>(), Err(ControlError::Closed)));
         self.thread.take().unwrap().join().unwrap();
     }
 }

@@ -112,6 +112,172 @@ fn mounts_with_their_options() {
     });
 }
 
+/// What is in a directory of the host, but for times. Whiteouts in directories whose names begin with `opaque` are left out: those may be
+/// opaque by a mark, too.
+fn content(directory: &Path) -> Vec<String> {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    let mut lines = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap().flatten() {
+        let (path, m) = (entry.path(), entry.metadata().unwrap());
+        let whiteout = m.file_type().is_char_device() && m.rdev() == 0;
+        if whiteout && path.to_string_lossy().contains("/opaque") {
+            continue;
+        }
+        let mut hash = DefaultHasher::new();
+        if m.is_file() {
+            std::fs::read(&path).unwrap().hash(&mut hash);
+        } else if m.is_symlink() {
+            std::fs::read_link(&path).unwrap().hash(&mut hash);
+        }
+        let links = if m.is_file() { m.nlink() } else { 0 };
+        let (mode, uid, gid, rdev) = (m.mode(), m.uid(), m.gid(), m.rdev());
+        lines.push(format!("{} {mode:o} {uid}:{gid} {links} {rdev:x} {:x}", path.display(), hash.finish()));
+        if m.is_dir() {
+            lines.extend(content(&path));
+        }
+    }
+    lines.sort();
+    lines
+}
+
+/// The layers as they are before anything was changed.
+fn layers(host: &Path) {
+    let _ = std::fs::remove_dir_all(host);
+    for dir in
+        ["low/dir/deep", "low/opaque/sub", "low/opaque-moved/sub", "low/empty", "lower/dir", "lower/only", "up", "work"]
+    {
+        std::fs::create_dir_all(host.join(dir)).unwrap();
+    }
+    for file in [
+        "low/changed",
+        "low/gone",
+        "low/away",
+        "low/own",
+        "low/mode",
+        "low/dir/a",
+        "low/dir/deep/b",
+        "low/opaque/c",
+        "low/opaque/sub/d",
+        "low/opaque-moved/e",
+        "low/opaque-moved/sub/f",
+        "lower/dir/g",
+        "lower/only/h",
+        "lower/gone",
+    ] {
+        std::fs::write(host.join(file), format!("{file}\n")).unwrap();
+    }
+    std::fs::write(host.join("low/large"), vec![7; 3 << 20]).unwrap();
+}
+
+/// An overlay of directories of the host: what the container changes is in the directory for it, as Linux has it there, so that whoever
+/// mounts it next, with either runtime, sees the same.
+#[test]
+fn overlays_of_the_hosts_directories() {
+    const LOOK: &str = "cd /o; find . ! -name . | sort | while read -r f; do [ -d $f ] && stat -c '%n %F %a %u:%g' $f || stat -c '%n %F %a %u:%g %s %N' $f; done; \
+                        cat changed dir/a dir/g only/h opaque/own opaque-moved/own opaque-moved/sub/own; wc -c large; \
+                        grep ' /[or] ' /proc/mounts | cut -d' ' -f1-3; grep ' /[or] ' /proc/mounts | grep -o '[a-z]*dir=[^, ]*'; \
+                        grep -c ' /r .* ro,' /proc/self/mounts; sed -n 's/.* \\(\\/[or] [^ ]*\\).* - \\(overlay [^ ]* r[ow]\\).*/\\1 \\2/p' /proc/self/mountinfo";
+    const CHANGE: &str = "cd /o; echo more >> changed; rm gone; rm -r opaque; mkdir opaque; echo own > opaque/own; mv away moved; ln moved linked; \
+                          chmod 600 mode; chown 33:50 own; rmdir empty; echo x > empty; ln -s changed link; mkdir -p new/in; echo y > new/in/it; \
+                          mv new renamed; rm -r opaque-moved; mkdir -p made/sub; echo own > made/own; echo own > made/sub/own; \
+                          mv made opaque-moved; rm dir/g; echo z >> dir/deep/b; printf q | dd of=large bs=1 seek=100 conv=notrunc 2>/dev/null; \
+                          mknod fifo p; touch /r/x 2>&1; ls /r /r/dir; ";
+    need("runc", "runc").unwrap();
+    let install = Install::with_services("oci-overlay").unwrap();
+    let bundle = bundle(&install, "");
+    let host = install.folder.join("host");
+    let (low, lower, up, work) = (host.join("low"), host.join("lower"), host.join("up"), host.join("work"));
+    let word = |key: &str, paths: &[&Path]| {
+        json!(format!("{key}={}", paths.iter().map(|p| p.to_string_lossy()).collect::<Vec<_>>().join(":")))
+    };
+    Install::edit(&bundle, |d| {
+        let lowers = word("lowerdir", &[&low, &lower]);
+        push(d, "/mounts", json!({"destination": "/r", "type": "overlay", "source": "o", "options": [lowers]}));
+        let changes = [lowers, word("upperdir", &[&up]), word("workdir", &[&work]), json!("private"), json!("nosuid")];
+        push(d, "/mounts", json!({"destination": "/o", "type": "overlay", "source": "o", "options": changes}));
+        d["process"]["capabilities"]["bounding"] = json!(["CAP_CHOWN", "CAP_MKNOD", "CAP_FOWNER", "CAP_DAC_OVERRIDE"]);
+        d["process"]["capabilities"]["effective"] = d["process"]["capabilities"]["bounding"].clone();
+        d["process"]["capabilities"]["permitted"] = d["process"]["capabilities"]["bounding"].clone();
+    })
+    .unwrap();
+    let run = |runtime: &str, script: String| {
+        Install::edit(&bundle, |d| d["process"]["args"] = json!(["sh", "-c", script])).unwrap();
+        let name = format!("cofferdam-overlay-{}", std::process::id());
+        let output = match runtime {
+            "runc" => Command::new("runc")
+                .arg("--root")
+                .arg(install.folder.join("runc"))
+                .arg("run")
+                .arg("--bundle")
+                .arg(&bundle)
+                .arg(name)
+                .stdin(Stdio::null())
+                .output()
+                .unwrap(),
+            _ => install.run(&["--overlay", "on", "run", "--bundle", bundle.to_str().unwrap(), "ours"]).unwrap(),
+        };
+        assert!(output.status.success(), "{runtime}: {output:?}");
+        (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let mut written = Vec::new();
+    for runtime in ["runc", "ours"] {
+        layers(&host);
+        let before = [content(&low), content(&lower)];
+        let all = run(runtime, format!("{CHANGE}{LOOK}"));
+        assert_eq!([content(&low), content(&lower)], before, "a lower layer was changed");
+        written.push((all, content(&up)));
+    }
+    let [runc, ours] = &written[..] else { panic!("two runs") };
+    assert_eq!(ours, runc);
+    assert!(
+        runc.0.0.contains("Read-only file system") && runc.1.iter().any(|l| l.contains("/up/gone 20000")),
+        "{runc:#?}"
+    );
+    // What is there now is ours.
+    let (mine, theirs) = (run("ours", LOOK.to_owned()), run("runc", LOOK.to_owned()));
+    assert_eq!(mine, theirs);
+    // Its whiteouts are left in the directory that a mount under Linux finds opaque.
+    assert!(theirs.0.contains("./opaque-moved/sub/own") && !theirs.0.contains("./opaque-moved/e"), "{theirs:?}");
+    install.nothing_left().unwrap();
+}
+
+/// The Gofer has no right to anybody else's files then: what it makes is its user's, and what is another's stays as it is.
+#[test]
+fn overlays_of_an_ordinary_users_directories() {
+    const USER: u32 = 54_321;
+    let install = Install::with_services("oci-user-overlay").unwrap();
+    let script = "cd /o; echo more >> changed; rm -r opaque; mkdir opaque; ls opaque; rm gone; echo new > new; \
+                  echo no >> own || echo refused; ls";
+    let bundle = bundle(&install, script);
+    let host = install.folder.join("host");
+    layers(&host);
+    let chown = |args: &[&str]| assert!(Command::new("chown").args(args).status().unwrap().success());
+    let folder = install.folder.to_str().unwrap();
+    chown(&["-R", &format!("{USER}:{USER}"), folder]);
+    chown(&["0:0", host.join("low/own").to_str().unwrap()]);
+    Install::edit(&bundle, |d| {
+        let word = |key: &str, name: &str| json!(format!("{key}={}", host.join(name).display()));
+        let options = [word("lowerdir", "low"), word("upperdir", "up"), word("workdir", "work")];
+        push(d, "/mounts", json!({"destination": "/o", "type": "overlay", "source": "o", "options": options}));
+        for set in ["bounding", "effective", "permitted"] {
+            push(d, &format!("/process/capabilities/{set}"), json!("CAP_DAC_OVERRIDE"));
+        }
+    })
+    .unwrap();
+    let install = install.as_user(USER).unwrap();
+    let output = install.run(&["--overlay", "on", "run", "--bundle", bundle.to_str().unwrap(), "c"]).unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let names = "away\nchanged\ndir\nempty\nlarge\nmode\nnew\nopaque\nopaque-moved\nown\n";
+    assert_eq!(said, format!("refused\n{names}"), "{output:?}");
+    let mut found = content(&host.join("up"));
+    found.iter_mut().for_each(|l| *l = l.split(' ').take(3).collect::<Vec<_>>().join(" "));
+    let up = host.join("up").display().to_string();
+    let all = [("changed", "100644"), ("gone", "20000"), ("new", "100644"), ("opaque", "40755")];
+    assert_eq!(found, all.map(|(name, mode)| format!("{up}/{name} {mode} {USER}:{USER}")));
+    install.nothing_left().unwrap();
+}
+
 #[test]
 fn dev_has_what_runc_puts_there() {
     let script = "cd /dev; for f in null zero full random urandom tty mine pipe; do stat -c '%n %F %a %u %g %t %T' $f; done; \
@@ -231,6 +397,44 @@ fn a_user_namespace_with_its_maps() {
         d["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
         d["linux"]["gidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
     });
+}
+
+/// Numbers of namespaces: of those that a document asks for none is the host's, nor another sandbox's; of those that it does not ask for they
+/// are what Linux would show.
+#[test]
+fn namespaces_are_numbered_as_what_they_are() {
+    const KINDS: [&str; 6] = ["cgroup", "ipc", "mnt", "pid", "user", "uts"];
+    need("runc", "runc").unwrap();
+    let install = Install::with_services("oci-numbers").unwrap();
+    let script = "cd /proc/self/ns; for k in cgroup ipc mnt pid user uts net; do readlink $k; stat -L -c %i $k; done";
+    let bundle = bundle(&install, script);
+    std::os::unix::fs::symlink("busybox", bundle.join("rootfs/bin/readlink")).unwrap();
+    let host = |kind: &str| std::fs::read_link(format!("/proc/self/ns/{kind}")).unwrap().display().to_string();
+    let mut seen = std::collections::BTreeSet::new();
+    for left_out in [&[][..], &["ipc", "uts", "cgroup"], &["cgroup"]] {
+        Install::edit(&bundle, |d| {
+            d.as_object_mut().unwrap().remove("hostname");
+            let kinds = ["pid", "network", "ipc", "uts", "mount", "cgroup"];
+            let kinds = kinds.iter().filter(|k| !left_out.contains(k)).map(|k| json!({"type": k})).collect();
+            d["linux"]["namespaces"] = Value::Array(kinds);
+        })
+        .unwrap();
+        let told = both(&install, &bundle).map(|(status, out, err)| {
+            assert_eq!(status, Some(0), "{err}");
+            let lines: Vec<String> = out.lines().map(str::to_owned).collect();
+            for pair in lines.chunks(2) {
+                assert!(pair[0].ends_with(&format!(":[{}]", pair[1])), "{lines:?}");
+            }
+            lines.into_iter().step_by(2).collect::<Vec<_>>()
+        });
+        let of_host = |all: &[String]| all.iter().zip(KINDS).map(|(n, kind)| *n == host(kind)).collect::<Vec<_>>();
+        assert_eq!(of_host(&told[1]), of_host(&told[0]), "without {left_out:?}: {told:?}");
+        assert_ne!(told[1][6], host("net"));
+        for number in told[1].iter().zip(KINDS).filter(|(n, kind)| **n != host(kind)).map(|(n, _)| n) {
+            assert!(seen.insert(number.clone()), "{number} is of two sandboxes");
+        }
+    }
+    assert!(seen.len() > 10, "{seen:?}");
 }
 
 /// Hooks that write down when they come, where, and what they are told; `fails`: the one that ends with an error.

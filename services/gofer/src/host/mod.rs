@@ -50,6 +50,8 @@ pub struct Export {
     pub kind: ExportKind,
     /// The root.
     pub root: OwnedFd,
+    /// An export before it, both for writing, that names may be moved and linked from and to.
+    pub beside: Option<String>,
 }
 
 /// The memfd shared with the client. Mapped, too, but for nothing than the host to copy into: no byte of it is looked at here.
@@ -79,6 +81,15 @@ pub(crate) struct Tree {
     root: Arc<Inode>,
     /// An open file, for file exports.
     file: Option<Arc<OwnedFd>>,
+    /// The same for trees that names may be moved between.
+    bond: Arc<()>,
+}
+
+impl Tree {
+    /// Whether names may be moved and linked between the two. A link from what is only read would make it writable.
+    fn is_one_with(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other) || Arc::ptr_eq(&self.bond, &other.bond) && !self.read_only && !other.read_only
+    }
 }
 
 /// What a fid stands for.
@@ -149,7 +160,9 @@ impl Host {
                 }
             };
             let (root, _) = host.adopt(handle, None)?;
-            let tree = Tree { read_only: export.read_only, root, file };
+            let beside = export.beside.map(|name| host.trees.get(name.as_bytes()).ok_or(Errno::NOENT)).transpose()?;
+            let bond = beside.map_or_else(Arc::default, |tree| tree.bond.clone());
+            let tree = Tree { read_only: export.read_only, root, file, bond };
             host.trees.insert(export.name.into_bytes(), Arc::new(tree));
         }
         Ok(host)

@@ -32,7 +32,8 @@ impl Host {
         }
         let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
         match rustix::fs::chownat(&inode.handle, "", uid, gid, flags) {
-            Ok(()) | Err(rustix::io::Errno::PERM) => Ok(()),
+            // EINVAL: an id that its user namespace has not.
+            Ok(()) | Err(rustix::io::Errno::PERM | rustix::io::Errno::INVAL) => Ok(()),
             Err(e) => Err(e.into()),
         }
     }
@@ -111,7 +112,7 @@ impl Host {
 
     pub(super) fn make_link(&self, dir: &Node, node: &Node, name: &[u8]) -> Result<(), Errno> {
         let to = Self::changeable(dir)?;
-        if !Arc::ptr_eq(&dir.tree, &node.tree) {
+        if !dir.tree.is_one_with(&node.tree) {
             return Err(Errno::XDEV);
         }
         if node.inode.is_dir() {
@@ -129,7 +130,7 @@ impl Host {
 
     pub(super) fn move_name(&self, from: &Node, old: &[u8], to: &Node, new: &[u8], flags: u32) -> Result<(), Errno> {
         let (source, target) = (Self::changeable(from)?, Self::changeable(to)?);
-        if !Arc::ptr_eq(&from.tree, &to.tree) {
+        if !from.tree.is_one_with(&to.tree) {
             return Err(Errno::XDEV);
         }
         let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);

@@ -130,6 +130,11 @@ impl Recipe {
         self.source = Some(source);
     }
 
+    /// Of an overlay: what its layers may be.
+    pub fn give(&mut self, layers: Vec<overlay::Given>) {
+        self.overlay.given = Some(layers);
+    }
+
     /// Sets parameters as `mount(2)` has them, with commas between.
     pub fn set_all(&mut self, task: &Arc<Task>, options: &[u8]) -> Result<(), Errno> {
         for o in overlay::split(options, b',').iter().filter(|o| !o.is_empty()) {

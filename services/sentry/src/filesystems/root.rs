@@ -7,11 +7,12 @@
 use std::sync::Arc;
 
 use cofferdam_control::oci::ms;
-use cofferdam_control::sentry::{Container, Device, FileAccess, IdMaps, Mount as Wanted, MountSource};
+use cofferdam_control::sentry::{Container, Device, FileAccess, IdMaps, Layer, Mount as Wanted, MountSource};
 use cofferdam_ninep::client::Client;
 
 use crate::errno::Errno;
 use crate::filesystems::gofer::GoferFs;
+use crate::filesystems::overlay::Given;
 use crate::filesystems::recipe::Recipe;
 use crate::filesystems::tree::{Tmpfs, Tree};
 use crate::kernel::Kernel;
@@ -233,6 +234,30 @@ impl Builder<'_> {
         }
     }
 
+    /// The exports that are layers of an overlay. A work directory is on the mount of what takes the changes.
+    fn layers(&self, layers: &[Layer], access: FileAccess) -> Result<Vec<Given>, Errno> {
+        let mut given: Vec<Given> = Vec::new();
+        let mut changed: Vec<(&str, Arc<GoferFs>, Arc<Mount>)> = Vec::new();
+        for layer in layers {
+            let beside = layer.beside.as_ref().and_then(|b| changed.iter().find(|(export, ..)| export == b));
+            let place = match beside {
+                Some((_, fs, mount)) => PathRef { mount: mount.clone(), dentry: fs.attach_beside(&layer.export)? },
+                None => {
+                    // Linux, too, has nobody else change what takes the changes.
+                    let access = if layer.changed { FileAccess::Exclusive } else { access };
+                    let (fs, root) = attach(self.kernel, self.files, &layer.export, access)?;
+                    let mount = Mount::new(fs.clone(), root, b"layer", MountFlags::empty());
+                    if layer.changed {
+                        changed.push((&layer.export, fs, mount.clone()));
+                    }
+                    PathRef::root_of(&mount)
+                }
+            };
+            given.push(Given { path: layer.path.clone(), changed: layer.changed, place });
+        }
+        Ok(given)
+    }
+
     /// One mount of the document.
     fn mount(&self, wanted: &Wanted) -> Result<(), Errno> {
         let bits = wanted.options.flags;
@@ -267,6 +292,13 @@ impl Builder<'_> {
                 } else {
                     made
                 }
+            }
+            MountSource::Overlay { data, layers, access } => {
+                let mut recipe = Recipe::new(b"overlay")?;
+                recipe.name(wanted.named.clone());
+                recipe.give(self.layers(layers, *access)?);
+                recipe.set_all(&self.task, data.as_bytes())?;
+                recipe.make(&self.task, flags, &mut |_| ())?
             }
             MountSource::Again => return Err(Errno::EINVAL),
         };
@@ -495,7 +527,7 @@ pub fn build_root(
             destination: shown(&m.destination),
             flags: m.options.flags,
             data: match &m.source {
-                MountSource::System { data, .. } => data.clone(),
+                MountSource::System { data, .. } | MountSource::Overlay { data, .. } => data.clone(),
                 _ => String::new(),
             },
             error,

@@ -71,20 +71,43 @@ impl Kind {
         }
     }
 
-    /// The number of its first namespace, as on Linux where that is fixed.
+    /// The number of its first namespace. Every kernel's first has the same where that is fixed, the host's, too: only a namespace that
+    /// Linux would have left the container in has it, not one that the container is to have for itself.
     pub fn first_id(self) -> u64 {
-        match self {
+        let fixed = match self {
             Self::Ipc => 0xefff_ffff,
             Self::Uts => 0xefff_fffe,
             Self::User => 0xefff_fffd,
             Self::Pid => 0xefff_fffc,
             Self::Cgroup => 0xefff_fffb,
-            Self::Mount | Self::Net => next_id(),
-        }
+            Self::Mount | Self::Net => return next_id(),
+        };
+        if OWN.load(Ordering::Relaxed) & self.flag() == 0 { fixed } else { next_id() }
     }
 }
 
-static NEXT: AtomicU64 = AtomicU64::new(0xf000_0000);
+/// Linux gives numbers from here upward, to `u32::MAX`, the lowest that is free first.
+const DYNAMIC: u64 = 0xf000_0000;
+/// How many it may have in use before they come near ours.
+const HOSTS: u64 = 1 << 20;
+/// How many a sandbox may use before its numbers have more bits than Linux's.
+const OURS: u64 = 1 << 24;
+
+static NEXT: AtomicU64 = AtomicU64::new(DYNAMIC);
+/// Kinds of which the first namespace is not numbered as every kernel's first.
+static OWN: AtomicU64 = AtomicU64::new(0);
+
+/// Says which namespaces (`CLONE_NEW*`) the sandbox begins in as its own, and draws where its numbers begin, so that no two sandboxes' are the
+/// same by all likelihood, and none is the host's. Called once, before any is made.
+pub fn number(own: u64) -> Result<(), getrandom::Error> {
+    let mut drawn = [0; 4];
+    getrandom::fill(&mut drawn)?;
+    let room = u64::from(u32::MAX) - DYNAMIC - HOSTS - OURS;
+    let from = DYNAMIC + HOSTS + u64::from(u32::from_le_bytes(drawn)) % room;
+    NEXT.store(from, Ordering::Relaxed);
+    OWN.store(own, Ordering::Relaxed);
+    Ok(())
+}
 
 /// A number that no other namespace has.
 pub fn next_id() -> u64 {

@@ -62,6 +62,8 @@ pub struct ExportPath {
     pub path: PathBuf,
     /// Whether it is never written.
     pub read_only: bool,
+    /// The name of one before it that it must be on one mount with: an overlay's work directory and what takes its changes.
+    pub beside: Option<String>,
 }
 
 /// What a document means.
@@ -113,7 +115,8 @@ impl Plan {
         let mounts = self.container.mounts.iter().filter_map(|mount| {
             let export = match &mount.source {
                 MountSource::Export { name, .. } => Some(self.exports.iter().find(|e| e.name == *name)?),
-                MountSource::System { .. } => None,
+                // Nobody can look at an overlay from outside: a second one over the same directories is none that Linux allows.
+                MountSource::System { .. } | MountSource::Overlay { .. } => None,
                 MountSource::Again => return None,
             };
             Some(Branch {
@@ -159,24 +162,28 @@ pub fn plan(document: &[u8], request: &Create) -> Result<Plan, Refused> {
             return Err(Refused::invalid(format!("config.json: annotation {name}: want on or off")));
         }
     };
-    let mut exports = vec![ExportPath { name: "root".into(), path: root_path, read_only: read_only || overlay }];
+    let root_export =
+        ExportPath { name: "root".into(), path: root_path, read_only: read_only || overlay, beside: None };
+    let mut exports = vec![root_export];
     let mut mounts = Vec::new();
     for mount in spec.mounts().as_deref().unwrap_or_default() {
         mounts.extend(mounts::one_mount(mount, &bundle, request.mounts_access, &mut exports, &mut warnings)?);
     }
     if exports.len() > MAX_EXPORTS {
-        return Err(Refused::invalid(format!("config.json: more than {MAX_EXPORTS} bind mounts")));
+        return Err(Refused::invalid(format!(
+            "config.json: more than {MAX_EXPORTS} bind mounts and layers of overlays"
+        )));
     }
     let mut root_access = request.root_access;
     for (key, value) in spec.annotations().iter().flatten() {
         let Some(destination) = key.strip_prefix(oci::ANNOTATION_ACCESS) else { continue };
-        *access_of(destination, &mut root_access, &mut mounts)
-            .ok_or_else(|| Refused::invalid(format!("config.json: annotation {key}: no bind mount there")))? =
-            match value.as_str() {
-                "exclusive" => FileAccess::Exclusive,
-                "shared" => FileAccess::Shared,
-                _ => return Err(Refused::invalid(format!("config.json: annotation {key}: want exclusive or shared"))),
-            };
+        *access_of(destination, &mut root_access, &mut mounts).ok_or_else(|| {
+            Refused::invalid(format!("config.json: annotation {key}: no bind mount or overlay there"))
+        })? = match value.as_str() {
+            "exclusive" => FileAccess::Exclusive,
+            "shared" => FileAccess::Shared,
+            _ => return Err(Refused::invalid(format!("config.json: annotation {key}: want exclusive or shared"))),
+        };
     }
     let none: Linux = serde_json::from_str("{}").map_err(|e| Refused::invalid(e.to_string()))?;
     let (linux, without) = match spec.linux() {
@@ -210,7 +217,8 @@ pub fn plan(document: &[u8], request: &Create) -> Result<Plan, Refused> {
         Some(profile) if !without => Some(seccomp::compile(profile)?),
         _ => None,
     };
-    let dev = !mounts.iter().any(|m| m.destination == b"/dev" && matches!(m.source, MountSource::Export { .. }));
+    let of_host = |m: &Mount| matches!(m.source, MountSource::Export { .. } | MountSource::Overlay { .. });
+    let dev = !mounts.iter().any(|m| m.destination == b"/dev" && of_host(m));
     let mut container = Container {
         id: request.id.clone(),
         process,
@@ -298,7 +306,11 @@ fn access_of<'a>(destination: &str, root: &'a mut FileAccess, mounts: &'a mut [M
         return Some(root);
     }
     mounts.iter_mut().rev().find_map(|m| match &mut m.source {
-        MountSource::Export { access, .. } if m.destination == destination.as_bytes() => Some(access),
+        MountSource::Export { access, .. } | MountSource::Overlay { access, .. }
+            if m.destination == destination.as_bytes() =>
+        {
+            Some(access)
+        }
         _ => None,
     })
 }
@@ -353,6 +365,40 @@ mod tests {
         assert_eq!((plan.container.process.uid, plan.container.process.gid), (1, 2));
         assert_eq!(plan.warnings.len(), 1, "{:?}", plan.warnings);
         assert!(plan.warnings[0].contains("no linux section"));
+    }
+
+    #[test]
+    fn the_layers_of_an_overlay_become_exports() {
+        let with = |options: &str| {
+            let overlay =
+                format!(r#""mounts":[{{"destination":"/o","type":"overlay","source":"m","options":[{options}]}},"#);
+            plan(MINIMAL.replacen(r#""mounts":["#, &overlay, 1).as_bytes(), &request())
+        };
+        let made = with(r#""lowerdir=low:/a\\:b","workdir=/w","ro","upperdir=/u","private","volatile""#).unwrap();
+        let exports: Vec<_> =
+            made.exports[1..5].iter().map(|e| (e.path.to_str().unwrap(), e.read_only, e.beside.as_deref())).collect();
+        let wanted = [
+            ("/bundle/low", true, None),
+            ("/a:b", true, None),
+            ("/u", false, None),
+            ("/w", false, Some(made.exports[3].name.as_str())),
+        ];
+        assert_eq!(exports, wanted);
+        let MountSource::Overlay { data, layers, .. } = &made.container.mounts[0].source else { panic!("no overlay") };
+        assert_eq!(data, "lowerdir=low:/a\\:b,workdir=/w,upperdir=/u,volatile");
+        let names: Vec<_> = layers.iter().map(|l| (l.path.as_slice(), l.changed)).collect();
+        assert_eq!(names, [(&b"low"[..], false), (b"/a:b", false), (b"/u", true), (b"/w", true)]);
+        // Nothing that a second overlay on the host would be made of.
+        assert_eq!(serde_json::to_value(made.outside()).unwrap()["mounts"][0]["source"], serde_json::Value::Null);
+        for (wrong, why) in [
+            (r#""lowerdir=/a:/a/b""#, "too many levels"),
+            (r#""lowerdir=/u/x","upperdir=/u","workdir=/w""#, "too many levels"),
+            (r#""lowerdir=/a","upperdir=/u","workdir=/u/./w""#, "invalid argument"),
+        ] {
+            let refused = with(wrong).unwrap_err();
+            assert!(refused.message.contains(why), "{wrong}: {}", refused.message);
+        }
+        assert!(with(r#""lowerdir=/u:/b","upperdir=/u/up","workdir=/u/work""#).is_ok());
     }
 
     #[test]

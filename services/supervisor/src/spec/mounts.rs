@@ -4,7 +4,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use cofferdam_control::oci::{self, MountWord, attr, ms};
-use cofferdam_control::sentry::{FileAccess, Mount, MountOptions, MountSource};
+use cofferdam_control::overlay::{self, Role};
+use cofferdam_control::sentry::{FileAccess, Layer, Mount, MountOptions, MountSource};
 
 use super::{ExportPath, Refused};
 use crate::paths::clean;
@@ -79,6 +80,50 @@ fn check_proc(destination: &Path, kind: &str) -> Result<(), String> {
         Ok(_) if IN_PROC.iter().any(|p| Path::new(p) == destination) => Ok(()),
         Ok(_) => Err(format!("{shown:?} cannot be mounted because it is inside /proc")),
     }
+}
+
+/// The layers of an overlay, which the Gofer will serve. As mount(2) says it, what is wrong with where they are.
+fn layers(data: &str, bundle: &Path, exports: &mut Vec<ExportPath>) -> Result<Vec<Layer>, &'static str> {
+    let named = overlay::layers(data.as_bytes());
+    let paths: Vec<_> = named
+        .iter()
+        .map(|(role, name)| {
+            let path = Path::new(std::ffi::OsStr::from_bytes(name));
+            (*role, if path.is_absolute() { path.to_path_buf() } else { bundle.join(path) })
+        })
+        .collect();
+    let inside = |a: usize, b: usize| match (paths.get(a), paths.get(b)) {
+        (Some((_, a)), Some((_, b))) => clean(a).starts_with(clean(b)),
+        _ => false,
+    };
+    for (a, (role, _)) in paths.iter().enumerate() {
+        for (b, (other, _)) in paths.iter().enumerate().filter(|(b, _)| *b != a) {
+            match (role, other) {
+                // A lower layer may hold what takes the changes; it may lie in no other layer.
+                (Role::Lower, _) if inside(a, b) => return Err("too many levels of symbolic links"),
+                (Role::Upper, Role::Work) | (Role::Work, Role::Upper) if inside(a, b) => {
+                    return Err("invalid argument");
+                }
+                _ => {}
+            }
+        }
+    }
+    // What takes the changes comes first, as the other names it.
+    let mut order: Vec<_> = named.iter().zip(paths).collect();
+    order.sort_by_key(|(_, (role, _))| *role == Role::Work);
+    let mut upper = None;
+    let mut made = Vec::new();
+    for ((_, name), (role, path)) in order {
+        let export = format!("mount{}", exports.len());
+        let beside = if role == Role::Work { upper.clone() } else { None };
+        if role == Role::Upper {
+            upper = Some(export.clone());
+        }
+        let changed = role != Role::Lower;
+        exports.push(ExportPath { name: export.clone(), path, read_only: !changed, beside: beside.clone() });
+        made.push(Layer { path: name.clone(), export, changed, beside });
+    }
+    Ok(made)
 }
 
 /// One mount, unless there is none inside; what the Gofer must serve for it is added to `exports`.
@@ -163,8 +208,12 @@ pub fn one_mount(
             options.flags & ms::RDONLY != 0 || options.recursive.is_some_and(|(set, _)| set & attr::RDONLY != 0);
         // Read-only for good only if nothing can make it writable again.
         let path = if source.is_absolute() { source.clone() } else { bundle.join(&source) };
-        exports.push(ExportPath { name: name.clone(), path, read_only });
+        exports.push(ExportPath { name: name.clone(), path, read_only, beside: None });
         MountSource::Export { name, access }
+    } else if kind == "overlay" {
+        let data = data.join(",");
+        let layers = layers(&data, bundle, exports).map_err(&failed)?;
+        MountSource::Overlay { data, layers, access }
     } else if KINDS.contains(&kind) {
         let (kind, data) = match kind {
             // There is one kind of cgroups inside; what version 1 is mounted with has no meaning for it.

@@ -48,7 +48,7 @@ pub fn open_path(path: &Path) -> OwnedFd {
 }
 
 pub fn export(name: &str, path: &Path, read_only: bool) -> Export {
-    Export { name: name.to_owned(), read_only, kind: ExportKind::Directory, root: open_path(path) }
+    Export { name: name.to_owned(), read_only, kind: ExportKind::Directory, root: open_path(path), beside: None }
 }
 
 pub struct Served {

@@ -114,6 +114,14 @@ impl GoferFs {
         Ok((fs, Dentry::root(root)))
     }
 
+    /// Another export as a part of this file system, where the Gofer lets names be moved between the two; its root dentry.
+    pub fn attach_beside(self: &Arc<Self>, export: &str) -> Result<Arc<Dentry>, Errno> {
+        let name = format!("export/{export}");
+        let (fid, _) = self.client.attach(name.as_bytes(), b"root", codec::NONUNAME).map_err(errno)?;
+        let attr = self.client.getattr(&fid).map_err(errno)?;
+        Ok(Dentry::root(self.inode(&attr, Some(fid), None)))
+    }
+
     fn convert(&self, a: &codec::Attr) -> Attr {
         let time = |t: codec::Time| {
             let sec = t.sec.cast_signed().saturating_mul(NS);

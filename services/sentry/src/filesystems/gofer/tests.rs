@@ -61,7 +61,7 @@ fn rig_of(name: &str, read_only: bool, descriptors: usize, memory: u64, access: 
     let again = || Window::from_peer(window.fd().try_clone_to_owned().unwrap(), 1 << 36).unwrap();
     let path = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
     let root = rustix::fs::open(&dir, path, rustix::fs::Mode::empty()).unwrap();
-    let export = Export { name: "root".into(), read_only, kind: ExportKind::Directory, root };
+    let export = Export { name: "root".into(), read_only, kind: ExportKind::Directory, root, beside: None };
     let cache = CacheWindow::new(window.fd().try_clone_to_owned().unwrap()).unwrap();
     let host = Host::new(vec![export], Some(cache), descriptors).unwrap();
     let (near, far) = Channel::pair().unwrap();

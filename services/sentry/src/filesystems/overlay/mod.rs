@@ -14,11 +14,11 @@ use crate::errno::Errno;
 use crate::sync::Mutex;
 use crate::task::Creds;
 use crate::vfs::dentry::Dentry;
-use crate::vfs::inode::{FileSystem, FileType, InodeRef, NewNode, StatFs, anonymous_dev};
+use crate::vfs::inode::{FileSystem, FileType, InodeRef, NewNode, SetAttr, StatFs, anonymous_dev};
 use crate::vfs::mount::{MountFlags, PathRef, check_room};
 use crate::vfs::{Caller, FsContext, ops};
 use node::{Node, Place};
-pub use spec::{Bad, Spec, split};
+pub use spec::{Bad, Given, Spec, split};
 
 mod file;
 mod node;
@@ -219,10 +219,19 @@ impl Overlay {
             }
             ops::unlink(&caller, base.clone(), b"work", left.dentry.inode().kind() == FileType::Directory)?;
         }
-        if ops::mkdir(&caller, base.clone(), b"work", 0).is_err() {
-            return Ok(None);
+        match ops::mkdir(&caller, base.clone(), b"work", 0) {
+            Ok(()) => {}
+            // The host's mount is read-only, which only the attempt tells.
+            Err(Errno::EROFS) => return Err(Errno::EINVAL),
+            Err(_) => return Ok(None),
         }
         let work = self.child(base, b"work")?;
+        // An ordinary user's Gofer cannot look into one that nobody may.
+        if let Some(work) = &work
+            && matches!(work.dentry.inode().entries(&caller), Err(Errno::EACCES))
+        {
+            work.dentry.inode().set_attr(&SetAttr { mode: Some(0o700), ..SetAttr::default() })?;
+        }
         if volatile && let Some(work) = &work {
             ops::mkdir(&caller, work.clone(), b"incompat", 0o700)?;
             let incompatible = self.child(work, b"incompat")?.ok_or(Errno::EIO)?;

@@ -204,6 +204,21 @@ impl Node {
         Ok(false)
     }
 
+    /// The directories of lower layers that a directory by that name shows, topmost first.
+    fn below(&self, name: &[u8]) -> Result<Vec<PathRef>, Errno> {
+        self.fs.shown_together(&self.place().lowers, name)
+    }
+
+    /// Keeps what lower layers have by that name from showing in `directory`, which comes to lie over it.
+    fn hide_below(&self, directory: &PathRef, name: &[u8]) -> Result<(), Errno> {
+        match self.fs.set_mark(directory, b"opaque", b"y") {
+            Ok(()) => Ok(()),
+            Err(_) if self.fs.on_export() => self.fs.cover(directory, &self.below(name)?),
+            Err(_) if self.lies_below(name)? => Err(Errno::EIO),
+            Err(_) => Ok(()),
+        }
+    }
+
     /// What the upper layer has by that name in the directory `upper`, and whether it is a whiteout.
     fn upper_child(&self, upper: &PathRef, name: &[u8]) -> Result<Option<(PathRef, bool)>, Errno> {
         match self.fs.child(upper, name)? {
@@ -266,12 +281,15 @@ impl Node {
         let made = fs.make_real(&dir, &as_name, new, target)?;
         let is_dir = FileType::of(new.mode) == FileType::Directory;
         let place = || -> Result<(), Errno> {
-            if is_dir && covered && fs.set_mark(&made, b"opaque", b"y").is_err() && self.lies_below(name)? {
-                return Err(Errno::EIO);
+            if is_dir && covered {
+                self.hide_below(&made, name)?;
             }
             if covered { fs.put(&as_name, &upper, name, is_dir) } else { Ok(()) }
         };
         if let Err(e) = place() {
+            if is_dir {
+                fs.clear(&made, 0).ok();
+            }
             fs.discard(&dir, &as_name, is_dir);
             return Err(e);
         }
@@ -411,10 +429,7 @@ impl Inode for Node {
             if dir.place.read().lowers.is_empty() || what.dentry.inode().kind() != FileType::Directory {
                 return Ok(());
             }
-            match fs.set_mark(what, b"opaque", b"y") {
-                Err(_) if dir.lies_below(name)? => Err(Errno::EXDEV),
-                _ => Ok(()),
-            }
+            dir.hide_below(what, name).map_err(|e| if e == Errno::EIO { Errno::EXDEV } else { e })
         };
         hide(&moved, &to, new_name)?;
         let caller = fs.caller();

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use cofferdam_control::overlay::plain;
+pub use cofferdam_control::overlay::split;
+
 use super::LAYERS_MAX;
 use crate::errno::Errno;
 use crate::syscalls::args::AT_FDCWD;
@@ -18,9 +21,22 @@ pub(super) struct Layer {
     pub(super) place: PathRef,
 }
 
+/// A directory that is in no tree of files of a container, but may be a layer.
+#[derive(Clone)]
+pub struct Given {
+    /// What it is called.
+    pub path: Vec<u8>,
+    /// Whether it is for changes.
+    pub changed: bool,
+    /// Where it is.
+    pub place: PathRef,
+}
+
 /// Layers and settings.
 #[derive(Clone, Default)]
 pub struct Spec {
+    /// All that may be layers; without it, what the caller finds by its name.
+    pub given: Option<Vec<Given>>,
     pub(super) lowers: Vec<Layer>,
     /// They came one by one (`lowerdir+`).
     singly: bool,
@@ -44,37 +60,21 @@ fn escape(name: &[u8]) -> String {
     s
 }
 
-/// Cuts at a byte that is not escaped by a backslash.
-pub fn split(text: &[u8], at: u8) -> Vec<Vec<u8>> {
-    let mut parts = vec![Vec::new()];
-    let mut escaped = false;
-    for b in text {
-        match (escaped, parts.last_mut()) {
-            (false, _) if *b == at => parts.push(Vec::new()),
-            (_, Some(part)) => part.push(*b),
-            _ => {}
-        }
-        escaped = !escaped && *b == b'\\';
-    }
-    parts
-}
-
-fn plain(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut escaped = false;
-    for b in text {
-        escaped = !escaped && *b == b'\\';
-        if !escaped {
-            out.push(*b);
-        }
-    }
-    out
-}
-
 /// A directory that can be a layer. EINVAL for what cannot, of which `log` is told.
-fn layer(task: &Arc<Task>, name: &[u8], upper: bool, log: &mut dyn FnMut(String)) -> Result<Layer, Errno> {
+fn layer(
+    (task, given): (&Arc<Task>, Option<&[Given]>),
+    name: &[u8],
+    upper: bool,
+    log: &mut dyn FnMut(String),
+) -> Result<Layer, Errno> {
     let path = plain(name);
-    let place = task_files::resolve(task, &Caller::of(task), AT_FDCWD, &path, 0)?;
+    let place = match given {
+        None => task_files::resolve(task, &Caller::of(task), AT_FDCWD, &path, 0)?,
+        Some(given) => {
+            let found = given.iter().find(|g| g.path == path && g.changed == upper);
+            found.ok_or(Errno::ENOENT)?.place.clone()
+        }
+    };
     let shown = String::from_utf8_lossy(&path).into_owned();
     let wrong = if place.dentry.inode().kind() != FileType::Directory {
         Some(format!("e overlay: {shown} is not a directory"))
@@ -103,10 +103,12 @@ impl Spec {
         text: Option<&[u8]>,
         log: &mut dyn FnMut(String),
     ) -> Option<Result<(), Bad>> {
+        let given = self.given.clone();
+        let from = (task, given.as_deref());
         let made = |r: Result<Layer, Errno>| r.map_err(Bad::Is);
         Some(match (key, text) {
-            (b"lowerdir", Some(text)) => self.set_lowers(task, text, log).map_err(Bad::Is),
-            (b"lowerdir+", Some(text)) if self.singly || self.lowers.is_empty() => made(layer(task, text, false, log))
+            (b"lowerdir", Some(text)) => self.set_lowers(from, text, log).map_err(Bad::Is),
+            (b"lowerdir+", Some(text)) if self.singly || self.lowers.is_empty() => made(layer(from, text, false, log))
                 .map(|l| {
                     self.singly = true;
                     self.lowers.push(l);
@@ -116,10 +118,10 @@ impl Spec {
                 Err(Bad::Is(Errno::EINVAL))
             }
             (b"upperdir", Some(text)) if !text.is_empty() => {
-                made(layer(task, text, true, log)).map(|l| self.upper = Some(l))
+                made(layer(from, text, true, log)).map(|l| self.upper = Some(l))
             }
             (b"workdir", Some(text)) if !text.is_empty() => {
-                made(layer(task, text, true, log)).map(|l| self.work = Some(l))
+                made(layer(from, text, true, log)).map(|l| self.work = Some(l))
             }
             (b"userxattr", None) => {
                 self.user_marks = true;
@@ -167,7 +169,12 @@ impl Spec {
         })
     }
 
-    fn set_lowers(&mut self, task: &Arc<Task>, text: &[u8], log: &mut dyn FnMut(String)) -> Result<(), Errno> {
+    fn set_lowers(
+        &mut self,
+        from: (&Arc<Task>, Option<&[Given]>),
+        text: &[u8],
+        log: &mut dyn FnMut(String),
+    ) -> Result<(), Errno> {
         self.lowers.clear();
         self.singly = false;
         if text.is_empty() {
@@ -178,7 +185,7 @@ impl Spec {
             if name.is_empty() || self.lowers.len() >= LAYERS_MAX {
                 return Err(Errno::EINVAL);
             }
-            self.lowers.push(layer(task, &name, false, log)?);
+            self.lowers.push(layer(from, &name, false, log)?);
         }
         Ok(())
     }

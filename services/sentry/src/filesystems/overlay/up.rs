@@ -1,5 +1,7 @@
 //! Changes of the upper layer: copying up, and whiteouts. Whatever is made whole is made in the work directory, then renamed.
 
+use std::collections::HashSet;
+
 use super::node::Node;
 use super::{Overlay, device, is_whiteout};
 use crate::errno::Errno;
@@ -44,7 +46,12 @@ impl Overlay {
         let a = inode.attr()?;
         // Who mounts it may not be somebody that the directory would let have it like that.
         if (a.uid, a.gid) != (new.uid, new.gid) {
-            inode.set_attr(&SetAttr { uid: Some(new.uid), gid: Some(new.gid), ..SetAttr::default() })?;
+            let given = inode.set_attr(&SetAttr { uid: Some(new.uid), gid: Some(new.gid), ..SetAttr::default() });
+            match given {
+                // As on an export itself, it is the Gofer's then.
+                Err(Errno::EPERM | Errno::EINVAL) if self.on_export() => {}
+                given => given?,
+            }
         }
         if inode.kind() != FileType::Link && inode.attr()?.mode & mode::PERMISSIONS != bits {
             inode.set_attr(&SetAttr { mode: Some(bits), ..SetAttr::default() })?;
@@ -99,6 +106,61 @@ impl Overlay {
             Ok(()) => Ok(name),
             Err(_) => self.new_whiteout(),
         }
+    }
+
+    /// The directories that lower layers have by a name, as far as they are shown together.
+    pub(super) fn shown_together(&self, lowers: &[PathRef], name: &[u8]) -> Result<Vec<PathRef>, Errno> {
+        let mut found = Vec::new();
+        for lower in lowers {
+            let Some(child) = self.child(lower, name)? else { continue };
+            if child.dentry.inode().kind() != FileType::Directory {
+                break;
+            }
+            let last = self.is_opaque(&child);
+            found.push(child);
+            if last {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether it is the Gofer who changes things: it has no right to the attributes that would make a directory opaque, and an ordinary
+    /// user's none to give files away.
+    pub(super) fn on_export(&self) -> bool {
+        self.upper.as_ref().is_some_and(|u| u.mount.fs.name() == "9p")
+    }
+
+    /// Makes a directory of the upper layer opaque without a mark, in a way that whoever mounts it later understands: each name that would
+    /// show from the directories `lowers` gets a whiteout, unless the directory has something of its own by it.
+    pub(super) fn cover(&self, directory: &PathRef, lowers: &[PathRef]) -> Result<(), Errno> {
+        let caller = self.caller();
+        let mut todo = vec![(directory.clone(), lowers.to_vec())];
+        while let Some((directory, lowers)) = todo.pop() {
+            let mut seen = HashSet::new();
+            for lower in &lowers {
+                for e in lower.dentry.inode().entries(&caller)? {
+                    if !seen.insert(e.name.clone()) {
+                        continue;
+                    }
+                    if e.kind == FileType::Char
+                        && let Some(below) = self.child(lower, &e.name)?
+                        && is_whiteout(&below.dentry)?
+                    {
+                        continue;
+                    }
+                    match self.child(&directory, &e.name)? {
+                        Some(own) if own.dentry.inode().kind() != FileType::Directory || self.is_opaque(&own) => {}
+                        Some(own) => todo.push((own, self.shown_together(&lowers, &e.name)?)),
+                        None => {
+                            let white = self.whiteout()?;
+                            self.put(&white, &directory, &e.name, false)?;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Device and number of the lower object that something in the upper layer was copied from, if they are known.
@@ -216,6 +278,11 @@ impl Node {
         let made = fs.make_real(&work, &temporary, &new, target.as_deref())?;
         let directory = a.kind() == FileType::Directory;
         let fill = || -> Result<bool, Errno> {
+            // Nobody's file becomes another's by being changed.
+            let copy = made.dentry.inode().attr()?;
+            if (copy.uid, copy.gid) != (a.uid, a.gid) {
+                return Err(Errno::EPERM);
+            }
             if a.kind() == FileType::Regular {
                 fs.copy_data(&lower, &made, a.size.min(keep))?;
             }

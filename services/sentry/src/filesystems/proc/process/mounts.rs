@@ -22,9 +22,9 @@ fn escape(path: &[u8]) -> String {
     s
 }
 
-fn options(m: &Mount) -> String {
+fn options(m: &Mount, read_only: bool) -> String {
     let f = m.flags();
-    let mut o = String::from(if f.contains(MountFlags::READ_ONLY) { "ro" } else { "rw" });
+    let mut o = String::from(if read_only { "ro" } else { "rw" });
     for (flag, name) in [
         (MountFlags::NO_SUID, ",nosuid"),
         (MountFlags::NO_DEV, ",nodev"),
@@ -61,7 +61,9 @@ pub(super) fn mounts(s: &Subject, _: &Caller<'_>) -> Result<Vec<u8>, Errno> {
     let mut t = String::new();
     for (m, path) in seen(s)? {
         let more = super_options(&*m.fs);
-        writeln!(t, "{} {path} {} {}{more} 0 0", escape(&m.source), m.fs.name(), options(&m)).ok();
+        // Here, and not in mountinfo, a file system that is read-only itself is shown so.
+        let read_only = m.flags().contains(MountFlags::READ_ONLY) || m.all_read_only();
+        writeln!(t, "{} {path} {} {}{more} 0 0", escape(&m.source), m.fs.name(), options(&m, read_only)).ok();
     }
     text(t)
 }
@@ -82,7 +84,8 @@ pub(super) fn mountinfo(s: &Subject, _: &Caller<'_>) -> Result<Vec<u8>, Errno> {
         let (major, minor) = split_dev(m.fs.dev());
         let parent = m.parent().map_or(m.id, |p| p.mount.id);
         let source = escape(&m.source);
-        let (opts, kind, more) = (options(&m), m.fs.name(), super_options(&*m.fs));
+        let opts = options(&m, m.flags().contains(MountFlags::READ_ONLY));
+        let (kind, more) = (m.fs.name(), super_options(&*m.fs));
         let way = if m.all_read_only() { "ro" } else { "rw" };
         let shown = escape(&m.shown());
         let how = m.optional_fields(&namespace, |m| PathRef::root_of(m).path_from(&root).1);
