@@ -297,9 +297,10 @@ fn detached(
         sweep(root, &create.id);
     }
     let warnings = made?;
-    // What an engine reads from our stderr it keeps and shows as the container's words (`podman logs`, `podman run -t` when it
-    // is quick to attach): without --log, only a person at a terminal is told.
-    if std::io::stderr().is_terminal() {
+    // Without a console our stderr is the container's, and what comes from there is kept as its words (`podman logs`). conmon, which
+    // gives its runtimes this variable, shows it as such even with one (`podman run -t` where it attaches quickly).
+    let read_as_the_containers = console.is_none() && !std::io::stderr().is_terminal();
+    if !read_as_the_containers && std::env::var_os("_OCI_SYNCPIPE").is_none() {
         warnings.iter().for_each(|w| report.warning(w));
     }
     let pid = standin::start(root, &create.id, 0, console.as_ref().map(AsFd::as_fd))?;

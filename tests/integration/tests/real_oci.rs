@@ -398,29 +398,40 @@ fn a_terminal_needs_a_console_socket_and_the_other_way_round() {
     install.nothing_left().unwrap();
 }
 
-/// An engine shows what comes from `create`'s stderr as the container's words (podman's `run -t` where it attaches quickly).
+/// Engines show what comes from `create`'s stderr as the container's words: where that is the container's own, and conmon always
+/// (podman's `run -t` where it attaches quickly).
 #[test]
-fn what_create_warns_of_goes_to_a_person_or_a_log_and_never_to_an_engine() {
+fn what_create_warns_of_is_never_taken_for_the_containers_words() {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     let install = Install::with_services("oci-warned").unwrap();
     for terminal in [false, true] {
         let name = format!("b{terminal}");
         let bundle = install.busybox(&name, &["true"], terminal).unwrap();
-        Install::edit(&bundle, |d| d["linux"]["sysctl"] = serde_json::json!({"net.ipv4.ping_group_range": "0 0"}))
+        Install::edit(&bundle, |d| d["linux"]["sysctl"] = serde_json::json!({"net.ipv4.nothing_like_it": "0 0"}))
             .unwrap();
         let (bundle, log) = (bundle.to_str().unwrap(), install.folder.join(format!("{name}.log")));
         let socket = install.folder.join(format!("{name}.console"));
         let listener = UnixListener::bind(&socket).unwrap();
         // The masters live until the end: a terminal that hung up is none.
-        let times = if terminal { 3 } else { 0 };
+        let times = if terminal { 4 } else { 0 };
         let client = std::thread::spawn(move || (0..times).map(|_| take_master(&listener)).collect::<Vec<_>>());
         let console = ["--console-socket", socket.to_str().unwrap()];
         let arguments = [&["-b", bundle][..], if terminal { &console[..] } else { &[] }, &["c"]].concat();
         let delete = || assert!(install.run(&["delete", "--force", "c"]).unwrap().status.success());
 
-        let output = create(&install, &arguments, &install.folder.join("out"));
-        assert!(output.status.success() && output.stderr.is_empty(), "{}", says(&output));
-        delete();
+        for (conmon, told) in [(false, terminal), (true, false)] {
+            let errors = install.folder.join(format!("{name}.err"));
+            let mut command = install.command(&[&["create"], &arguments[..]].concat());
+            if conmon {
+                command.env("_OCI_SYNCPIPE", "3");
+            }
+            let files = || std::fs::File::create(&errors).unwrap();
+            assert!(command.stdout(files()).stderr(files()).status().unwrap().success());
+            let said = std::fs::read_to_string(&errors).unwrap();
+            assert_eq!(said.contains("linux.sysctl: net.ipv4"), told, "conmon {conmon}: {said}");
+            assert!(told || said.is_empty(), "{said}");
+            delete();
+        }
 
         let logged = [&["--log", log.to_str().unwrap()], &arguments[..]].concat();
         let output = create(&install, &logged, &install.folder.join("out"));
