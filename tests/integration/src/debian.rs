@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use crate::install::built;
 
 /// What the real programs' cases use, on the host and in the rootfs.
-pub const PROGRAMS: [&str; 35] = [
+pub const PROGRAMS: [&str; 37] = [
     "bash",
     "coreutils",
     "findutils",
@@ -38,6 +38,8 @@ pub const PROGRAMS: [&str; 35] = [
     "libpython3-stdlib",
     "postgresql",
     "redis-server",
+    "nginx-light",
+    "curl",
     "gdb",
     "strace",
     "bubblewrap",

@@ -17,7 +17,14 @@ const PYTHON: &str = "/usr/bin/python3.11";
 /// The slowest take two minutes each natively.
 const LIMIT: Duration = Duration::from_secs(1500);
 
-const MODULES: [&str; 34] = [
+const MODULES: [&str; 41] = [
+    "test_socket",
+    "test_socketserver",
+    "test_asyncore",
+    "test_httplib",
+    "test_httpservers",
+    "test_urllib2_localnet",
+    "test_ftplib",
     "test_os",
     "test_posix",
     "test_subprocess",
@@ -58,8 +65,9 @@ const MODULES: [&str; 34] = [
 const KNOWN: [(&str, &str); 1] =
     [("test.test_time.TimeTestCase.test_monotonic_settime", "skipped: nobody sets the host's clocks")];
 
-/// Cases that are left out on both sides: they wait for ever where a socket cannot be had.
-const LEFT_OUT: &str = "*TestPicklingConnections.test_pickling";
+/// Cases that are left out on both sides: UDP-Lite, which a sandbox has not, and virtual machines' sockets, which wait for ever where the
+/// machine's own host answers nobody.
+const LEFT_OUT: [&str; 4] = ["-i", "*UDPLITE*", "-i", "*VSOCK*"];
 
 /// How a case ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,28 +101,29 @@ fn cases(report: &str) -> BTreeMap<String, End> {
 
 #[test]
 fn cpythons_own_tests_end_as_on_the_host() {
-    debian::install(&["python3.11", "libpython3.11-testsuite", "gcc", "libc6-dev"]).unwrap();
+    debian::install(&["python3.11", "libpython3.11-testsuite", "iproute2", "util-linux"]).unwrap();
     let install = Install::with_services("cpython").unwrap();
     let asked = std::env::var("MODULES").unwrap_or_default();
     let modules: Vec<&str> = if asked.is_empty() { MODULES.to_vec() } else { asked.split_whitespace().collect() };
     let platform = std::env::var("PLATFORM").unwrap_or_else(|_| "notify".into());
     let clean = ["-i", "--default-signal", "HOME=/root", "LANG=C.UTF-8", "PATH=/usr/bin:/bin:/usr/sbin:/sbin", PYTHON];
 
-    let test = ["-m", "test", "-j2", "-i", LEFT_OUT, "--junit-xml"];
+    let test = [&["-m", "test", "-j2"][..], &LEFT_OUT, &["--junit-xml"]].concat();
 
-    // Natively without the sockets that the sandbox has none of yet: cases that need them fail alike.
-    let wrapper = install.folder.join("no_inet");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cpython/no_inet.c");
-    assert!(Command::new("gcc").arg("-o").arg(&wrapper).arg(source).status().unwrap().success());
+    // Natively with the network that the sandbox has: a loopback device.
     let folder = install.folder.join("out");
     std::fs::create_dir_all(&folder).unwrap();
-    let mut native = Command::new(&wrapper);
-    native.arg("env").args(clean).args(test).arg(folder.join("native.xml"));
+    let mut native = Command::new("unshare");
+    native
+        .args(["--net", "sh", "-c", "ip link set lo up; exec env \"$@\"", "sh"])
+        .args(clean)
+        .args(&test)
+        .arg(folder.join("native.xml"));
     native.args(&modules).current_dir(&folder);
     let native = run(native, LIMIT).unwrap();
     let bind = format!("{}:/mnt", folder.display());
     let mut boxed = install.command(&["--platform", &platform, "do", "--cwd", "/tmp", "--bind", &bind, "--", "env"]);
-    boxed.args(clean).args(test).arg("/mnt/boxed.xml").args(&modules);
+    boxed.args(clean).args(&test).arg("/mnt/boxed.xml").args(&modules);
     let boxed = run(boxed, LIMIT).unwrap();
 
     let read = |name: &str, run: &Run| {

@@ -280,9 +280,10 @@ fn a_read_only_root_refuses_writes_but_for_its_mounts(install: &Install) {
 }
 
 fn there_is_no_network_but_loopback(install: &Install) {
-    let code = "import socket\nfor a in [('10.0.0.1',80),('8.8.8.8',53)]:\n try:\n  s=socket.socket(); s.settimeout(2); s.connect(a); print('CONNECTED')\n except OSError as e: print('refused')";
+    let code = "import socket\nfor a in [('10.0.0.1',80),('8.8.8.8',53)]:\n try:\n  s=socket.socket(); s.settimeout(2); s.connect(a); print('CONNECTED')\n except OSError as e: print('refused')\n\
+         l=socket.create_server(('127.0.0.1',0)); c=socket.create_connection(l.getsockname()); c.sendall(b'x'); print(l.accept()[0].recv(1))";
     let said = out(install, &["--network", "none", "python3", "-c", code]);
-    assert_eq!(said, "refused\nrefused\n");
+    assert_eq!(said, "refused\nrefused\nb'x'\n");
     install.nothing_left().unwrap();
 }
 
