@@ -110,12 +110,12 @@ fn cpythons_own_tests_end_as_on_the_host() {
 
     let test = [&["-m", "test", "-j2"][..], &LEFT_OUT, &["--junit-xml"]].concat();
 
-    // Natively with the network that the sandbox has: a loopback device.
+    // Natively with the network that the sandbox has, a loopback device, and with its host's name, which nobody resolves.
     let folder = install.folder.join("out");
     std::fs::create_dir_all(&folder).unwrap();
     let mut native = Command::new("unshare");
     native
-        .args(["--net", "sh", "-c", "ip link set lo up; exec env \"$@\"", "sh"])
+        .args(["--net", "--uts", "sh", "-c", "ip link set lo up; hostname cofferdam; exec env \"$@\"", "sh"])
         .args(clean)
         .args(&test)
         .arg(folder.join("native.xml"));

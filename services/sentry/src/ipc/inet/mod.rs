@@ -5,7 +5,7 @@
 //! which is not there yet: ENETUNREACH.
 //!
 //! Owns sockets, their addresses and ports, queues and errors. Must never have a socket of the host. Memory is bounded by each
-//! socket's buffers. Called by the calls of sockets (`syscalls::inet`, `syscalls::inet_options`) and by `/proc/net`.
+//! socket's buffers, and by [`QUEUED_MOST`] for all of them. Called by the calls of sockets (`syscalls::inet`, `syscalls::inet_options`) and by `/proc/net`.
 //!
 //! Locks: a namespace's [`Ports`](ports::Ports) come before a socket's state, and no two sockets' states are held at once.
 
@@ -17,7 +17,7 @@ pub mod tcp;
 pub mod udp;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 pub use file::InetFile;
@@ -121,6 +121,44 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 
 const LOCALHOST4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const LOCALHOST6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+
+/// Bytes that may wait in all sockets of a sandbox (`net.ipv4.tcp_mem`). Beyond it a connection gets [`LEAST`], and datagrams are lost.
+pub const QUEUED_MOST: usize = 256 << 20;
+/// Bytes of a connection that are taken however much waits elsewhere, so that it goes on.
+const LEAST: usize = 4096;
+static QUEUED: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether as much waits as may.
+fn is_full() -> bool {
+    QUEUED.load(Ordering::Relaxed) >= QUEUED_MOST
+}
+
+/// Bytes that wait in a socket, counted among all.
+#[derive(Default)]
+struct Waiting(usize);
+
+impl Waiting {
+    fn get(&self) -> usize {
+        self.0
+    }
+
+    fn add(&mut self, n: usize) {
+        self.0 += n;
+        QUEUED.fetch_add(n, Ordering::Relaxed);
+    }
+
+    fn take(&mut self, n: usize) {
+        let n = n.min(self.0);
+        self.0 -= n;
+        QUEUED.fetch_sub(n, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        QUEUED.fetch_sub(self.0, Ordering::Relaxed);
+    }
+}
 
 /// How much may wait in a datagram socket, in either direction (`net.core.rmem_default`).
 const DATAGRAMS: usize = 212_992;

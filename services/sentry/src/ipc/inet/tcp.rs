@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 
 use super::address::Endpoint;
 use super::ports::Pair;
-use super::{Inet, Kind, State, check_family, options};
+use super::{Inet, Kind, LEAST, State, Waiting, check_family, is_full, options};
 use crate::errno::Errno;
 use crate::ipc::unix::Options;
 use crate::namespaces::net::count;
@@ -91,7 +91,7 @@ pub(crate) struct Tcp {
     pieces: VecDeque<Vec<u8>>,
     /// Bytes of the first piece that were read.
     read: usize,
-    bytes: usize,
+    bytes: Waiting,
     /// How much was read and written in all.
     taken: u64,
     sent: u64,
@@ -134,9 +134,9 @@ impl Tcp {
     fn readable(&self, inline: bool) -> usize {
         match self.urgent {
             Some(u) if !inline && u.at >= self.taken => {
-                usize::try_from(u.at - self.taken).unwrap_or(usize::MAX).min(self.bytes)
+                usize::try_from(u.at - self.taken).unwrap_or(usize::MAX).min(self.bytes.get())
             }
-            _ => self.bytes,
+            _ => self.bytes.get(),
         }
     }
 
@@ -147,7 +147,7 @@ impl Tcp {
             let rest = first.len() - self.read.min(first.len());
             let now = rest.min(n);
             self.read += now;
-            self.bytes -= now.min(self.bytes);
+            self.bytes.take(now);
             self.taken += now as u64;
             n -= now;
             if now == rest {
@@ -161,7 +161,7 @@ impl Tcp {
     }
 
     fn push(&mut self, data: Vec<u8>) {
-        self.bytes += data.len();
+        self.bytes.add(data.len());
         if let Some(last) = self.pieces.back_mut()
             && last.len() + data.len() <= PIECE
             && data.len() < PIECE / 4
@@ -251,7 +251,7 @@ impl Inet {
     /// Which state it is in, and how much waits in it: unread, and for a listener connections.
     pub fn tcp_look(&self) -> (Phase, usize, usize) {
         let s = self.state.lock();
-        (s.tcp.phase, s.tcp.bytes, if s.tcp.listens() { s.tcp.pending.len() } else { 0 })
+        (s.tcp.phase, s.tcp.bytes.get(), if s.tcp.listens() { s.tcp.pending.len() } else { 0 })
     }
 
     /// How many may wait to be accepted.
@@ -565,7 +565,14 @@ impl Inet {
     /// Bytes that the connection holds beyond what its receiver has room for: those the sender keeps.
     fn held_back(&self, other: &Inet) -> usize {
         let o = other.state.lock();
-        o.tcp.bytes.saturating_sub(o.receive_buffer)
+        o.tcp.bytes.get().saturating_sub(o.receive_buffer)
+    }
+
+    /// Bytes that a sender with a buffer of that size may add to those that wait here.
+    fn room(&self, limit: usize) -> usize {
+        let s = self.state.lock();
+        let most = if is_full() { LEAST } else { s.receive_buffer.saturating_add(limit) };
+        most.saturating_sub(s.tcp.bytes.get())
     }
 
     /// Sends bytes: how many. EAGAIN, EPIPE and what happened to the connection.
@@ -590,10 +597,10 @@ impl Inet {
         if kept >= limit {
             return Err(Errno::EAGAIN);
         }
-        let room = other.as_ref().map_or(PIECE, |o| {
-            let o = o.state.lock();
-            o.receive_buffer.saturating_add(limit).saturating_sub(o.tcp.bytes)
-        });
+        let room = other.as_ref().map_or(PIECE, |o| o.room(limit));
+        if room == 0 {
+            return Err(Errno::EAGAIN);
+        }
         let want = from.left().min(room).min(4 * PIECE);
         let data = from.take_vec(want)?;
         // What is not there in the middle of it spoils it all.
@@ -667,10 +674,10 @@ impl Inet {
         if let Some(byte) = urgent {
             let inline = s.options.switch(crate::ipc::unix::OOBINLINE);
             // One that is passed by as the next comes is no part of the data.
-            if !inline && s.tcp.bytes > 1 && s.tcp.urgent_here().is_some() {
+            if !inline && s.tcp.bytes.get() > 1 && s.tcp.urgent_here().is_some() {
                 s.tcp.skip(1);
             }
-            let at = s.tcp.taken + (s.tcp.bytes as u64).saturating_sub(1);
+            let at = s.tcp.taken + (s.tcp.bytes.get() as u64).saturating_sub(1);
             s.tcp.urgent = Some(Urgent { at, byte, taken: false });
             events |= PollMask::PRI;
         }
@@ -859,7 +866,7 @@ impl Inet {
             let mut s = self.state.lock();
             let phase = s.tcp.phase;
             let lingers_not = s.options.linger[0] != 0 && s.options.linger[1] == 0;
-            let resets = s.tcp.bytes > 0 || lingers_not;
+            let resets = s.tcp.bytes.get() > 0 || lingers_not;
             let other = if s.tcp.has_peer() { s.tcp.other.upgrade() } else { None };
             // Who closes first keeps the connection in mind.
             let first = matches!(phase, Phase::Established | Phase::FinWait) && !resets;
@@ -867,9 +874,9 @@ impl Inet {
             let (local, pair) = (s.local.filter(|_| s.holds), s.pair().filter(|_| !s.tcp.is_closed()));
             let (pending, waiting) = (std::mem::take(&mut s.tcp.pending), std::mem::take(&mut s.tcp.waiting));
             s.finish();
-            let pieces = std::mem::take(&mut s.tcp.pieces);
+            let rest = (std::mem::take(&mut s.tcp.pieces), std::mem::take(&mut s.tcp.bytes));
             drop(s);
-            drop(pieces);
+            drop(rest);
             (local, pair, other, resets, left, pending, waiting)
         };
         self.unregister(local, pair, left);
@@ -898,14 +905,15 @@ impl Inet {
         let inline = s.options.switch(crate::ipc::unix::OOBINLINE);
         let target = usize::try_from(s.options.low_water).unwrap_or(1).min(s.receive_buffer / 2)
             + usize::from(!inline && s.tcp.urgent_here().is_some());
-        if s.tcp.bytes >= target {
+        if s.tcp.bytes.get() >= target {
             m |= PollMask::IN | PollMask::RDNORM;
         }
         m.set(PollMask::PRI, s.tcp.urgent.is_some_and(|u| !u.taken));
         let (closed, other, limit) = (s.shut[1], s.tcp.other.upgrade(), s.send_buffer);
         drop(s);
-        let kept = other.map_or(0, |o| self.held_back(&o));
-        if closed || limit.saturating_sub(kept) >= kept / 2 && kept < limit {
+        let kept = other.as_ref().map_or(0, |o| self.held_back(o));
+        let room = other.is_none_or(|o| o.room(limit) > 0);
+        if closed || room && limit.saturating_sub(kept) >= kept / 2 && kept < limit {
             m |= PollMask::OUT | PollMask::WRNORM;
         }
         m
@@ -931,7 +939,7 @@ impl State {
         if how.peek {
             at = usize::try_from(self.options.peek_from).unwrap_or(0);
         }
-        let mut stop = self.tcp.bytes;
+        let mut stop = self.tcp.bytes.get();
         if let Some(u) = self.tcp.urgent {
             let from_here = usize::try_from(u.at.saturating_sub(self.tcp.taken)).unwrap_or(usize::MAX);
             if from_here > at || from_here == at && how.already {
@@ -943,7 +951,7 @@ impl State {
                 } else {
                     self.tcp.skip(1);
                     self.tcp.urgent = None;
-                    stop = self.tcp.bytes;
+                    stop = self.tcp.bytes.get();
                 }
             }
         }
@@ -969,7 +977,7 @@ impl State {
                 self.options.peek_from = self.options.peek_from.saturating_sub(moved).max(0);
             }
         }
-        Ok(Some(Got { count, stopped: count == want && stop < self.tcp.bytes + count }))
+        Ok(Some(Got { count, stopped: count == want && stop < self.tcp.bytes.get() + count }))
     }
 
     fn copy_out(&self, to: &mut Sink<'_>, mut at: usize, want: usize) -> Result<usize, Errno> {
@@ -1012,11 +1020,11 @@ mod tests {
     #[test]
     fn pieces_are_joined_and_taken() {
         let mut t = of(&[b"abc", b"de"]);
-        assert_eq!((t.pieces.len(), t.bytes), (1, 5));
+        assert_eq!((t.pieces.len(), t.bytes.get()), (1, 5));
         t.skip(4);
-        assert_eq!((t.bytes, t.taken, t.read), (1, 4, 4));
+        assert_eq!((t.bytes.get(), t.taken, t.read), (1, 4, 4));
         t.skip(9);
-        assert_eq!((t.bytes, t.taken, t.read, t.pieces.len()), (0, 5, 0, 0));
+        assert_eq!((t.bytes.get(), t.taken, t.read, t.pieces.len()), (0, 5, 0, 0));
         let big = vec![0; PIECE];
         assert_eq!(of(&[b"a", &big, b"b"]).pieces.len(), 3);
     }

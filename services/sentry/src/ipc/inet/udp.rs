@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::address::Endpoint;
 use super::ports::best;
-use super::{Inet, Kind, State, check_family, options};
+use super::{Inet, Kind, State, Waiting, check_family, is_full, options};
 use crate::errno::Errno;
 use crate::namespaces::net::count;
 use crate::time::{Clock, now};
@@ -61,7 +61,7 @@ pub struct Failed {
 #[derive(Default)]
 pub(crate) struct Udp {
     queue: VecDeque<Datagram>,
-    bytes: usize,
+    bytes: Waiting,
     errors: VecDeque<Failed>,
     groups: Vec<IpAddr>,
     /// What is held back until the rest comes (`MSG_MORE`, `UDP_CORK`), and where it goes.
@@ -321,13 +321,13 @@ impl Inet {
         if s.shut[0] && s.peer.is_none() && self.kind != Kind::Udp {
             return;
         }
-        let bytes = s.udp.bytes.saturating_add(data.len()).saturating_add(COST);
-        if bytes > s.receive_buffer {
+        let cost = data.len().saturating_add(COST);
+        if s.udp.bytes.get().saturating_add(cost) > s.receive_buffer || is_full() {
             count(&self.net.counts.lost);
             return;
         }
         count(&self.net.counts.received);
-        s.udp.bytes = bytes;
+        s.udp.bytes.add(cost);
         s.udp.queue.push_back(Datagram { data, along });
         drop(s);
         self.queue.wake(PollMask::IN | PollMask::RDNORM);
@@ -356,7 +356,7 @@ impl Inet {
         }
         // One that cannot be copied out is lost, as on Linux.
         let taken = s.udp.queue.pop_front();
-        s.udp.bytes = s.udp.bytes.saturating_sub(length.saturating_add(COST));
+        s.udp.bytes.take(length.saturating_add(COST));
         if at > 0 {
             s.options.peek_from = at.saturating_sub(i32::try_from(length).unwrap_or(i32::MAX)).max(0);
         }
@@ -382,7 +382,7 @@ impl Inet {
 
     /// Bytes that wait, with what they cost.
     pub fn udp_queued(&self) -> usize {
-        self.state.lock().udp.bytes
+        self.state.lock().udp.bytes.get()
     }
 
     /// Joins a group. EADDRINUSE, ENOBUFS.
