@@ -22,6 +22,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -111,6 +112,15 @@ static void *vector(void) {
     return v;
 }
 static void *address_of(void) {
+    if (under(2)) {
+        /* One of few ports, so that they meet. */
+        int port = htons(under(8) ? 40000 + under(8) : odd());
+        struct sockaddr_in *four = buffer();
+        struct sockaddr_in6 *six = (void *)four;
+        if (under(2)) *four = (struct sockaddr_in){ AF_INET, port, { htonl(under(4) ? INADDR_LOOPBACK : odd()) }, { 0 } };
+        else *six = (struct sockaddr_in6){ AF_INET6, port, 0, under(4) ? in6addr_loopback : in6addr_any, under(3) };
+        return four;
+    }
     struct sockaddr_un *a = buffer();
     a->sun_family = under(9) ? AF_UNIX : odd();
     snprintf(a->sun_path, sizeof a->sun_path, "%c%c%d", under(2) ? 's' : 0, 'k', (int)under(4));
@@ -230,7 +240,7 @@ static void worker(uint64_t seed, int kind) {
     /* A third may do what root may, in a user namespace of its own where there are any. */
     setgroups(0, NULL);
     if (setresgid(60001, 60001, 60001) || setresuid(60001, 60001, 60001)) _exit(1);
-    if (kind == 2 && unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS)) {}
+    if (kind == 2 && unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | (under(2) ? CLONE_NEWNET : 0))) {}
     prctl(PR_SET_DUMPABLE, 1);
     /* The judge's words are its own. */
     int null = open("/dev/null", O_RDWR);
@@ -241,6 +251,11 @@ static void worker(uint64_t seed, int kind) {
     for (size_t i = 0; i < BUFFERS; i++) buffers[i] = rnd();
     int p[2];
     if (pipe2(p, O_NONBLOCK) || socketpair(AF_UNIX, SOCK_STREAM, 0, p) || socketpair(AF_UNIX, SOCK_DGRAM, 0, p) || socketpair(AF_UNIX, SOCK_SEQPACKET, 0, p)) {}
+    for (int i = 0; i < 6; i++) {
+        int f = socket(i & 1 ? AF_INET6 : AF_INET, i < 4 ? SOCK_STREAM : SOCK_DGRAM, 0);
+        struct sockaddr_in6 any = { i & 1 ? AF_INET6 : AF_INET, htons(40000 + i), 0, in6addr_any, 0 };
+        if (bind(f, (void *)&any, sizeof any) || (i < 2 && listen(f, 2))) {}
+    }
     open("f0", O_RDWR | O_CREAT, 0666); open("d0", O_RDONLY); epoll_create1(0); eventfd(3, 0); syscall(SYS_memfd_create, "m", 2); open("/dev/ptmx", O_RDWR | O_NOCTTY);
     for (int s = 1; s < 32; s++) if (s != SIGKILL && s != SIGSTOP && s != SIGSEGV && s != SIGBUS) signal(s, nothing);
     struct sigaction again = { .sa_handler = nothing };
