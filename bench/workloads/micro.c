@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <stdint.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -83,6 +85,46 @@ int main(void) {
 	MEASURE("Unix socket ping-pong, round trip", 2000, if (write(pair[0], b, 1) != 1 || read(pair[0], b, 1) != 1) abort());
 	close(pair[0]);
 	waitpid(echo, 0, 0);
+	/* TCP over the loopback device, as far as the namespace has one. */
+	struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+	socklen_t any_len = sizeof any;
+	int listener = socket(AF_INET, SOCK_STREAM, 0), tcp[2], on = 1;
+	if (bind(listener, (void *)&any, sizeof any) || listen(listener, 100) || getsockname(listener, (void *)&any, &any_len)) abort();
+	tcp[0] = socket(AF_INET, SOCK_STREAM, 0);
+	if (connect(tcp[0], (void *)&any, sizeof any) || (tcp[1] = accept(listener, 0, 0)) < 0) abort();
+	setsockopt(tcp[0], IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+	setsockopt(tcp[1], IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+	echo = fork();
+	if (!echo) {
+		close(tcp[0]);
+		while (read(tcp[1], b, 1) == 1)
+			if (write(tcp[1], b, 1) != 1) break;
+		_exit(0);
+	}
+	close(tcp[1]);
+	MEASURE("TCP ping-pong over loopback, round trip", 2000, if (write(tcp[0], b, 1) != 1 || read(tcp[0], b, 1) != 1) abort());
+	close(tcp[0]);
+	waitpid(echo, 0, 0);
+	echo = fork();
+	if (!echo) {
+		static char sink[1 << 20];
+		int a = accept(listener, 0, 0);
+		while (read(a, sink, sizeof sink) > 0) ;
+		_exit(0);
+	}
+	tcp[0] = socket(AF_INET, SOCK_STREAM, 0);
+	if (connect(tcp[0], (void *)&any, sizeof any)) abort();
+	static char piece[1 << 16];
+	MEASURE("TCP over loopback, 64 KiB", 1000, if (write(tcp[0], piece, sizeof piece) != sizeof piece) abort());
+	close(tcp[0]);
+	waitpid(echo, 0, 0);
+	MEASURE("TCP connect+accept+close over loopback", 500, {
+		int c = socket(AF_INET, SOCK_STREAM, 0);
+		if (connect(c, (void *)&any, sizeof any) || (tcp[1] = accept(listener, 0, 0)) < 0) abort();
+		close(c);
+		close(tcp[1]);
+	});
+	close(listener);
 	struct rlimit files = {4096, 4096};
 	setrlimit(RLIMIT_NOFILE, &files);
 	static int events[1000];
