@@ -41,7 +41,32 @@ pub struct SentryOrders {
     pub own_namespaces: u64,
 }
 
-/// Every later message to the Sentry. Each is answered by one message: `Created`, `Started`, `Done` or `Failed`.
+/// Every later message to the Sentry: an order with its number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Numbered {
+    /// Its answer has the same.
+    pub number: u64,
+    /// The order.
+    pub order: ToSentry,
+}
+
+/// Every message of the Sentry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    /// The number of the order that it answers; `None` for news, and for the answer to the first message.
+    pub answers: Option<u64>,
+    /// What it says.
+    pub what: FromSentry,
+}
+
+impl From<FromSentry> for Said {
+    fn from(what: FromSentry) -> Self {
+        Self { answers: None, what }
+    }
+}
+
+/// The orders. Each is answered by one message: `Created`, `Started`, `Done` or `Failed`. One that waits for a Gofer is answered after
+/// others that came later; those that wait for nobody are carried out one after the other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToSentry {
     /// Make a container, with its init loaded and stopped before its first instruction. Descriptors with it: the files socket and the
@@ -121,7 +146,7 @@ pub enum ToSentry {
         /// The container.
         id: String,
     },
-    /// Forget a container that has ended.
+    /// Forget a container, which is not to be any more: what is left of it ends. One that is being made is not made.
     Delete {
         /// The container.
         id: String,

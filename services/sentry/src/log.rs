@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Instant;
 
-use cofferdam_control::sentry::FromSentry;
+use cofferdam_control::sentry::{FromSentry, Said};
 use cofferdam_control::{Channel, LogLevel, LogLine, LogSettings};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -86,7 +86,7 @@ impl<S: Subscriber> Layer<S> for ToSupervisor {
         event.record(&mut text);
         let line = LogLine { level: level(*meta.level()), target: meta.target().to_owned(), message: text.0 };
         // A supervisor that is gone ends the Sentry elsewhere.
-        let _ = self.channel.send(&FromSentry::Log(line), &[]);
+        let _ = self.channel.send(&Said::from(FromSentry::Log(line)), &[]);
     }
 }
 

@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 use cofferdam_confine::Walls;
 use cofferdam_control::Channel;
-use cofferdam_control::sentry::{FromSentry, PlatformChoice, SentryOrders};
+use cofferdam_control::sentry::{FailureKind, FromSentry, PlatformChoice, Said, SentryOrders};
 use cofferdam_platform::{Platform, Setup, StartError, notify, ptrace};
 use cofferdam_shm::Window;
 
@@ -62,10 +62,10 @@ fn main() -> ExitCode {
         Err(e) => {
             let failed = FromSentry::Failed {
                 id: None,
-                kind: cofferdam_control::sentry::FailureKind::Host,
+                kind: FailureKind::Host,
                 message: format!("the Sentry could not start: {e}"),
             };
-            let _ = channel.send(&failed, &[]);
+            let _ = channel.send(&Said::from(failed), &[]);
             ExitCode::FAILURE
         }
     }
@@ -197,12 +197,11 @@ fn run(channel: &Arc<Channel>) -> Result<(), Failure> {
         }
     }));
     let pid = i32::try_from(std::process::id()).unwrap_or(0);
-    channel.send(&FromSentry::Ready { platform: platform_name.into(), why, pid }, &[])?;
+    channel.send(&Said::from(FromSentry::Ready { platform: platform_name.into(), why, pid }), &[])?;
     if orders.trace_startup {
-        channel.send(&FromSentry::Trace(phases), &[])?;
+        channel.send(&Said::from(FromSentry::Trace(phases)), &[])?;
     }
-    sandbox.run();
-    std::process::exit(0)
+    sandbox.run()
 }
 
 fn channel_fd(channel: &Channel) -> i32 {

@@ -23,7 +23,7 @@ use crate::cgroups::{self, Cgroup, Wanted};
 use crate::exec::{Running, expected};
 use crate::house::House;
 use crate::launcher::Service;
-use crate::link::{FAREWELL, Link, Lost, PATIENCE, internal};
+use crate::link::{FAREWELL, LATE, Link, Lost, PATIENCE, internal};
 use crate::logbook::Logbook;
 use crate::pods::{self, Pod};
 use crate::record::Record;
@@ -34,6 +34,9 @@ use crate::view::{View, open_exports, read_document};
 
 /// How a container ended, and whose fault it was if not its own.
 pub type End = (ExitStatus, Option<String>);
+
+/// Signals that end a container which does not run yet (HUP, INT, QUIT, KILL, TERM), as the Sentry has them.
+const END_EARLY: [i32; 5] = [1, 2, 3, 9, 15];
 
 /// One container.
 pub struct Container {
@@ -230,14 +233,35 @@ impl Container {
         container.mark("services launched");
         house.containers.borrow_mut().insert(request.id.clone(), container.clone());
         tokio::task::spawn_local(container.clone().hear_gofer());
-        let done = container.bring_up(request, pod, &descriptors, plan.container, &plan.exports, roots).await;
+        let mut end = container.end.subscribe();
+        // Its end may be told while a service that hangs is waited for.
+        let done = tokio::select! {
+            biased;
+            done = container.bring_up(request, pod, &descriptors, plan.container, &plan.exports, roots) => done,
+            _ = end.wait_for(Option::is_some) => Err(Refused::new(FailureKind::Internal, "ended while it was being made")),
+        };
         match done {
             Ok(()) => Ok((container, warnings)),
             Err(refused) => {
+                let reason = container.end.borrow().as_ref().and_then(|(_, reason)| reason.clone());
                 container.destroy().await;
-                Err(refused)
+                Err(reason.map_or(refused, |reason| Refused::new(FailureKind::Internal, reason)))
             }
         }
+    }
+
+    /// It is being made and shall not be, though a part of it may hang: nothing is waited for.
+    pub fn give_up(self: &Rc<Self>, why: &str) {
+        let id = self.state().id;
+        if let Some(house) = self.house.upgrade() {
+            house.kill(self.gofer.launched.key);
+        }
+        if self.is_first() {
+            self.sandbox.kill();
+        } else {
+            self.sandbox.tell(ToSentry::Delete { id: id.clone() });
+        }
+        self.over(ExitStatus::Signal(9, false), Some(format!("container {id} {why} while it was being made")));
     }
 
     async fn bring_up(
@@ -296,8 +320,12 @@ impl Container {
             other => return Err(self.gofer_refused(other).await),
         }
         let create = ToSentry::Create(Box::new(container));
-        match self.sandbox.sentry.ask(&create, &[files.as_fd(), streams.as_fd()]).await {
+        match self.sandbox.ask(create, &[files.as_fd(), streams.as_fd()]).await {
             Ok(FromSentry::Created { home, .. }) => self.settle(home)?,
+            Err(Lost(LATE)) => {
+                let message = "the container is not made in time: a file system of the host may hang, or its Gofer";
+                return Err(Refused::new(FailureKind::Host, message));
+            }
             other => return Err(self.sentry_refused(other).await),
         }
         drop((files, streams));
@@ -319,7 +347,7 @@ impl Container {
         if self.cgroup.borrow().is_none() {
             return Ok(());
         }
-        let sentry = self.is_first().then_some(&self.sandbox.sentry.launched);
+        let sentry = self.is_first().then_some(self.sandbox.process());
         for launched in sentry.into_iter().chain([&self.gofer.launched]) {
             // One that could not be started says so itself, when it is asked.
             if let Ok(Some(pid)) = timeout(PATIENCE, launched.started()).await {
@@ -333,7 +361,7 @@ impl Container {
     /// Moves what a further container's processes come from to where its limits are, before there are any.
     fn settle(&self, home: Option<i32>) -> Result<(), Refused> {
         let Some(home) = home.filter(|_| self.cgroup.borrow().is_some()) else { return Ok(()) };
-        match crate::pids::on_host(self.sandbox.sentry.launched.pid(), &[home])[..] {
+        match crate::pids::on_host(self.sandbox.process().pid(), &[home])[..] {
             [pid] => self.join(pid),
             _ => Err(Refused::new(FailureKind::Internal, "the container's first process cannot be found on the host")),
         }
@@ -391,13 +419,13 @@ impl Container {
             (None, Some(_)) => return Err(Refused::new(FailureKind::WrongState, "container not running")),
             (_, None) => cgroups::update_without(&mut self.wanted.borrow_mut(), resources)?,
         };
-        self.order(&ToSentry::Limits { id, limits }).await
+        self.order(ToSentry::Limits { id, limits }).await
     }
 
     /// What it uses, as JSON, and how many processes were killed as memory was short.
     pub async fn stats(&self) -> Result<(Vec<u8>, u64), Refused> {
         let Some(id) = self.running_id(false)? else { return Ok((Vec::new(), 0)) };
-        let usage: Usage = match self.sandbox.sentry.ask(&ToSentry::Usage { id }, &[]).await {
+        let usage: Usage = match self.sandbox.ask(ToSentry::Usage { id }, &[]).await {
             Ok(FromSentry::Usage(usage)) => usage,
             other => return Err(self.sentry_refused(other).await),
         };
@@ -470,7 +498,7 @@ impl Container {
                 Ok(got) => match got.message {
                     FromGofer::Log(line) => self.logbook.write("gofer", &line),
                     message => {
-                        if let Err(e) = self.gofer.answer(message) {
+                        if let Err(e) = self.gofer.answer(None, message) {
                             break e.to_owned();
                         }
                     }
@@ -486,7 +514,7 @@ impl Container {
         if !self.has_ended() {
             let reason = self.gofer.obituary(why).await;
             if !self.is_first() {
-                let _ = self.sandbox.sentry.tell(&self.kill_all());
+                self.sandbox.tell(self.kill_all());
             }
             self.over(ExitStatus::Signal(9, false), Some(self.with_memory(reason)));
         }
@@ -573,7 +601,9 @@ impl Container {
         if !self.has_ended() {
             if self.is_first() {
                 self.sandbox.kill();
-            } else if let Ok(FromSentry::Done) = self.sandbox.sentry.ask(&self.kill_all(), &[]).await {
+            } else if self.state().status == Status::Creating {
+                self.sandbox.tell(ToSentry::Delete { id: self.state().id });
+            } else if let Ok(FromSentry::Done) = self.sandbox.ask(self.kill_all(), &[]).await {
                 let mut end = self.end.subscribe();
                 let _ = timeout(FAREWELL, end.wait_for(Option::is_some)).await;
             }
@@ -583,7 +613,7 @@ impl Container {
         let _ = timeout(4 * FAREWELL, gone.wait_for(|g| *g)).await;
         let id = self.state.borrow().id.clone();
         if !self.is_first() {
-            let _ = self.sandbox.sentry.tell(&ToSentry::Delete { id: id.clone() });
+            self.sandbox.tell(ToSentry::Delete { id: id.clone() });
         }
         self.leave().await;
         drop(self.record.borrow_mut().take());
@@ -609,7 +639,7 @@ impl Container {
             Status::Stopped => return wrong("cannot start a container that has stopped"),
             Status::Creating => return wrong("cannot start a container in the creating state"),
         }
-        match self.sandbox.sentry.ask(&ToSentry::Start { id, process: 0 }, &[]).await {
+        match self.sandbox.ask(ToSentry::Start { id, process: 0 }, &[]).await {
             // A program may be over, and its Sentry told to stop, before the answer to its start came through.
             Err(Lost(_)) if matches!(&*self.end.borrow(), Some((_, None))) => Ok(()),
             Ok(FromSentry::Started { .. }) => {
@@ -625,10 +655,14 @@ impl Container {
     }
 
     /// Signals a process of it.
-    pub async fn kill(&self, process: u32, signal: i32, all: bool) -> Result<(), Refused> {
+    pub async fn kill(self: &Rc<Self>, process: u32, signal: i32, all: bool) -> Result<(), Refused> {
+        if self.state().status == Status::Creating && process == 0 && END_EARLY.contains(&signal) {
+            self.give_up(&format!("was killed by signal {signal}"));
+            return Ok(());
+        }
         let id = self.running_id(all)?;
         let Some(id) = id.filter(|_| signal != 0) else { return Ok(()) };
-        self.order(&ToSentry::Kill { id, process, signal, all }).await
+        self.order(ToSentry::Kill { id, process, signal, all }).await
     }
 
     /// Freezes all of it, or lets it run on.
@@ -640,7 +674,7 @@ impl Container {
             (_, true) => return wrong("container not running"),
             (_, false) => return wrong("container not paused"),
         }
-        self.order(&ToSentry::Freeze { id, frozen }).await?;
+        self.order(ToSentry::Freeze { id, frozen }).await?;
         if self.end.borrow().is_none() {
             self.set_status(match frozen {
                 true => Status::Paused,
@@ -654,8 +688,8 @@ impl Container {
     /// Host pids of its processes.
     pub async fn processes(&self) -> Result<Vec<i32>, Refused> {
         let Some(id) = self.running_id(true)? else { return Ok(Vec::new()) };
-        match self.sandbox.sentry.ask(&ToSentry::Processes { id }, &[]).await {
-            Ok(FromSentry::Processes(inside)) => Ok(crate::pids::on_host(self.sandbox.sentry.launched.pid(), &inside)),
+        match self.sandbox.ask(ToSentry::Processes { id }, &[]).await {
+            Ok(FromSentry::Processes(inside)) => Ok(crate::pids::on_host(self.sandbox.process().pid(), &inside)),
             other => Err(self.sentry_refused(other).await),
         }
     }
@@ -663,7 +697,7 @@ impl Container {
     /// Tells a process of it its terminal's size.
     pub async fn resize(&self, process: u32, rows: u16, cols: u16) -> Result<(), Refused> {
         match self.running_id(false)? {
-            Some(id) => self.order(&ToSentry::Resize { id, process, rows, cols }).await,
+            Some(id) => self.order(ToSentry::Resize { id, process, rows, cols }).await,
             None => Ok(()),
         }
     }
@@ -671,7 +705,7 @@ impl Container {
     /// Tells it that its input may be read.
     pub async fn front(&self, stops: u32) -> Result<(), Refused> {
         match self.running_id(false)? {
-            Some(id) => self.order(&ToSentry::Front { id, stops }).await,
+            Some(id) => self.order(ToSentry::Front { id, stops }).await,
             None => Ok(()),
         }
     }
@@ -679,7 +713,7 @@ impl Container {
     /// The system calls that it made in vain.
     pub async fn in_vain(&self) -> Result<Vec<InVain>, Refused> {
         let Some(id) = self.running_id(false)? else { return Ok(Vec::new()) };
-        match self.sandbox.sentry.ask(&ToSentry::InVain { id }, &[]).await {
+        match self.sandbox.ask(ToSentry::InVain { id }, &[]).await {
             Ok(FromSentry::InVain(calls)) => Ok(calls),
             other => Err(self.sentry_refused(other).await),
         }
@@ -695,8 +729,8 @@ impl Container {
         }
     }
 
-    async fn order(&self, order: &ToSentry) -> Result<(), Refused> {
-        match self.sandbox.sentry.ask(order, &[]).await {
+    async fn order(&self, order: ToSentry) -> Result<(), Refused> {
+        match self.sandbox.ask(order, &[]).await {
             Ok(FromSentry::Done) => Ok(()),
             Err(Lost(_)) if self.end.borrow().is_some() => {
                 Err(Refused::new(FailureKind::WrongState, "container not running"))

@@ -67,7 +67,7 @@ impl Container {
         drop(descriptors);
         let running = Running { kept: Cell::new(false), end: watch::channel(None).0 };
         self.execs.borrow_mut().insert(number, Rc::new(running));
-        match self.sandbox.sentry.ask(&ToSentry::Exec { id, process: number, spec: Box::new(process) }, &[]).await {
+        match self.sandbox.ask(ToSentry::Exec { id, process: number, spec: Box::new(process) }, &[]).await {
             Ok(FromSentry::Created { .. }) => Ok(number),
             other => {
                 self.execs.borrow_mut().remove(&number);
@@ -86,7 +86,7 @@ impl Container {
     /// Lets it run.
     pub async fn start_process(&self, process: u32) -> Result<(), Refused> {
         let (running, id) = (self.running(process)?, self.state().id);
-        match self.sandbox.sentry.ask(&ToSentry::Start { id, process }, &[]).await {
+        match self.sandbox.ask(ToSentry::Start { id, process }, &[]).await {
             Ok(FromSentry::Started { .. }) => Ok(()),
             // It may be over, and the sandbox with it, before the answer to its start came through.
             _ if running.end.borrow().is_some() => Ok(()),
@@ -111,7 +111,7 @@ impl Container {
     }
 
     /// Kills a process of `exec` that nobody has any more.
-    pub async fn abandon(&self, process: u32) {
+    pub async fn abandon(self: &Rc<Self>, process: u32) {
         if self.running(process).is_ok() {
             let _ = self.kill(process, 9, false).await;
         }

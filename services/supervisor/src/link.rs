@@ -1,10 +1,10 @@
 //! The channel to one service of a sandbox, and what is known of the service's end.
 //!
-//! Owns the order of questions and answers, which are bounded, and the last words of a service that is gone. Called by `sandbox` and
-//! `container`.
+//! Owns which answer is to which question, of which there is a bounded number, and the last words of a service that is gone. A Gofer
+//! answers one question after the other; a Sentry says which it answers. Called by `sandbox` and `container`.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -22,16 +22,21 @@ use crate::spec::Refused;
 
 /// How long a service may take to come up, or to answer an order.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+/// What is said of one that takes longer.
+pub const LATE: &str = "does not answer in time";
 /// How long it may take to end by itself.
 pub const FAREWELL: Duration = Duration::from_secs(2);
 /// The most unanswered orders to one service.
 const MAX_UNANSWERED: usize = 1024;
 
-/// A channel to a service whose answers come in the order of the questions.
+/// A channel to a service.
 pub struct Link<T> {
     /// The channel.
     pub channel: AsyncChannel,
-    answers: RefCell<VecDeque<oneshot::Sender<T>>>,
+    /// Who waits, by the number of the question.
+    answers: RefCell<BTreeMap<u64, oneshot::Sender<T>>>,
+    /// The number of the next.
+    next: Cell<u64>,
     /// The process.
     pub launched: Launched,
 }
@@ -41,39 +46,66 @@ impl<T: DeserializeOwned> Link<T> {
     pub fn new(house: &House, service: Service) -> Result<Self, Refused> {
         let (ours, theirs) = Channel::pair().map_err(internal)?;
         let launched = house.launch(service, theirs)?;
-        Ok(Self { channel: AsyncChannel::new(ours).map_err(internal)?, answers: RefCell::default(), launched })
+        let channel = AsyncChannel::new(ours).map_err(internal)?;
+        Ok(Self { channel, answers: RefCell::default(), next: Cell::new(0), launched })
     }
 
     /// Sends an order and waits for its answer.
     pub async fn ask<M: Serialize>(&self, message: &M, descriptors: &[BorrowedFd<'_>]) -> Result<T, Lost> {
+        self.ask_numbered(|_| message, descriptors).await
+    }
+
+    /// The same, of an order that is told its number.
+    pub async fn ask_numbered<M: Serialize>(
+        &self,
+        message: impl FnOnce(u64) -> M,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<T, Lost> {
         let answer = self.order(message, descriptors)?;
-        let answer = timeout(PATIENCE, answer).await.map_err(|_| Lost("does not answer in time"))?;
+        let answer = timeout(PATIENCE, answer).await.map_err(|_| Lost(LATE))?;
         answer.map_err(|_| Lost("is gone"))
     }
 
     /// Sends an order whose answer nobody waits for.
     pub fn tell<M: Serialize>(&self, message: &M) -> Result<(), Lost> {
+        self.tell_numbered(|_| message)
+    }
+
+    /// The same, of an order that is told its number.
+    pub fn tell_numbered<M: Serialize>(&self, message: impl FnOnce(u64) -> M) -> Result<(), Lost> {
         self.order(message, &[]).map(drop)
     }
 
-    fn order<M: Serialize>(&self, message: &M, descriptors: &[BorrowedFd<'_>]) -> Result<oneshot::Receiver<T>, Lost> {
+    fn order<M: Serialize>(
+        &self,
+        message: impl FnOnce(u64) -> M,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<oneshot::Receiver<T>, Lost> {
         let (to, answer) = oneshot::channel();
+        let number = self.next.get();
         {
             let mut answers = self.answers.borrow_mut();
             if answers.len() >= MAX_UNANSWERED {
                 return Err(Lost("has too much to answer"));
             }
-            answers.push_back(to);
+            answers.insert(number, to);
         }
-        self.channel.send(message, descriptors).map_err(|_| Lost("cannot be told anything"))?;
+        self.next.set(number.wrapping_add(1));
+        self.channel.send(&message(number), descriptors).map_err(|_| Lost("cannot be told anything"))?;
         Ok(answer)
     }
 
-    /// Gives an answer to whoever asked first.
-    pub fn answer(&self, message: T) -> Result<(), &'static str> {
-        let next = self.answers.borrow_mut().pop_front();
+    /// Gives an answer to whoever asked that, or else to whoever asked first.
+    pub fn answer(&self, number: Option<u64>, message: T) -> Result<(), &'static str> {
+        let to = {
+            let mut answers = self.answers.borrow_mut();
+            match number {
+                Some(number) => answers.remove(&number),
+                None => answers.pop_first().map(|(_, to)| to),
+            }
+        };
         // One that gave up waiting does not mind.
-        next.map(|to| drop(to.send(message))).ok_or("it answered what nobody asked")
+        to.map(|to| drop(to.send(message))).ok_or("it answered what nobody asked")
     }
 
     /// Why it is gone: how it ended, and its last words.

@@ -11,11 +11,13 @@ use std::rc::{Rc, Weak};
 
 use cofferdam_control::client::Create;
 use cofferdam_control::gofer::stdio_name;
-use cofferdam_control::sentry::{Container as Spec, ExitStatus, FailureKind, FromSentry, SentryOrders, ToSentry};
+use cofferdam_control::sentry::{
+    Container as Spec, ExitStatus, FailureKind, FromSentry, Numbered, Said, SentryOrders, ToSentry,
+};
 use cofferdam_control::{LogLine, LogSettings};
 
 use crate::container::Container;
-use crate::house::House;
+use crate::house::{House, Launched};
 use crate::launcher::Service;
 use crate::link::{Link, Lost};
 use crate::spec::Refused;
@@ -55,7 +57,7 @@ impl Cache {
 pub struct Sandbox {
     house: Weak<House>,
     /// Its Sentry.
-    pub sentry: Link<FromSentry>,
+    sentry: Link<FromSentry>,
     /// The id of the container that it is for.
     first: String,
     /// Who made it.
@@ -148,11 +150,27 @@ impl Sandbox {
         Ok(())
     }
 
+    /// Gives the Sentry an order and waits for the answer.
+    pub async fn ask(&self, order: ToSentry, descriptors: &[BorrowedFd<'_>]) -> Result<FromSentry, Lost> {
+        self.sentry.ask_numbered(|number| Numbered { number, order }, descriptors).await
+    }
+
+    /// Gives it one whose answer nobody waits for.
+    pub fn tell(&self, order: ToSentry) {
+        // One that is gone needs no orders.
+        let _ = self.sentry.tell_numbered(|number| Numbered { number, order });
+    }
+
+    /// The Sentry's process.
+    pub fn process(&self) -> &Launched {
+        &self.sentry.launched
+    }
+
     /// Ends it: asks, waits, kills. Every container in it has ended with that.
     pub async fn stop(&self, house: &House) {
         self.over.set(true);
         self.cache.borrow_mut().take();
-        let _ = self.sentry.channel.send(&ToSentry::Stop, &[]);
+        self.tell(ToSentry::Stop);
         self.members().iter().for_each(|c| c.over(ExitStatus::Signal(9, false), None));
         self.sentry.farewell(house).await;
     }
@@ -181,8 +199,8 @@ impl Sandbox {
 
     async fn hear(self: Rc<Self>) {
         let why = loop {
-            match self.sentry.channel.receive::<FromSentry>().await {
-                Ok(got) => match got.message {
+            match self.sentry.channel.receive::<Said>().await {
+                Ok(got) => match got.message.what {
                     FromSentry::Log(line) => self.log(&line),
                     FromSentry::Trace(phases) => {
                         if let Some(first) = self.member(&self.first) {
@@ -200,7 +218,7 @@ impl Sandbox {
                         }
                     }
                     message => {
-                        if let Err(e) = self.sentry.answer(message) {
+                        if let Err(e) = self.sentry.answer(got.message.answers, message) {
                             break e.to_owned();
                         }
                     }

@@ -106,6 +106,9 @@ async fn handle(
                 let message = format!("cannot delete container {id} that is not stopped: {}", status.word());
                 return Err(Refused::new(cofferdam_control::sentry::FailureKind::WrongState, message));
             }
+            if status == Status::Creating {
+                container.give_up("was deleted");
+            }
             container.destroy().await;
         }
         Request::State { id } => return Ok(Some(Response::State(house.find(&id)?.state()))),

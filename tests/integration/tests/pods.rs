@@ -2,10 +2,12 @@
 //! and the return of one while others run, what becomes of all when a part is killed, and that files of a volume are the same to all.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test helpers outside #[test] functions")]
 
-use cofferdam_integration::asked::{Asked, ask, begin, must, nothing_left_within, place, say, wait_for};
+use cofferdam_integration::asked::{Answer, Asked, ask, begin, must, nothing_left_within, place, say, wait_for};
 use cofferdam_integration::chance::{Random, kill, struck};
 use cofferdam_integration::install::{Install, until};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// The names of annotations: kind, sandbox.
 const CONTAINERD: [&str; 2] = ["io.kubernetes.cri.container-type", "io.kubernetes.cri.sandbox-id"];
@@ -449,6 +451,158 @@ fn whatever_is_killed_at_whatever_step_of_a_container_of_a_pod_delete_force_clea
         if let Some(pod) = living {
             pod.over(&["a"]);
         }
+    }
+}
+
+/// Gofers and what they are told by signals.
+fn tell(pids: &[i32], signal: Signal) {
+    pids.iter().filter_map(|pid| Pid::from_raw(*pid)).for_each(|pid| kill_process(pid, signal).unwrap());
+}
+
+/// Whether a process has its filter: then it is about to serve, or serves.
+fn is_confined(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|s| s.contains("Seccomp:\t2"))
+}
+
+/// What a command says, which nothing may hold up.
+fn at_once(install: &Install, arguments: &[&str]) -> Answer {
+    let begun = std::time::Instant::now();
+    let answer = say(install, arguments);
+    assert!(begun.elapsed() < Duration::from_secs(8), "{answer:?} after {:?}", begun.elapsed());
+    answer
+}
+
+/// That the others of a pod with a container `b` are served: what is made, run, asked and ended.
+fn others_go_on(pod: &Pod, c: &str) {
+    let asked = |arguments: &[&str]| {
+        let answer = at_once(&pod.install, arguments);
+        assert!(answer.fine(), "{answer:?}");
+        answer.text
+    };
+    assert_eq!(asked(&["exec", "b", "echo", "here"]), "here\n");
+    assert!(asked(&["state", "b"]).contains("running"));
+    asked(&["pause", "b"]);
+    asked(&["resume", "b"]);
+    asked(&["create", "-b", c, "c"]);
+    asked(&["start", "c"]);
+    asked(&["kill", "c", "KILL"]);
+    wait_for(&pod.install, "c", "stopped");
+    asked(&["delete", "c"]);
+}
+
+#[test]
+fn a_container_that_hangs_holds_up_no_other_of_its_pod() {
+    for platform in ["notify", "ptrace"] {
+        let pod = Pod::on(platform, "pods-hang", CONTAINERD, true);
+        pod.run("b", &pod.bundle("b", &["sleep", "1000"], |_| ()));
+        let c = pod.bundle("c", &["sleep", "1000"], |_| ());
+        // Many mounts: the Sentry asks its Gofer for each, and a stop comes in between.
+        let a = pod.bundle("a", &["sleep", "1000"], |d| {
+            let mounts = d["mounts"].as_array_mut().unwrap();
+            let volume = mounts.last().unwrap()["source"].clone();
+            for n in 0..150 {
+                let to = format!("/m/{n}");
+                mounts.push(json!({"destination": to, "type": "bind", "source": volume, "options": ["rbind", "rw"]}));
+            }
+        });
+        let mut random = Random::default();
+        let seed = random.seed();
+        let before = pod.install.pids("cofferdam-gofer");
+        let new = || -> Vec<i32> {
+            pod.install.pids("cofferdam-gofer").into_iter().filter(|pid| !before.contains(pid)).collect()
+        };
+        let (mut hung, mut round) = (0, 0);
+        while hung < 6 {
+            round += 1;
+            assert!(round < 60, "only {hung} of {round} were stopped in time (seed {seed})");
+            let create = ask(&pod.install, &["create", "-b", &a, "a"]);
+            until("its Gofer", || !new().is_empty());
+            let gofer = new();
+            // The first ones at their birth, with their orders or their streams under way.
+            if hung > 1 {
+                until("its walls", || gofer.iter().all(|pid| is_confined(*pid)));
+                std::thread::sleep(Duration::from_micros(random.below(8000)));
+            }
+            tell(&gofer, Signal::STOP);
+            let state = at_once(&pod.install, &["state", "a"]).text;
+            if !state.contains("\"status\": \"creating\"") {
+                // Too late: it was made. Or too early, and nobody knows it.
+                tell(&gofer, Signal::CONT);
+                create.end();
+                must(&pod.install, &["delete", "--force", "a"]);
+                until("the end of its Gofer", || new().is_empty());
+                continue;
+            }
+            hung += 1;
+            others_go_on(&pod, &c);
+            assert!(at_once(&pod.install, &["start", "a"]).text.contains("creating state"));
+            assert!(at_once(&pod.install, &["kill", "a", "USR1"]).text.contains("container not running"));
+            let (order, told): (&[&str], &str) = match hung % 3 {
+                0 => (&["kill", "a", "KILL"], "container a was killed by signal 9 while it was being made"),
+                1 => (&["delete", "--force", "a"], "container a was deleted while it was being made"),
+                _ => (&[], ""),
+            };
+            if order.is_empty() {
+                // It is made after all.
+                tell(&gofer, Signal::CONT);
+                let made = create.end();
+                assert!(made.fine(), "{made:?}");
+                must(&pod.install, &["start", "a"]);
+                assert_eq!(pod.exec("a", "ls -d /m/149"), "/m/149");
+                must(&pod.install, &["delete", "--force", "a"]);
+            } else {
+                assert!(at_once(&pod.install, order).fine());
+                let refused = create.end();
+                assert!(!refused.fine() && refused.text.contains(told), "{refused:?}");
+            }
+            until("the end of its Gofer", || new().is_empty());
+            until("its end", || at_once(&pod.install, &["state", "a"]).text.contains("does not exist"));
+        }
+
+        // One that hangs when it is to be let run.
+        must(&pod.install, &["create", "-b", &a, "a"]);
+        tell(&new(), Signal::STOP);
+        let start = ask(&pod.install, &["start", "a"]);
+        others_go_on(&pod, &c);
+        assert!(at_once(&pod.install, &["kill", "a", "KILL"]).fine());
+        let refused = start.end();
+        assert!(!refused.fine(), "{refused:?}");
+        wait_for(&pod.install, "a", "stopped");
+        must(&pod.install, &["delete", "a"]);
+        if platform == "ptrace" {
+            // One thread serves the calls of all: one that hangs holds up the others'.
+            pod.over(&["b"]);
+            continue;
+        }
+        // One that nobody ends is given up after a while.
+        let create = loop {
+            let create = ask(&pod.install, &["create", "-b", &a, "a"]);
+            until("its Gofer", || !new().is_empty());
+            let gofer = new();
+            until("its walls", || gofer.iter().all(|pid| is_confined(*pid)));
+            tell(&gofer, Signal::STOP);
+            if at_once(&pod.install, &["state", "a"]).text.contains("\"status\": \"creating\"") {
+                break create;
+            }
+            tell(&gofer, Signal::CONT);
+            create.end();
+            must(&pod.install, &["delete", "--force", "a"]);
+        };
+        others_go_on(&pod, &c);
+        let refused = create.end();
+        assert!(!refused.fine() && refused.text.contains("in time"), "{refused:?}");
+        until("the end of its Gofer", || new().is_empty());
+
+        // One that runs.
+        pod.run("a", &a);
+        tell(&new(), Signal::STOP);
+        let exec = ask(&pod.install, &["exec", "a", "echo", "never"]);
+        others_go_on(&pod, &c);
+        assert!(at_once(&pod.install, &["delete", "--force", "a"]).fine());
+        assert!(!exec.end().fine());
+        until("the end of its Gofer", || new().is_empty());
+        pod.run("a", &a);
+        pod.over(&["a", "b"]);
     }
 }
 

@@ -3,7 +3,8 @@
 //! The leader alone waits for notifications and serves each itself; the others sleep until they are given the lead. Two
 //! that wait would both be woken by every notification, and the one that finds nothing costs two context switches a
 //! call. The lead is handed over only where the leader is about to block ([`about_to_block`]) and a container thread
-//! may want something meanwhile. Owns the threads and who leads; knows nothing of what they serve. Called by `notify`.
+//! may want something meanwhile. Owns the threads and who leads; knows nothing of what they serve. Called by `notify`, and by the
+//! Sentry for the supervisor's orders, of which one that waits for a Gofer must not hold up the others.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -29,7 +30,7 @@ thread_local! {
 }
 
 /// All serving threads of a platform.
-pub(crate) struct Crew {
+pub struct Crew {
     /// Container threads that run: only they can make a notification.
     running: AtomicI64,
     /// The leader blocks while nothing runs: whoever makes a thread run must see to a new leader.
@@ -56,7 +57,7 @@ impl std::fmt::Debug for Crew {
 
 impl Crew {
     /// A crew without members, whose leaders do `step` again and again.
-    pub(crate) fn new(step: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
+    pub fn new(step: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
         let state = Mutex::new(State { led: false, waiting: 0, members: 0 });
         Arc::new(Self {
             running: AtomicI64::new(0),
@@ -72,7 +73,7 @@ impl Crew {
     }
 
     /// Makes the calling thread the first member, for ever.
-    pub(crate) fn join(self: &Arc<Self>) -> ! {
+    pub fn join(self: &Arc<Self>) -> ! {
         self.lock().members += 1;
         self.serve()
     }
@@ -134,7 +135,7 @@ impl Crew {
     }
 
     /// A container thread runs from now on.
-    pub(crate) fn runs(self: &Arc<Self>) {
+    pub fn runs(self: &Arc<Self>) {
         self.running.fetch_add(1, Ordering::SeqCst);
         // A leader that only may lead comes back to look by itself.
         if self.deserted.load(Ordering::SeqCst)

@@ -306,7 +306,7 @@ pub mod ptrace;
 mod slots;
 mod starter;
 
-pub use crew::about_to_block;
+pub use crew::{Crew, about_to_block};
 pub use frame::initial_extended_state;
 pub use host::{
     CpuTimes, Page, current_processor, learn_scheduling, process_cpu, resident, rseq_features, set_affinity, set_nice,

@@ -4,6 +4,9 @@
 //! ended. Talks over the control channel only; nothing a container controls goes back over it but exit statuses. Most Sentries have one
 //! container; a pod's has several, each with a Gofer, a tree of files and a cgroup of its own, and with namespaces as its document says.
 //! The first one is what the sandbox is for: all end with it.
+//!
+//! Orders are served one after the other, by a crew: one that waits for a Gofer, which may hang, leaves the others to another thread. So no
+//! lock of this module is held while an order is carried out that may wait.
 
 mod process;
 
@@ -14,9 +17,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cofferdam_control::gofer::stdio_name;
-use cofferdam_control::sentry::{Container, ExitStatus, FailureKind, FromSentry, Limits, Process, ToSentry, Usage};
+use cofferdam_control::sentry::{
+    Container, ExitStatus, FailureKind, FromSentry, Limits, Numbered, Process, Said, ToSentry, Usage,
+};
 use cofferdam_control::{Channel, ControlError};
 use cofferdam_ninep::client::Client;
+use cofferdam_platform::Crew;
 use cofferdam_transport::Channel as Wire;
 
 use crate::begin::Common;
@@ -56,16 +62,19 @@ pub struct Sandbox {
 #[derive(Default)]
 struct Containers {
     /// By id.
-    all: BTreeMap<String, Made>,
+    all: BTreeMap<String, Arc<Made>>,
+    /// Those that are being made.
+    making: BTreeMap<String, Arc<Making>>,
     /// The id of the first.
     first: Option<String>,
 }
 
 impl Containers {
-    fn find(&mut self, id: &str) -> Result<&mut Made, Failure> {
-        self.all
-            .get_mut(id)
-            .ok_or_else(|| Failure::new(FailureKind::NoSuchContainer, format!("container {id} does not exist")))
+    fn find(&self, id: &str) -> Result<Arc<Made>, Failure> {
+        self.all.get(id).cloned().ok_or_else(|| match self.making.contains_key(id) {
+            true => Failure::new(FailureKind::WrongState, format!("container {id} is being made")),
+            false => Failure::new(FailureKind::NoSuchContainer, format!("container {id} does not exist")),
+        })
     }
 
     /// What all of them together may have. A pod's first one only holds the others together: its limit is none of theirs.
@@ -73,6 +82,36 @@ impl Containers {
         let others = self.all.iter().filter(|(id, _)| self.all.len() == 1 || self.first.as_ref() != Some(*id));
         let limits = others.map(|(_, made)| made.cgroup.limits.get().memory);
         limits.reduce(|sum, limit| sum?.checked_add(limit?)).flatten()
+    }
+}
+
+/// A container that is being made: its connections to its Gofer, to end them if it is not to be.
+#[derive(Default)]
+struct Making {
+    clients: Mutex<(Vec<Client>, bool)>,
+}
+
+impl Making {
+    /// Counts a connection in.
+    fn add(&self, client: &Client) {
+        let over = {
+            let mut clients = self.clients.lock();
+            clients.0.push(client.clone());
+            clients.1
+        };
+        if over {
+            client.close();
+        }
+    }
+
+    /// It is not to be: who makes it waits for nothing any more.
+    fn end(&self) {
+        let clients = {
+            let mut clients = self.clients.lock();
+            clients.1 = true;
+            std::mem::take(&mut clients.0)
+        };
+        clients.iter().for_each(Client::close);
     }
 }
 
@@ -86,16 +125,18 @@ struct Made {
     /// What its processes begin with.
     common: Arc<Common>,
     /// Its processes from outside by number; 0 is its init.
-    processes: BTreeMap<u32, Outer>,
+    processes: Mutex<BTreeMap<u32, Arc<Outer>>>,
 }
 
 impl Made {
-    fn init(&self) -> Result<&Outer, Failure> {
-        self.processes.get(&0).ok_or_else(|| Failure::new(FailureKind::WrongState, "container not running"))
+    fn init(&self) -> Result<Arc<Outer>, Failure> {
+        let init = self.processes.lock().get(&0).cloned();
+        init.ok_or_else(|| Failure::new(FailureKind::WrongState, "container not running"))
     }
 
-    fn process(&mut self, number: u32) -> Result<&mut Outer, Failure> {
-        self.processes.get_mut(&number).ok_or_else(|| Failure::new(FailureKind::WrongState, "process already finished"))
+    fn process(&self, number: u32) -> Result<Arc<Outer>, Failure> {
+        let process = self.processes.lock().get(&number).cloned();
+        process.ok_or_else(|| Failure::new(FailureKind::WrongState, "process already finished"))
     }
 }
 
@@ -124,93 +165,146 @@ impl Sandbox {
         Arc::new(Self { kernel, channel, containers: Mutex::default() })
     }
 
-    fn tell(&self, event: &FromSentry) {
-        if let Err(e) = self.channel.send(event, &[]) {
+    fn tell(&self, event: FromSentry) {
+        self.say(&Said::from(event));
+    }
+
+    fn say(&self, said: &Said) {
+        if let Err(e) = self.channel.send(said, &[]) {
             tracing::error!("the supervisor is gone: {e}");
             std::process::exit(0);
         }
     }
 
-    /// Serves the supervisor until it says stop or goes away.
-    pub fn run(self: &Arc<Self>) {
-        loop {
-            let (message, descriptors) = match self.channel.receive::<ToSentry>() {
-                Ok(m) => (m.message, m.descriptors),
-                Err(ControlError::Closed) => return,
-                Err(e) => {
-                    tracing::error!("from the supervisor: {e}");
-                    return;
-                }
-            };
-            let id = match &message {
-                ToSentry::Create(c) => Some(c.id.clone()),
-                ToSentry::Exec { id, .. }
-                | ToSentry::Start { id, .. }
-                | ToSentry::Kill { id, .. }
-                | ToSentry::Resize { id, .. }
-                | ToSentry::Front { id, .. }
-                | ToSentry::Freeze { id, .. }
-                | ToSentry::Processes { id }
-                | ToSentry::InVain { id }
-                | ToSentry::Limits { id, .. }
-                | ToSentry::Usage { id }
-                | ToSentry::Delete { id } => Some(id.clone()),
-                ToSentry::Stop => return,
-            };
-            let result = match message {
-                ToSentry::Create(spec) => self.create(*spec, descriptors),
-                ToSentry::Exec { id, process, spec } => self.exec(&id, process, *spec),
-                ToSentry::Start { id, process } => self.start(&id, process),
-                ToSentry::Kill { id, process, signal, all } => self.kill(&id, process, signal, all),
-                ToSentry::Resize { id, process, rows, cols } => self.resize(&id, process, rows, cols),
-                ToSentry::Front { id, stops } => self.front(&id, stops),
-                ToSentry::Freeze { id, frozen } => self.freeze(&id, frozen),
-                ToSentry::Processes { id } => self.processes(&id),
-                ToSentry::InVain { id } => self.in_vain(&id),
-                ToSentry::Limits { id, limits } => self.limits(&id, limits),
-                ToSentry::Usage { id } => self.usage(&id),
-                ToSentry::Delete { id } => self.delete(&id),
-                ToSentry::Stop => return,
-            };
-            let answer = match result {
-                Ok(event) => event,
-                Err(f) => FromSentry::Failed { id, kind: f.kind, message: f.message },
-            };
-            self.tell(&answer);
-            run_woken();
-        }
+    /// Serves the supervisor until it says stop or goes away, which ends this process.
+    pub fn run(self: &Arc<Self>) -> ! {
+        let me = self.clone();
+        let crew = Crew::new(Box::new(move || me.serve()));
+        // There may be a further order at any time.
+        crew.runs();
+        crew.join()
     }
 
+    /// Serves one order.
+    fn serve(self: &Arc<Self>) {
+        let (Numbered { number, order }, descriptors) = match self.channel.receive::<Numbered>() {
+            Ok(m) => (m.message, m.descriptors),
+            Err(e) => {
+                if !matches!(e, ControlError::Closed) {
+                    tracing::error!("from the supervisor: {e}");
+                }
+                std::process::exit(0);
+            }
+        };
+        let (id, result) = self.carry_out(order, descriptors);
+        let answer = result.unwrap_or_else(|f| FromSentry::Failed { id, kind: f.kind, message: f.message });
+        self.say(&Said { answers: Some(number), what: answer });
+        run_woken();
+    }
+
+    /// Carries an order out; whom it concerns.
+    fn carry_out(
+        self: &Arc<Self>,
+        order: ToSentry,
+        descriptors: Vec<OwnedFd>,
+    ) -> (Option<String>, Result<FromSentry, Failure>) {
+        let id = match &order {
+            ToSentry::Create(c) => Some(c.id.clone()),
+            ToSentry::Exec { id, .. }
+            | ToSentry::Start { id, .. }
+            | ToSentry::Kill { id, .. }
+            | ToSentry::Resize { id, .. }
+            | ToSentry::Front { id, .. }
+            | ToSentry::Freeze { id, .. }
+            | ToSentry::Processes { id }
+            | ToSentry::InVain { id }
+            | ToSentry::Limits { id, .. }
+            | ToSentry::Usage { id }
+            | ToSentry::Delete { id } => Some(id.clone()),
+            ToSentry::Stop => None,
+        };
+        let result = match order {
+            ToSentry::Create(spec) => self.create(*spec, descriptors),
+            ToSentry::Exec { id, process, spec } => self.exec(&id, process, *spec),
+            ToSentry::Start { id, process } => self.start(&id, process),
+            ToSentry::Kill { id, process, signal, all } => self.kill(&id, process, signal, all),
+            ToSentry::Resize { id, process, rows, cols } => self.resize(&id, process, rows, cols),
+            ToSentry::Front { id, stops } => self.front(&id, stops),
+            ToSentry::Freeze { id, frozen } => self.freeze(&id, frozen),
+            ToSentry::Processes { id } => self.processes(&id),
+            ToSentry::InVain { id } => self.in_vain(&id),
+            ToSentry::Limits { id, limits } => self.limits(&id, limits),
+            ToSentry::Usage { id } => self.usage(&id),
+            ToSentry::Delete { id } => self.delete(&id),
+            ToSentry::Stop => std::process::exit(0),
+        };
+        (id, result)
+    }
+
+    /// Makes a container. Its id is taken meanwhile, unless somebody says that it is not to be ([`Making::end`]).
     fn create(&self, spec: Container, descriptors: Vec<OwnedFd>) -> Result<FromSentry, Failure> {
+        let id = spec.id.clone();
+        let making = Arc::new(Making::default());
+        let (around, own) = {
+            let mut containers = self.containers.lock();
+            if containers.all.contains_key(&id) || containers.making.contains_key(&id) {
+                return Err(Failure::new(FailureKind::Exists, "this sandbox has such a container already"));
+            }
+            let ground = match &containers.first {
+                None => (self.kernel.first.clone(), if spec.user_namespace.is_some() { OWN } else { 0 }),
+                Some(_) => {
+                    self.kernel.pod.store(true, Ordering::Relaxed);
+                    (self.shared(&containers, &spec.namespaces.with)?, spec.namespaces.own & OWN)
+                }
+            };
+            containers.first.get_or_insert_with(|| id.clone());
+            containers.making.insert(id.clone(), making.clone());
+            ground
+        };
+        let made = self.make(spec, descriptors, &making, (&around, own));
+        let mut containers = self.containers.lock();
+        let ours = containers.making.get(&id).is_some_and(|m| Arc::ptr_eq(m, &making));
+        if ours {
+            containers.making.remove(&id);
+        }
+        let made = made?;
+        if !ours {
+            drop(containers);
+            self.kill_rest(&made.cgroup);
+            return Err(Failure::new(FailureKind::WrongState, "the container was ended while it was being made"));
+        }
+        let init = made.init()?.task.clone();
+        let home = made.cgroup.home.get().and_then(|home| home.tid());
+        containers.all.insert(id.clone(), Arc::new(made));
+        self.kernel.limit_memory(containers.memory_limit());
+        Ok(FromSentry::Created { id, pid: init.pid(), home })
+    }
+
+    /// Makes what a container is: its tree of files and its init. Waits for its Gofer.
+    fn make(
+        &self,
+        spec: Container,
+        descriptors: Vec<OwnedFd>,
+        making: &Making,
+        (around, own): (&Namespaces, u64),
+    ) -> Result<Made, Failure> {
         let invalid = |e: &dyn std::fmt::Display| Failure::new(FailureKind::Invalid, e.to_string());
         let [files, stdio]: [OwnedFd; 2] =
             descriptors.try_into().map_err(|_| invalid(&"a container needs a files socket and a stdio socket"))?;
         let cgroup = Arc::new(Cgroup::default());
         cgroup.limits.set(spec.limits.clone());
-        // Orders come one at a time: what is seen here holds until the container is there.
-        let (around, own) = {
-            let mut containers = self.containers.lock();
-            if containers.all.contains_key(&spec.id) {
-                return Err(Failure::new(FailureKind::Exists, "this sandbox has such a container already"));
-            }
-            match &containers.first {
-                None => (self.kernel.first.clone(), if spec.user_namespace.is_some() { OWN } else { 0 }),
-                Some(_) => {
-                    self.kernel.pod.store(true, Ordering::Relaxed);
-                    (self.shared(&mut containers, &spec.namespaces.with)?, spec.namespaces.own & OWN)
-                }
-            }
-        };
         let gofer = |e: &dyn std::fmt::Display| Failure::new(FailureKind::Host, format!("the Gofer: {e}"));
         // The walls are up: nothing is asked about sockets any more.
         let wire = |fd: OwnedFd| Wire::of_packets(fd);
+        cofferdam_platform::about_to_block();
         let files = Client::connect(wire(files), Some(self.kernel.cache.window().clone())).map_err(|e| gofer(&e))?;
         let stdio = Client::connect(wire(stdio), None).map_err(|e| gofer(&e))?;
         for client in [&files, &stdio] {
             client.set_before_wait(cofferdam_platform::about_to_block);
+            making.add(client);
         }
         let stdio = StdioHub::new(stdio).map_err(|e| gofer(&e))?;
-        let ground = build_root(&self.kernel, &files, &spec, &cgroup, (&around, own)).map_err(|e| invalid(&e))?;
+        let ground = build_root(&self.kernel, &files, &spec, &cgroup, (around, own)).map_err(|e| invalid(&e))?;
         {
             let mut names = ground.namespaces.uts.names.write();
             if let Some(h) = &spec.hostname {
@@ -232,7 +326,6 @@ impl Sandbox {
             console: true,
         };
         let init = Outer::make(&self.kernel, &stdio, &stdio_name(&id, 0), process, place)?;
-        let pid = init.task.pid();
         if self.kernel.pod.load(Ordering::Relaxed) {
             let home = self.kernel.platform.get().map(Home::start).and_then(Result::ok);
             let Some(home) = home else {
@@ -241,17 +334,12 @@ impl Sandbox {
             };
             let _ = cgroup.home.set(home);
         }
-        let home = cgroup.home.get().and_then(|home| home.tid());
-        let made = Made { id: id.clone(), plain, stdio, cgroup, common, processes: BTreeMap::from([(0, init)]) };
-        let mut containers = self.containers.lock();
-        containers.first.get_or_insert_with(|| id.clone());
-        containers.all.insert(id.clone(), made);
-        self.kernel.limit_memory(containers.memory_limit());
-        Ok(FromSentry::Created { id, pid, home })
+        let processes = Mutex::new(BTreeMap::from([(0, Arc::new(init))]));
+        Ok(Made { id, plain, stdio, cgroup, common, processes })
     }
 
     /// The sandbox's namespaces, with some of other containers in place of those.
-    fn shared(&self, containers: &mut Containers, with: &[(u64, String)]) -> Result<Namespaces, Failure> {
+    fn shared(&self, containers: &Containers, with: &[(u64, String)]) -> Result<Namespaces, Failure> {
         let mut around = self.kernel.first.clone();
         for (kind, id) in with {
             let init = containers.find(id)?.init()?.task.clone();
@@ -273,13 +361,15 @@ impl Sandbox {
 
     /// A further process in a container: where its init began, whatever that has made of itself.
     fn exec(self: &Arc<Self>, id: &str, number: u32, spec: Process) -> Result<FromSentry, Failure> {
-        let mut slot = self.containers.lock();
-        let made = slot.find(id)?;
-        if made.processes.contains_key(&number) {
-            return Err(Failure::new(FailureKind::Exists, "there is such a process already"));
-        }
-        if made.processes.len() > MAX_EXECS {
-            return Err(Failure::new(FailureKind::Host, "too many processes were made by exec"));
+        let made = self.containers.lock().find(id)?;
+        {
+            let processes = made.processes.lock();
+            if processes.contains_key(&number) {
+                return Err(Failure::new(FailureKind::Exists, "there is such a process already"));
+            }
+            if processes.len() > MAX_EXECS {
+                return Err(Failure::new(FailureKind::Host, "too many processes were made by exec"));
+            }
         }
         let init = made.init()?.task.clone();
         if init.group().is_exiting() {
@@ -298,21 +388,31 @@ impl Sandbox {
             console: false,
         };
         let process = Outer::make(&self.kernel, &made.stdio, &stdio_name(id, number), spec, place)?;
-        let pid = process.task.group().pid_ns.shown(process.task.pid());
-        made.processes.insert(number, process);
-        Ok(FromSentry::Created { id: id.to_owned(), pid, home: None })
+        let task = process.task.clone();
+        made.processes.lock().insert(number, Arc::new(process));
+        let known = self.containers.lock().all.get(id).is_some_and(|m| Arc::ptr_eq(m, &made));
+        if !known || task.group().is_exiting() {
+            // Maybe before it was known whose end that is.
+            made.processes.lock().remove(&number);
+            exit_group(&task, sig::KILL);
+            return Err(Failure::new(FailureKind::WrongState, "the process was killed before it began"));
+        }
+        Ok(FromSentry::Created { id: id.to_owned(), pid: task.group().pid_ns.shown(task.pid()), home: None })
     }
 
     fn start(self: &Arc<Self>, id: &str, number: u32) -> Result<FromSentry, Failure> {
-        let mut slot = self.containers.lock();
-        slot.find(id)?.process(number)?.start()?;
+        self.process(id, number)?.start()?;
         Ok(FromSentry::Started { id: id.to_owned() })
     }
 
+    /// A process of a container.
+    fn process(&self, id: &str, number: u32) -> Result<Arc<Outer>, Failure> {
+        let made = self.containers.lock().find(id)?;
+        made.process(number)
+    }
+
     fn kill(&self, id: &str, number: u32, signal: i32, all: bool) -> Result<FromSentry, Failure> {
-        let mut slot = self.containers.lock();
-        let made = slot.find(id)?;
-        let plain = made.plain;
+        let made = self.containers.lock().find(id)?;
         let process = made.process(number)?;
         if !crate::signal::valid(signal) {
             return Err(Failure::new(FailureKind::Invalid, format!("signal {signal} does not exist")));
@@ -321,18 +421,15 @@ impl Sandbox {
         if group.is_exiting() || !process.started() {
             process.kill_early(signal)?;
         } else if all {
-            drop(slot);
             for g in group.cgroup.members(&self.kernel) {
                 send::to_group(&self.kernel, &g, Outer::from_outside(signal));
             }
-        } else if number == 0 && signal == sig::CONT && plain {
+        } else if number == 0 && signal == sig::CONT && made.plain {
             made.stdio.go_on();
-            drop(slot);
             // The user's shell continues a job, which is a process group.
             let pgid = self.kernel.tree.lock().node(group.pid).map_or(group.pid, |n| n.pgid);
             send::to_process_group(&self.kernel, pgid, Outer::from_outside(signal));
         } else {
-            drop(slot);
             send::to_group(&self.kernel, &group, Outer::from_outside(signal));
         }
         Ok(FromSentry::Done)
@@ -358,7 +455,7 @@ impl Sandbox {
     }
 
     fn resize(&self, id: &str, number: u32, rows: u16, cols: u16) -> Result<FromSentry, Failure> {
-        self.containers.lock().find(id)?.process(number)?.resize(rows, cols);
+        self.process(id, number)?.resize(rows, cols);
         Ok(FromSentry::Done)
     }
 
@@ -368,7 +465,7 @@ impl Sandbox {
     }
 
     fn limits(&self, id: &str, limits: Limits) -> Result<FromSentry, Failure> {
-        let mut containers = self.containers.lock();
+        let containers = self.containers.lock();
         containers.find(id)?.cgroup.limits.set(limits);
         self.kernel.limit_memory(containers.memory_limit());
         Ok(FromSentry::Done)
@@ -393,18 +490,16 @@ impl Sandbox {
         Ok(FromSentry::Done)
     }
 
-    /// Forgets a container, whose init has ended or was never let go. What is left of it, in a PID namespace of others, ends.
+    /// Forgets a container, which has ended or shall. What is left of it ends; one that is being made is given up.
     fn delete(&self, id: &str) -> Result<FromSentry, Failure> {
-        let made = {
+        let (made, making) = {
             let mut containers = self.containers.lock();
-            if containers.find(id)?.init().is_ok_and(|init| init.started() && !init.task.group().is_exiting()) {
-                return Err(Failure::new(FailureKind::WrongState, "container is still running"));
-            }
-            let made = containers.all.remove(id);
+            let (made, making) = (containers.all.remove(id), containers.making.remove(id));
             self.kernel.limit_memory(containers.memory_limit());
-            made
+            (made, making)
         };
         made.iter().for_each(|m| self.kill_rest(&m.cgroup));
+        making.iter().for_each(|m| m.end());
         Ok(FromSentry::Done)
     }
 
@@ -436,7 +531,7 @@ impl Sandbox {
         let me = Arc::downgrade(self);
         stdio.stop(Box::new(move || {
             if let Some(me) = me.upgrade() {
-                me.tell(&FromSentry::Stopped { id, signal });
+                me.tell(FromSentry::Stopped { id, signal });
             }
         }));
     }
@@ -444,11 +539,12 @@ impl Sandbox {
     /// A process from outside ended with a wait status.
     pub fn ended(self: &Arc<Self>, pid: i32, status: i32) {
         let ended = {
-            let mut containers = self.containers.lock();
-            containers.all.values_mut().find_map(|made| {
-                let number = *made.processes.iter().find(|(_, p)| p.task.pid() == pid)?.0;
+            let containers = self.containers.lock();
+            containers.all.values().find_map(|made| {
+                let mut processes = made.processes.lock();
+                let number = *processes.iter().find(|(_, p)| p.task.pid() == pid)?.0;
                 if number != 0 {
-                    made.processes.remove(&number);
+                    processes.remove(&number);
                 }
                 Some((made.id.clone(), made.stdio.clone(), number, made.cgroup.clone()))
             })
@@ -467,7 +563,7 @@ impl Sandbox {
         let name = stdio_name(&id, process);
         stdio.after(&self.kernel, &name, OUTPUT_LEFT, move || {
             if let Some(me) = me.upgrade() {
-                me.tell(&FromSentry::Exited { id, process, status });
+                me.tell(FromSentry::Exited { id, process, status });
             }
         });
     }

@@ -5,7 +5,7 @@
 //! the parent module.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cofferdam_control::sentry::{FailureKind, Process};
 
@@ -58,9 +58,9 @@ pub struct Outer {
     pub spec: Process,
     /// Its terminal.
     pub terminal: Option<Arc<Tty>>,
-    /// The program and its path, until it is started.
-    program: Option<(Vec<u8>, Arc<File>)>,
-    started: bool,
+    /// The program and its path, until it is started; held by who starts it, however long that takes.
+    program: Mutex<Option<(Vec<u8>, Arc<File>)>>,
+    started: AtomicBool,
 }
 
 impl Outer {
@@ -89,7 +89,10 @@ impl Outer {
             begin::complete(&mut spec.env, || begin::home(&task, spec.uid));
         }
         match made {
-            Ok((terminal, program)) => Ok(Self { task, spec, terminal, program: Some(program), started: false }),
+            Ok((terminal, program)) => {
+                let program = Mutex::new(Some(program));
+                Ok(Self { task, spec, terminal, program, started: AtomicBool::new(false) })
+            }
             Err(e) => {
                 end_later(&task, sig::KILL);
                 Err(e)
@@ -99,18 +102,20 @@ impl Outer {
 
     /// Whether it was let go.
     pub fn started(&self) -> bool {
-        self.started
+        self.started.load(Ordering::SeqCst)
     }
 
     /// Lets it run.
-    pub fn start(&mut self) -> Result<(), Failure> {
-        if self.started {
+    pub fn start(&self) -> Result<(), Failure> {
+        let over = || Failure::new(FailureKind::WrongState, "container not running");
+        let mut program = self.program.lock();
+        if self.started() {
             return Err(Failure::new(FailureKind::WrongState, "container is already running"));
         }
         if self.task.group().is_exiting() {
-            return Err(Failure::new(FailureKind::WrongState, "container not running"));
+            return Err(over());
         }
-        let (path, file) = match self.program.take() {
+        let (path, file) = match program.take() {
             Some(program) => program,
             None => look_up(&self.task, &self.spec)?,
         };
@@ -118,6 +123,8 @@ impl Outer {
             let name = self.spec.args.first().cloned().unwrap_or_default();
             let shown = String::from_utf8_lossy(&name);
             match e {
+                // Killed meanwhile, by who did not want to wait for its files.
+                _ if self.task.group().is_exiting() => over(),
                 Errno::ENOEXEC => Failure::new(FailureKind::Permission, format!("exec {shown}: exec format error")),
                 Errno::ENOENT => Failure::new(
                     FailureKind::NotFound,
@@ -127,7 +134,7 @@ impl Outer {
                 e => Failure::new(FailureKind::Invalid, format!("exec {shown}: {e}")),
             }
         })?;
-        self.started = true;
+        self.started.store(true, Ordering::SeqCst);
         Ok(())
     }
 

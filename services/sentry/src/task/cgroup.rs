@@ -85,6 +85,7 @@ impl Cgroup {
             if running.is_empty() || Instant::now() > end {
                 return running.is_empty();
             }
+            cofferdam_platform::about_to_block();
             std::thread::sleep(LOOK);
         }
     }

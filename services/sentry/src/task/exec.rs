@@ -203,6 +203,9 @@ pub fn start_init(
 ) -> Result<(), Errno> {
     let called = Called { path: name, by_descriptor: false, unreachable: false };
     let program = loader::load(task, file, called, argv, envp)?;
+    if task.group().is_exiting() {
+        return Err(Errno::ESRCH);
+    }
     let start = install(task, program);
     task.state.lock().begin = Some(Begin::Exec(Box::new(start)));
     task.group().cgroup.new_process(task)

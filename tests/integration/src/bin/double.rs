@@ -8,7 +8,7 @@
 
 use cofferdam_confine::{Walls, inherited_channel};
 use cofferdam_control::gofer::{FromGofer, GoferOrders, ToGofer};
-use cofferdam_control::sentry::{ExitStatus, FailureKind, FromSentry, SentryOrders, ToSentry, Usage};
+use cofferdam_control::sentry::{ExitStatus, FailureKind, FromSentry, Numbered, Said, SentryOrders, ToSentry, Usage};
 use cofferdam_control::{Channel, ControlError};
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd};
@@ -77,15 +77,19 @@ fn be_sentry() -> Result<(), Box<dyn std::error::Error>> {
         return Err("wrong number of descriptors".into());
     }
     raise(&channel, &[])?;
-    channel.send(&FromSentry::Ready { platform: "double".into(), why: "a test".into(), pid: 1 }, &[])?;
+    let ready = FromSentry::Ready { platform: "double".into(), why: "a test".into(), pid: 1 };
+    channel.send(&Said::from(ready), &[])?;
     let mut arguments: Vec<String> = Vec::new();
     loop {
-        let got = match channel.receive::<ToSentry>() {
+        let got = match channel.receive::<Numbered>() {
             Err(ControlError::Closed) => return Ok(()),
             other => other?,
         };
         let word = |n: usize, a: &[String]| a.get(n).cloned().unwrap_or_default();
-        let answer = match got.message {
+        let number = got.message.number;
+        let answer = |what| channel.send(&Said { answers: Some(number), what }, &[]);
+        let tell = |what| channel.send(&Said::from(what), &[]);
+        let last = match got.message.order {
             ToSentry::Create(container) => {
                 if got.descriptors.len() != 2 {
                     return Err("wrong number of descriptors with a container".into());
@@ -105,26 +109,28 @@ fn be_sentry() -> Result<(), Box<dyn std::error::Error>> {
             }
             ToSentry::Start { id, .. } => {
                 die(word(0, &arguments) == "die-at-start");
-                channel.send(&FromSentry::Started { id: id.clone() }, &[])?;
+                answer(FromSentry::Started { id: id.clone() })?;
                 let number = word(1, &arguments).parse::<i32>().unwrap_or(0);
                 let status = match word(0, &arguments).as_str() {
                     "exit" => ExitStatus::Code(number.try_into()?),
                     "signal" => ExitStatus::Signal(number, false),
                     "babble" => {
-                        channel.send(&FromSentry::Done, &[])?;
+                        answer(FromSentry::Done)?;
                         continue;
                     }
                     _ => continue,
                 };
-                FromSentry::Exited { id, process: 0, status }
+                tell(FromSentry::Exited { id, process: 0, status })?;
+                continue;
             }
             ToSentry::Kill { id, signal, .. } => {
-                channel.send(&FromSentry::Done, &[])?;
+                answer(FromSentry::Done)?;
                 match signal {
-                    0 | 18 => continue,
-                    19 => FromSentry::Stopped { id, signal },
-                    _ => FromSentry::Exited { id, process: 0, status: ExitStatus::Signal(signal, false) },
+                    0 | 18 => {}
+                    19 => tell(FromSentry::Stopped { id, signal })?,
+                    _ => tell(FromSentry::Exited { id, process: 0, status: ExitStatus::Signal(signal, false) })?,
                 }
+                continue;
             }
             ToSentry::Resize { .. }
             | ToSentry::Front { .. }
@@ -137,6 +143,6 @@ fn be_sentry() -> Result<(), Box<dyn std::error::Error>> {
             ToSentry::InVain { .. } => FromSentry::InVain(Vec::new()),
             ToSentry::Stop => return Ok(()),
         };
-        channel.send(&answer, &[])?;
+        answer(last)?;
     }
 }
