@@ -19,8 +19,12 @@ use crate::connection::{Connection, root, stop_unit, sweep};
 use crate::failure::{Failure, Report};
 use crate::foreground::{Stay, Terminal};
 use crate::hooks::{self, Hooks};
+use crate::notify::{self, Manager};
 use crate::terminal::Own;
 use crate::{document, events, exec, features, standin, terminal, update};
+
+/// Who waits for news of a container, when he cannot be told.
+const MANAGER: &str = "NOTIFY_SOCKET";
 
 /// Carries out a command.
 pub fn run(arguments: Arguments, more: &[OwnedFd], report: &Report) -> Result<ExitCode, Failure> {
@@ -118,6 +122,7 @@ fn request(globals: &Globals) -> client::Create {
         console_size: None,
         log: None,
         trace_startup: globals.trace_startup,
+        notify: false,
         verbatim: None,
     }
 }
@@ -129,6 +134,7 @@ fn of_bundle(create: &Create, bundle: &Path, tty: bool, globals: &Globals) -> cl
         bundle: bundle.as_os_str().as_bytes().to_vec(),
         tty,
         more_files: create.preserve_fds,
+        notify: notify::asked(),
         ..request(globals)
     }
 }
@@ -221,6 +227,7 @@ fn foreground_start_to_end(
     if own_tty {
         request.console_size = own.size();
     }
+    let notified = request.notify;
     let stdio = terminal::streams(slave, request.tty, more);
     let warnings =
         make(request, stdio, &connection, report, Some(rustix::stdio::stderr()), &mut trace).map_err(not_run)?;
@@ -238,7 +245,19 @@ fn foreground_start_to_end(
         connection.ask_traced(&Request::Start { id: id.clone(), process: 0 }, &[], &mut trace).map_err(not_run)?;
         of.iter().for_each(|h| h.run_all("poststart", Status::Running, std::process::id(), report));
         let terminal = Terminal::of(&own);
-        Stay { connection: &connection, id: &id, process: 0, terminal, job: oci.is_none() }
+        let manager = match Manager::of_caller().filter(|_| notified) {
+            // As runc: the container is not the worse for it.
+            Some(Err(e)) => {
+                report.warning(&format!("{MANAGER}: {e}"));
+                None
+            }
+            manager => manager.and_then(Result::ok),
+        };
+        if manager.is_some() {
+            connection.watch_ready(&id)?;
+        }
+        let manager = manager.map(|manager| (manager, Some(std::process::id())));
+        Stay { connection: &connection, id: &id, process: 0, terminal, job: oci.is_none(), manager }
             .wait(&mut signals, &mut trace)
     })();
     own.finish();
@@ -325,7 +344,20 @@ fn detached(
     if globals.trace_startup {
         print_trace(begun, connected, &trace);
     }
+    if run && let Err(e) = await_ready(&connection, &create.id, pid) {
+        // As runc: the container is not the worse for it.
+        report.warning(&e.to_string());
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where the caller waits to be told that a container is ready, waits until it says so, or has ended, and tells him: as runc.
+fn await_ready(connection: &Connection, id: &str, pid: u32) -> Result<(), Failure> {
+    let Some(manager) = Manager::of_caller() else { return Ok(()) };
+    if connection.await_ready(id)? {
+        manager.and_then(|manager| manager.ready_as(pid)).map_err(Failure::host(MANAGER))?;
+    }
+    Ok(())
 }
 
 /// The bundle's absolute path, and whether its document asks for a terminal. Everything else in the document is the
@@ -401,7 +433,7 @@ fn stale(root: &Path, id: &str) -> Option<Value> {
     state["pid"] = 0.into();
     // For this program alone (`hooks`, `namespaces`).
     let known = state.as_object_mut()?;
-    ["hooks", "readOnly", "mounts", "network"].iter().for_each(|k| drop(known.remove(*k)));
+    ["hooks", "readOnly", "mounts", "network", "notify"].iter().for_each(|k| drop(known.remove(*k)));
     Some(state)
 }
 
@@ -504,6 +536,7 @@ fn start(root: &Path, id: &str, report: &Report) -> Result<ExitCode, Failure> {
     };
     connection.ask(&Request::Start { id: id.into(), process: 0 })?;
     of.run_all("poststart", Status::Running, pid, report);
+    await_ready(&connection, id, pid)?;
     Ok(ExitCode::SUCCESS)
 }
 

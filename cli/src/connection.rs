@@ -156,6 +156,23 @@ impl Connection {
         }
     }
 
+    /// Asks to be told when a container says that it is ready ([`Response::Ready`]).
+    pub fn watch_ready(&self, id: &str) -> Result<(), Failure> {
+        self.send(&Request::AwaitReady { id: id.into() }, &[])
+    }
+
+    /// Waits until a container says that it is ready; whether it did.
+    pub fn await_ready(&self, id: &str) -> Result<bool, Failure> {
+        self.watch_ready(id)?;
+        loop {
+            match self.next().map_err(lost)? {
+                Response::Failed { kind, message } => return Err(Failure::Refused { kind, message }),
+                Response::Ready { is, .. } => return Ok(is),
+                _ => {}
+            }
+        }
+    }
+
     /// Asks and waits for the answer; a refusal is a failure.
     pub fn ask(&self, request: &Request) -> Result<Response, Failure> {
         self.ask_traced(request, &[], &mut Vec::new())

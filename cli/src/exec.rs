@@ -65,7 +65,7 @@ fn try_run(asked: &Exec, root: &Path, more: &[OwnedFd]) -> Result<ExitCode, Fail
     own.go()?;
     let ended = connection.ask(&start).and_then(|_| {
         let terminal = Terminal::of(&own);
-        let stay = Stay { connection: &connection, id: &asked.id, process: made, terminal, job: false };
+        let stay = Stay { connection: &connection, id: &asked.id, process: made, terminal, job: false, manager: None };
         stay.wait(signals, &mut Vec::new())
     });
     own.finish();

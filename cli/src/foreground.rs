@@ -10,6 +10,7 @@ use rustix::process::Signal;
 
 use crate::connection::Connection;
 use crate::failure::Failure;
+use crate::notify::Manager;
 use crate::terminal::{self, Own, Raw};
 
 /// How a container ended, as the supervisor told it.
@@ -56,6 +57,8 @@ pub struct Stay<'a> {
     /// Whether this process stands for the container's first one as a job of a shell: it stops when that stops, and gives
     /// it its input only while it is in front.
     pub job: bool,
+    /// Who is told when the container says that it is ready, and the pid that is told then. The connection has asked for that, too.
+    pub manager: Option<(Manager, Option<u32>)>,
 }
 
 /// How often to look whether the shell has put us in front again, which no signal tells.
@@ -63,7 +66,7 @@ const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 impl Stay<'_> {
     /// Waits for the end. Every signal that `signals` takes is passed on; with a terminal, its size too.
-    pub fn wait(&self, signals: &mut Signals, trace: &mut Vec<(String, u64)>) -> Result<Ended, Failure> {
+    pub fn wait(mut self, signals: &mut Signals, trace: &mut Vec<(String, u64)>) -> Result<Ended, Failure> {
         let mut front = !(self.job && rustix::termios::isatty(std::io::stdin()));
         // Asked to stop by this signal, and waiting for the container to do so.
         let mut stopping = None;
@@ -85,6 +88,14 @@ impl Stay<'_> {
                             front = self.stop((signal, stops), stopping.take(), signals)?;
                         } else {
                             self.come_to_front(stops)?;
+                        }
+                    }
+                    Response::Ready { is: true, .. } => {
+                        if let Some((manager, pid)) = self.manager.take() {
+                            // It may take its time, and what it makes of it is its own affair.
+                            std::thread::spawn(move || {
+                                pid.map_or_else(|| manager.ready(), |pid| manager.ready_as(pid))
+                            });
                         }
                     }
                     Response::Trace(phases) => *trace = phases,

@@ -15,6 +15,7 @@ mod features;
 mod foreground;
 mod hooks;
 mod namespaces;
+mod notify;
 mod standin;
 mod terminal;
 mod update;

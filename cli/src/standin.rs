@@ -17,7 +17,7 @@ use cofferdam_control::sentry::ExitStatus;
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::foreground::{Stay, Terminal};
-use crate::{namespaces, terminal};
+use crate::{namespaces, notify, terminal};
 
 /// Starts the stand-in of a process of `id` and waits until the supervisor knows it. Returns its pid. It gets the process's
 /// terminal, if there is one, as its own: whoever changes the size of that at the master's end signals it.
@@ -70,6 +70,8 @@ pub fn run(root: &Path, id: &str, process: u32) -> Result<ExitCode, Failure> {
         },
         None => Err(Failure::Supervisor("is gone".into())),
     });
+    // Before the host's names are out of sight.
+    let manager = if process == 0 { notify::recorded(root, id).and_then(Result::ok) } else { None };
     // Engines know what is a container's by its first process.
     let asked = if process == 0 { asked.and_then(|c| namespaces::enter(root, id).map(|()| c)) } else { asked };
     match &asked {
@@ -83,7 +85,11 @@ pub fn run(root: &Path, id: &str, process: u32) -> Result<ExitCode, Failure> {
         let _ = connection.ask(&Request::Resize { id: id.into(), process, rows, cols });
     }
     let watched = if terminal { Terminal::Watched } else { Terminal::None };
-    let stay = Stay { connection: &connection, id, process, terminal: watched, job: false };
+    if manager.is_some() {
+        connection.watch_ready(id)?;
+    }
+    let manager = manager.map(|manager| (manager, None));
+    let stay = Stay { connection: &connection, id, process, terminal: watched, job: false, manager };
     let status = match stay.wait(&mut signals, &mut Vec::new()) {
         Ok(ended) => ended.status,
         // No supervisor, no container: as if killed.

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::sentry::{ExitStatus, FailureKind, FileAccess, InVain, PlatformChoice};
 use crate::{LogFormat, LogLevel};
 
+/// Where a container finds the socket at which it says that it is ready, as with runc.
+pub const NOTIFY_SOCKET: &str = "/run/notify/notify.sock";
+
 /// Who keeps a sandbox alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Owner {
@@ -51,6 +54,8 @@ pub struct Create {
     pub log: Option<(LogFormat, LogLevel)>,
     /// Whether to answer with the phases of the start.
     pub trace_startup: bool,
+    /// Whether it is to have a socket where it says that it is ready ([`NOTIFY_SOCKET`]).
+    pub notify: bool,
     /// What the document says of its process in other words: bytes, which JSON cannot say.
     pub verbatim: Option<Verbatim>,
 }
@@ -148,6 +153,11 @@ pub enum Request {
     },
     /// Wait for its end. Answered by `Exited`, when it comes; other requests may go on meanwhile.
     Wait {
+        /// The container.
+        id: String,
+    },
+    /// Tell when it has said that it is ready. Answered by `Ready`, when it comes; other requests may go on meanwhile.
+    AwaitReady {
         /// The container.
         id: String,
     },
@@ -290,6 +300,13 @@ pub enum Response {
         /// Set when it was not the program's doing: which service failed, and how.
         reason: Option<String>,
     },
+    /// A container has said that it is ready, or never will: it has ended, or nowhere to say so.
+    Ready {
+        /// The container.
+        id: String,
+        /// Whether it is.
+        is: bool,
+    },
     /// The command of `do` has stopped; goes wherever its end will be told.
     Stopped {
         /// The container.
@@ -304,6 +321,6 @@ pub enum Response {
 impl Response {
     /// Whether it comes unasked, so that it is no answer to a request.
     pub fn unasked(&self) -> bool {
-        matches!(self, Response::Exited { .. } | Response::Stopped { .. } | Response::Trace(_))
+        matches!(self, Response::Exited { .. } | Response::Ready { .. } | Response::Stopped { .. } | Response::Trace(_))
     }
 }

@@ -245,6 +245,8 @@ pub struct Container {
     pub plain: bool,
     /// Of a further container: where it begins.
     pub namespaces: Shared,
+    /// Where it says that it is ready: the path of a socket. See [`FromSentry::Notified`].
+    pub notify: Option<Vec<u8>>,
 }
 
 /// The namespaces of a further container of a sandbox, `CLONE_NEW*`. Kinds that are not named are the sandbox's own; mounts are
@@ -512,6 +514,11 @@ pub enum FromSentry {
         id: String,
         /// By which signal.
         signal: i32,
+    },
+    /// A container has said that it is ready; told once (unasked).
+    Notified {
+        /// The container.
+        id: String,
     },
     /// The last order failed; before `Ready`, the sandbox.
     Failed {

@@ -58,6 +58,8 @@ pub struct Container {
     removed: watch::Sender<bool>,
     /// The signal that stopped it last.
     stops: watch::Sender<i32>,
+    /// Whether it has said that it is ready; `None` if it has nowhere to say so.
+    ready: Option<watch::Sender<bool>>,
     /// Its host name, if it has one of its own.
     pub hostname: Option<String>,
     /// Its log.
@@ -215,6 +217,7 @@ impl Container {
             removing: Cell::new(false),
             removed: watch::channel(false).0,
             stops: watch::channel(0).0,
+            ready: plan.container.notify.is_some().then(|| watch::channel(false).0),
             hostname: plan.container.hostname.clone(),
             logbook: Logbook::new(log, request.log),
             trace: RefCell::default(),
@@ -480,6 +483,24 @@ impl Container {
     /// The command of `do` has stopped.
     pub fn stopped(&self, signal: i32) {
         self.stops.send_replace(signal);
+    }
+
+    /// It has said that it is ready.
+    pub fn is_ready(&self) {
+        if let Some(ready) = &self.ready {
+            ready.send_replace(true);
+        }
+    }
+
+    /// Waits until it says that it is ready; `false` once it never will.
+    pub async fn await_ready(&self) -> bool {
+        let Some(mut ready) = self.ready.as_ref().map(watch::Sender::subscribe) else { return false };
+        let mut end = self.end.subscribe();
+        tokio::select! {
+            biased;
+            said = ready.wait_for(|ready| *ready) => said.is_ok(),
+            _ = end.wait_for(Option::is_some) => false,
+        }
     }
 
     /// Whether its sandbox is for it.

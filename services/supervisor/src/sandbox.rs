@@ -207,6 +207,11 @@ impl Sandbox {
                             first.trace.borrow_mut().extend(phases.into_iter().take(100));
                         }
                     }
+                    FromSentry::Notified { id } => {
+                        if let Some(container) = self.member(&id) {
+                            container.is_ready();
+                        }
+                    }
                     FromSentry::Stopped { id, signal } => {
                         if let Some(container) = self.member(&id) {
                             container.stopped(signal);

@@ -126,6 +126,14 @@ async fn handle(
             tell_end(house.find(&id)?, 0, channel.clone())?;
             return Ok(None);
         }
+        Request::AwaitReady { id } => {
+            let (container, channel) = (house.find(&id)?, channel.clone());
+            tokio::task::spawn_local(async move {
+                let is = container.await_ready().await;
+                let _ = channel.send(&Response::Ready { id, is }, &[]);
+            });
+            return Ok(None);
+        }
         Request::StandIn { id, process } => {
             let container = house.find(&id)?;
             container.stand_in(process, peer.pid)?;

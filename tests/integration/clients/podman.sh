@@ -59,6 +59,51 @@ check cidfile '????????????*' "$(p run --rm --cidfile "$WORK/cid" $image true; c
 echo kept-open >"$WORK/kept"
 check preserve-fds kept-open "$(p run --preserve-fds 1 --rm $image sh -c 'cat <&3' 3<"$WORK/kept")"
 
+# News for a service manager: a listener on the host, and a program inside that says that it is ready where it is told to. What podman
+# says itself (MAINPID, of conmon) differs in numbers.
+mkdir -p "$WORK/news"
+cat >"$WORK/news/say.c" <<'SAY'
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+int main(int n, char **v) {
+	struct sockaddr_un to = {AF_UNIX};
+	const char *at = getenv("NOTIFY_SOCKET");
+	if (!at) return 3;
+	strcpy(to.sun_path, at);
+	sleep(1);
+	if (sendto(socket(AF_UNIX, SOCK_DGRAM, 0), v[1], strlen(v[1]), 0, (void *)&to, sizeof to) < 0) return 4;
+	return sleep(n > 2 ? 1000 : 1);
+}
+SAY
+gcc -static -o "$WORK/news/say" "$WORK/news/say.c"
+cat >"$WORK/news/hear.py" <<'HEAR'
+import socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.bind(sys.argv[1])
+s.settimeout(4)
+try:
+    while True:
+        print(s.recv(4096).decode().strip(), flush=True)
+except TimeoutError:
+    pass
+HEAR
+news() { # MODE WORDS...: what a manager hears of a container that says READY=1
+  rm -f "$WORK/news/socket"
+  python3 "$WORK/news/hear.py" "$WORK/news/socket" >"$WORK/news/heard" &
+  until_true test -S "$WORK/news/socket"
+  NOTIFY_SOCKET=$WORK/news/socket p run -d --name news --sdnotify="$1" -v "$WORK/news:/n" $image /n/say READY=1 stay >"$WORK/news/said"
+  wait $!
+  gone news
+  sed 's/=[0-9]\{2,\}$/=N/' "$WORK/news/heard" | sort | tr '\n' ' '
+}
+for mode in container conmon ignore; do
+  echo "news of $mode: $(news $mode)" >>"$WORK/news/all"
+done
+check sdnotify 'news of container: MAINPID=N READY=1 news of conmon: MAINPID=N READY=1 news of ignore: ' "$(tr '\n' ' ' <"$WORK/news/all" | tr -s ' ')"
+
 # The rootfs is the container's own: what one start wrote the next one sees.
 p run --name keeps $image sh -c 'echo x >>/written; wc -l </written' >/dev/null
 check rootfs-kept '2' "$(p start -a keeps)"

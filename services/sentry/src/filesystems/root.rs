@@ -15,6 +15,8 @@ use crate::filesystems::gofer::GoferFs;
 use crate::filesystems::overlay::Given;
 use crate::filesystems::recipe::Recipe;
 use crate::filesystems::tree::{Tmpfs, Tree};
+use crate::ipc::scm::Ucred;
+use crate::ipc::unix::{self, Socket};
 use crate::kernel::Kernel;
 use crate::memory::AddressSpace;
 use crate::namespaces::user::Which;
@@ -144,6 +146,8 @@ pub struct Ground {
     pub namespaces: Arc<Namespaces>,
     /// Its user namespace.
     pub user_ns: Arc<UserNamespace>,
+    /// Where it says that it is ready.
+    pub notify: Option<Arc<Socket>>,
 }
 
 /// The user namespace with these maps, and root in it.
@@ -409,6 +413,16 @@ impl Builder<'_> {
         }
     }
 
+    /// Makes a socket of the sandbox's own, which everybody may send to.
+    fn socket(&self, path: &[u8]) -> Result<Arc<Socket>, Errno> {
+        let kernel = Caller::kernel(self.task.fs(), Creds::root(ALL_CAPABILITIES));
+        let at = ops::mknod(&kernel, self.root(), path, mode::SOCKET | 0o777, 0)?;
+        ops::chmod(&kernel, &at, 0o777)?;
+        let socket = Socket::new(unix::Kind::Datagram, Ucred::default());
+        socket.bind_inode(path, at.dentry.inode().clone())?;
+        Ok(socket)
+    }
+
     /// Writes a setting.
     fn set(&self, path: &[u8], value: &[u8]) -> Result<(), Errno> {
         let full = [b"/proc/sys/", path].concat();
@@ -538,6 +552,7 @@ pub fn build_root(
         // As runc: a working directory that is not there is made. Whether it can be entered is told later.
         let _ = builder.directories(&[&container.process.cwd, &b"/"[..]].concat());
     }
+    let notify = container.notify.as_ref().map(|path| builder.socket(path).map_err(step(shown(path)))).transpose()?;
     for m in container.mounts.iter().filter(|m| is_late(m)) {
         let at = builder.find(&m.destination).map_err(step(format!("remount {}", shown(&m.destination))))?;
         at.mount.set_flags(at.mount.flags() | MountFlags::READ_ONLY);
@@ -561,5 +576,5 @@ pub fn build_root(
     fs.set_root(PathRef::root_of(&root));
     fs.set_cwd(PathRef::root_of(&root));
     fs.set_umask(container.process.umask.unwrap_or(0o022));
-    Ok(Ground { fs, namespaces, user_ns })
+    Ok(Ground { fs, namespaces, user_ns, notify })
 }

@@ -9,6 +9,7 @@
 //! lock of this module is held while an order is carried out that may wait.
 
 mod process;
+mod ready;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -41,6 +42,7 @@ use crate::task::exit::exit_group;
 use crate::task::home::Home;
 use crate::wait::run_woken;
 use process::{Outer, Place};
+use ready::Ready;
 
 /// How long the output of a command that stops may hold up the stop.
 const LAST_WORDS: Duration = Duration::from_millis(200);
@@ -124,6 +126,8 @@ struct Made {
     cgroup: Arc<Cgroup>,
     /// What its processes begin with.
     common: Arc<Common>,
+    /// Listens where it says that it is ready.
+    _ready: Option<Ready>,
     /// Its processes from outside by number; 0 is its init.
     processes: Mutex<BTreeMap<u32, Arc<Outer>>>,
 }
@@ -242,7 +246,7 @@ impl Sandbox {
     }
 
     /// Makes a container. Its id is taken meanwhile, unless somebody says that it is not to be ([`Making::end`]).
-    fn create(&self, spec: Container, descriptors: Vec<OwnedFd>) -> Result<FromSentry, Failure> {
+    fn create(self: &Arc<Self>, spec: Container, descriptors: Vec<OwnedFd>) -> Result<FromSentry, Failure> {
         let id = spec.id.clone();
         let making = Arc::new(Making::default());
         let (around, own) = {
@@ -282,7 +286,7 @@ impl Sandbox {
 
     /// Makes what a container is: its tree of files and its init. Waits for its Gofer.
     fn make(
-        &self,
+        self: &Arc<Self>,
         spec: Container,
         descriptors: Vec<OwnedFd>,
         making: &Making,
@@ -335,7 +339,16 @@ impl Sandbox {
             let _ = cgroup.home.set(home);
         }
         let processes = Mutex::new(BTreeMap::from([(0, Arc::new(init))]));
-        Ok(Made { id, plain, stdio, cgroup, common, processes })
+        let ready = ground.notify.map(|socket| {
+            let (me, id) = (Arc::downgrade(self), id.clone());
+            let tell = move || {
+                if let Some(me) = me.upgrade() {
+                    me.tell(FromSentry::Notified { id });
+                }
+            };
+            Ready::listen(socket, Box::new(tell))
+        });
+        Ok(Made { id, plain, stdio, cgroup, common, _ready: ready, processes })
     }
 
     /// The sandbox's namespaces, with some of other containers in place of those.

@@ -83,6 +83,8 @@ pub struct Plan {
     pub namespaces: linux::Namespaces,
     /// Hooks, as they are written; the command line runs them.
     pub hooks: serde_json::Value,
+    /// The host's socket that is told when it says that it is ready, if the document names it.
+    pub notify: Option<PathBuf>,
 }
 
 /// What a container has on the host, as it is recorded.
@@ -95,6 +97,9 @@ pub struct Outside {
     mounts: Vec<Branch>,
     /// The path of its network namespace, empty for a new one; nothing for the host's.
     network: Option<String>,
+    /// The socket that is told when it says that it is ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    notify: Option<String>,
 }
 
 /// What is mounted somewhere below its root.
@@ -131,6 +136,7 @@ impl Plan {
             read_only: root.is_some_and(|r| r.read_only),
             mounts: mounts.collect(),
             network: network.map(|(_, path)| path.as_deref().map(text).unwrap_or_default()),
+            notify: self.notify.as_deref().map(text),
         }
     }
 }
@@ -239,7 +245,14 @@ pub fn plan(document: &[u8], request: &Create) -> Result<Plan, Refused> {
         limits: Limits::default(),
         plain: request.plain,
         namespaces: Shared::default(),
+        notify: None,
     };
+    let mut notify = None;
+    if request.notify {
+        mounts::notify(&mut container);
+    } else {
+        notify = mounts::notify_of_document(&mut container, &mut exports);
+    }
     if !without {
         if !namespaces.iter().any(|(kind, _)| kind == "uts") {
             // It is to be in the host's: it has the host's name, though a copy of it.
@@ -262,7 +275,8 @@ pub fn plan(document: &[u8], request: &Create) -> Result<Plan, Refused> {
     let hooks = written.get("hooks").cloned().unwrap_or_default();
     check_hooks(&spec)?;
     let annotations = spec.annotations().clone().unwrap_or_default().into_iter().collect();
-    Ok(Plan { container, exports, oci_version: spec.version().clone(), annotations, warnings, namespaces, hooks })
+    let oci_version = spec.version().clone();
+    Ok(Plan { container, exports, oci_version, annotations, warnings, namespaces, hooks, notify })
 }
 
 /// The process of an `exec`.
@@ -320,7 +334,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use cofferdam_control::client::Owner;
+    use cofferdam_control::client::{NOTIFY_SOCKET, Owner};
     use cofferdam_control::sentry::PlatformChoice;
 
     fn request() -> Create {
@@ -341,6 +355,7 @@ mod tests {
             console_size: None,
             log: None,
             trace_startup: false,
+            notify: false,
             verbatim: None,
         }
     }
@@ -412,6 +427,29 @@ mod tests {
         assert_eq!(network(super::plan(MINIMAL.as_bytes(), &request()).unwrap()), serde_json::Value::Null);
         let joins = MINIMAL.replacen('{', r#"{"linux":{"namespaces":[{"type":"network","path":"/run/n"}]},"#, 1);
         assert_eq!(network(super::plan(joins.as_bytes(), &request()).unwrap()), "/run/n");
+    }
+
+    #[test]
+    fn a_folder_where_a_manager_listens_is_the_sandboxes_own() {
+        let with = |to: &str, socket: &str| {
+            let text = MINIMAL.replacen(r#""/x","type":"bind""#, &format!(r#""{to}","type":"bind""#), 1);
+            let env = format!(r#""env":["NOTIFY_SOCKET={socket}"],"args""#);
+            let text = text.replacen(r#""args""#, &env, 1);
+            assert!(text.contains(to) && text.contains(socket));
+            plan(text.as_bytes(), &request()).unwrap()
+        };
+        let named = with("/run/notify", NOTIFY_SOCKET);
+        assert_eq!(named.outside().notify.as_deref(), Some("/bundle/y/notify.sock"));
+        assert_eq!(named.container.notify.as_deref(), Some(NOTIFY_SOCKET.as_bytes()));
+        assert_eq!((named.exports.len(), named.container.mounts.len()), (1, 3));
+        // Any other folder is what it is.
+        for (to, socket) in [("/run/notify", "/run/other/notify.sock"), ("/run/other", NOTIFY_SOCKET)] {
+            let other = with(to, socket);
+            assert_eq!((other.notify, other.container.notify, other.exports.len()), (None, None, 2));
+        }
+        let asked = plan(MINIMAL.as_bytes(), &Create { notify: true, ..request() }).unwrap();
+        assert_eq!((asked.notify, asked.container.notify.as_deref()), (None, Some(NOTIFY_SOCKET.as_bytes())));
+        assert_eq!((asked.exports.len(), asked.container.mounts.len()), (2, 4));
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! The mounts of a document: what is mounted where, with which flags. The words are those of [`oci::MOUNT_WORDS`].
 
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use cofferdam_control::client::NOTIFY_SOCKET;
 use cofferdam_control::oci::{self, MountWord, attr, ms};
 use cofferdam_control::overlay::{self, Role};
-use cofferdam_control::sentry::{FileAccess, Layer, Mount, MountOptions, MountSource};
+use cofferdam_control::sentry::{Container, FileAccess, Layer, Mount, MountOptions, MountSource};
 
 use super::{ExportPath, Refused};
 use crate::paths::clean;
@@ -124,6 +125,37 @@ fn layers(data: &str, bundle: &Path, exports: &mut Vec<ExportPath>) -> Result<Ve
         made.push(Layer { path: name.clone(), export, changed, beside });
     }
     Ok(made)
+}
+
+/// Gives a container a socket at which it says that it is ready, and tells it where, as runc does: the last mount, and the last word of
+/// the environment.
+pub fn notify(container: &mut Container) {
+    let folder = Path::new(NOTIFY_SOCKET).parent().unwrap_or(Path::new("/"));
+    let flags = ms::RDONLY | ms::NOSUID | ms::NODEV | ms::NOEXEC;
+    container.mounts.push(Mount {
+        destination: folder.as_os_str().as_bytes().to_vec(),
+        source: MountSource::System { kind: "tmpfs".into(), data: "mode=755,size=4k".into() },
+        named: b"tmpfs".to_vec(),
+        options: MountOptions { flags, ..MountOptions::default() },
+    });
+    container.process.env.push(format!("NOTIFY_SOCKET={NOTIFY_SOCKET}").into_bytes());
+    container.notify = Some(NOTIFY_SOCKET.as_bytes().to_vec());
+}
+
+/// The same where the document shows a folder of the host there, in which somebody listens at a socket (podman and conmon): whoever is in the
+/// sandbox reaches no socket of the host. Where that is.
+pub fn notify_of_document(container: &mut Container, exports: &mut Vec<ExportPath>) -> Option<PathBuf> {
+    let here = Path::new(NOTIFY_SOCKET);
+    let told = container.process.env.iter().rev().find_map(|word| word.strip_prefix(b"NOTIFY_SOCKET="))?;
+    let folder = here.parent().filter(|_| told == NOTIFY_SOCKET.as_bytes())?;
+    let at = container.mounts.iter().rposition(|mount| mount.destination == folder.as_os_str().as_bytes())?;
+    let MountSource::Export { name, .. } = &container.mounts.get(at)?.source else { return None };
+    let export = exports.iter().position(|export| export.name == *name)?;
+    let there = exports.get(export)?.path.join(here.file_name()?);
+    exports.remove(export);
+    container.mounts.remove(at);
+    notify(container);
+    Some(there)
 }
 
 /// One mount, unless there is none inside; what the Gofer must serve for it is added to `exports`.

@@ -1,0 +1,278 @@
+//! What a caller hands over by its environment, beside runc with the same bundle: a socket where its service manager waits to hear that
+//! the container is ready (NOTIFY_SOCKET).
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test helpers outside #[test] functions")]
+
+use std::io::ErrorKind;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use cofferdam_integration::asked::{Answer, Asked, begin};
+use cofferdam_integration::install::{Install, need, until};
+use serde_json::{Value, json};
+
+/// `tell MESSAGE...`: says where it is to say so and what is there, then sends each message, `\n` a new line; `@FILE` waits for a file.
+const TELL: &str = r#"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+int main(int n, char **v) {
+    const char *at = getenv("NOTIFY_SOCKET");
+    struct sockaddr_un to = {AF_UNIX};
+    struct stat is;
+    int s = socket(AF_UNIX, SOCK_DGRAM, 0);
+    if (!at) return puts("nowhere") < 0;
+    strcpy(to.sun_path, at);
+    printf("%s %d", at, stat(at, &is));
+    printf(" %o\n", is.st_mode);
+    printf("%d", open("/run/notify/more", O_CREAT | O_WRONLY, 0600));
+    printf(" %s\n", strerror(errno));
+    fflush(stdout);
+    for (int i = 1; i < n; i++) {
+        char text[5000], *t = text;
+        if (v[i][0] == '@') {
+            while (access(v[i] + 1, F_OK)) usleep(5000);
+            continue;
+        }
+        for (char *f = v[i]; *f; f++) *t++ = f[0] == '\\' && f[1] == 'n' ? (f++, '\n') : *f;
+        if (sendto(s, text, t - text, 0, (void *)&to, sizeof to) < 0) printf("%s: %s\n", v[i], strerror(errno));
+    }
+    return 0;
+}
+"#;
+
+/// Who waits for news on the host.
+struct Manager {
+    socket: UnixDatagram,
+    path: PathBuf,
+}
+
+impl Manager {
+    fn at(path: PathBuf) -> Self {
+        let _ = std::fs::remove_file(&path);
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(400))).unwrap();
+        Self { socket, path }
+    }
+
+    /// What comes until nothing comes for a while. Descriptors that come with it are closed.
+    fn heard(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        loop {
+            let mut text = [0; 5000];
+            match self.socket.recv(&mut text) {
+                Ok(n) => all.push(String::from_utf8_lossy(&text[..n]).into_owned()),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return all,
+                Err(e) => panic!("{e}"),
+            }
+        }
+    }
+}
+
+/// One of the two runtimes.
+struct Runtime<'a> {
+    install: &'a Install,
+    ours: bool,
+    id: String,
+}
+
+impl Runtime<'_> {
+    fn command(&self, arguments: &[&str]) -> Command {
+        let arguments: Vec<&str> = arguments.iter().map(|a| if *a == "ID" { self.id.as_str() } else { a }).collect();
+        if self.ours {
+            return self.install.command(&arguments);
+        }
+        let mut command = Command::new("runc");
+        command.arg("--root").arg(self.install.folder.join("runc")).args(arguments);
+        command
+    }
+
+    /// Begins a command of a caller with such a socket.
+    fn begin(&self, manager: Option<&Manager>, arguments: &[&str]) -> Asked {
+        let mut command = self.command(arguments);
+        command.env_remove("NOTIFY_SOCKET");
+        if let Some(manager) = manager {
+            command.env("NOTIFY_SOCKET", &manager.path);
+        }
+        begin(command, &self.install.folder)
+    }
+
+    fn must(&self, manager: Option<&Manager>, arguments: &[&str]) -> Answer {
+        let answer = self.begin(manager, arguments).end();
+        assert!(answer.fine(), "{answer:?}");
+        answer
+    }
+
+    fn pid(&self) -> i64 {
+        let state: Value = serde_json::from_str(&self.must(None, &["state", "ID"]).text).unwrap();
+        state["pid"].as_i64().unwrap()
+    }
+}
+
+/// An installation and a bundle whose process runs `tell` with these words, as an ordinary user, with a folder of the host at `/v`.
+fn prepare(name: &str, words: &[&str]) -> (Install, PathBuf) {
+    need("runc", "runc").unwrap();
+    let install = Install::with_services(name).unwrap();
+    let bundle = install.busybox("b", &["true"], false).unwrap();
+    let source = install.folder.join("tell.c");
+    std::fs::write(&source, TELL).unwrap();
+    let mut compiler = Command::new("gcc");
+    let made = compiler.args(["-static", "-o"]).arg(bundle.join("rootfs/bin/tell")).arg(&source).status().unwrap();
+    assert!(made.success());
+    let volume = install.folder.join("v");
+    std::fs::create_dir(&volume).unwrap();
+    let words: Vec<&str> = std::iter::once("/bin/tell").chain(words.iter().copied()).collect();
+    Install::edit(&bundle, |d| {
+        d["process"]["args"] = json!(words);
+        d["process"]["user"] = json!({"uid": 33, "gid": 33});
+        let volume = json!({"destination": "/v", "type": "bind", "source": volume, "options": ["rbind", "rw"]});
+        d["mounts"].as_array_mut().unwrap().push(volume);
+    })
+    .unwrap();
+    (install, bundle)
+}
+
+/// Both, runc first; each begins with an empty `/v`.
+fn both<T>(install: &Install, mut f: impl FnMut(&Runtime<'_>) -> T) -> [T; 2] {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    [false, true].map(|ours| {
+        let volume = install.folder.join("v");
+        std::fs::remove_dir_all(&volume).unwrap();
+        std::fs::create_dir(&volume).unwrap();
+        // Short, as it is part of the path of a socket.
+        let id = format!("c{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        f(&Runtime { install, ours, id })
+    })
+}
+
+fn b(bundle: &Path) -> &str {
+    bundle.to_str().unwrap()
+}
+
+#[test]
+fn a_manager_is_told_of_a_container_in_the_foreground() {
+    let words = ["STATUS=not yet", "READY=1\\nSTATUS=words of its own\\nMAINPID=1", "READY=1", "STATUS=after"];
+    let (install, bundle) = prepare("callers-run", &words);
+    // Until it has been told: a container that ends first is another case.
+    Install::edit(&bundle, |d| d["process"]["args"].as_array_mut().unwrap().push("@/v/go".into())).unwrap();
+    let manager = Manager::at(install.folder.join("manager"));
+    let [runc, ours] = both(&install, |runtime| {
+        let run = runtime.begin(Some(&manager), &["run", "--bundle", b(&bundle), "ID"]);
+        let mut heard = Vec::new();
+        until("news", || {
+            heard.extend(manager.heard());
+            heard.len() >= if runtime.ours { 3 } else { 4 }
+        });
+        let pid = run.pid();
+        std::fs::write(install.folder.join("v/go"), "").unwrap();
+        let said = run.end();
+        assert!(said.fine(), "{said:?}");
+        assert_eq!(manager.heard(), [""; 0], "nothing comes after");
+        (said.text, heard.join("").replace(&pid.to_string(), "PID"))
+    });
+    assert_eq!(ours.0, runc.0);
+    // runc 1.1.5 knows no barrier, and says all again with pid 0 when the container does.
+    assert_eq!(runc.1, "READY=1\nMAINPID=PID\nREADY=1\nMAINPID=0\n");
+    assert_eq!(ours.1, "READY=1\nMAINPID=PID\nBARRIER=1");
+    install.nothing_left().unwrap();
+}
+
+#[test]
+fn start_waits_until_the_container_is_ready() {
+    let (install, bundle) = prepare("callers-start", &["STATUS=x", "@/v/ready", "READY=1", "@/v/end"]);
+    let manager = Manager::at(install.folder.join("manager"));
+    let [runc, ours] = both(&install, |runtime| {
+        runtime.must(Some(&manager), &["create", "--bundle", b(&bundle), "ID"]);
+        let start = runtime.begin(Some(&manager), &["start", "ID"]);
+        assert_eq!(manager.heard(), [""; 0], "it is not ready");
+        until("its run", || runtime.must(None, &["state", "ID"]).text.contains("running"));
+        assert!(Path::new(&format!("/proc/{}", start.pid())).exists(), "start waits");
+        let pid = runtime.pid();
+        std::fs::write(install.folder.join("v/ready"), "").unwrap();
+        let mut heard = manager.heard();
+        let started = start.end();
+        assert!(started.fine(), "{started:?}");
+        heard.extend(manager.heard());
+        std::fs::write(install.folder.join("v/end"), "").unwrap();
+        until("its end", || runtime.must(None, &["state", "ID"]).text.contains("stopped"));
+        runtime.must(None, &["delete", "ID"]);
+        heard.join("").replace(&pid.to_string(), "PID")
+    });
+    assert_eq!(ours, format!("{runc}BARRIER=1"), "runc 1.1.5 knows no barrier");
+    assert_eq!(runc, "READY=1\nMAINPID=PID\n");
+    // `run --detach` waits as well.
+    both(&install, |runtime| {
+        let run = runtime.begin(Some(&manager), &["run", "--detach", "--bundle", b(&bundle), "ID"]);
+        assert_eq!(manager.heard(), [""; 0], "it is not ready");
+        std::fs::write(install.folder.join("v/ready"), "").unwrap();
+        assert_eq!(manager.heard().len(), 2 + usize::from(runtime.ours));
+        assert!(run.end().fine());
+        runtime.must(None, &["delete", "--force", "ID"]);
+    });
+    install.nothing_left().unwrap();
+}
+
+#[test]
+fn a_container_that_never_says_so_ends_the_wait_by_its_end() {
+    let (install, bundle) = prepare("callers-never", &["STATUS=x", "@/v/end"]);
+    let manager = Manager::at(install.folder.join("manager"));
+    both(&install, |runtime| {
+        for by_itself in [true, false] {
+            runtime.must(Some(&manager), &["create", "--bundle", b(&bundle), "ID"]);
+            let start = runtime.begin(Some(&manager), &["start", "ID"]);
+            until("its run", || runtime.must(None, &["state", "ID"]).text.contains("running"));
+            if by_itself {
+                std::fs::write(install.folder.join("v/end"), "").unwrap();
+            } else {
+                runtime.must(None, &["kill", "ID", "KILL"]);
+            }
+            assert!(start.end().fine());
+            runtime.must(None, &["delete", "--force", "ID"]);
+            let _ = std::fs::remove_file(install.folder.join("v/end"));
+        }
+        // Without a caller who waits there is no such socket.
+        std::fs::write(install.folder.join("v/end"), "").unwrap();
+        assert_eq!(runtime.must(None, &["run", "--bundle", b(&bundle), "ID"]).text, "nowhere\n");
+    });
+    assert_eq!(manager.heard(), [""; 0]);
+    install.nothing_left().unwrap();
+}
+
+/// As podman and conmon do it (`--sdnotify=container`): conmon listens in a folder that the document shows inside.
+#[test]
+fn a_socket_that_the_document_names_is_told_too() {
+    let (install, bundle) = prepare("callers-conmon", &["READY=1", "@/v/end"]);
+    let folder = install.folder.join("notify");
+    std::fs::create_dir(&folder).unwrap();
+    let manager = Manager::at(folder.join("notify.sock"));
+    // Its path is longer than an address can be.
+    let deep = install.folder.join("d".repeat(100));
+    std::fs::rename(&folder, &deep).unwrap();
+    let (folder, manager) = (deep.clone(), Manager { path: deep.join("notify.sock"), ..manager });
+    std::os::unix::fs::chown(&manager.path, Some(33), Some(33)).unwrap();
+    Install::edit(&bundle, |d| {
+        d["process"]["env"].as_array_mut().unwrap().push("NOTIFY_SOCKET=/run/notify/notify.sock".into());
+        let mount = json!({"destination": "/run/notify", "type": "bind", "source": folder, "options": ["bind", "ro"]});
+        d["mounts"].as_array_mut().unwrap().push(mount);
+    })
+    .unwrap();
+    let [runc, ours] = both(&install, |runtime| {
+        runtime.must(None, &["create", "--bundle", b(&bundle), "ID"]);
+        runtime.must(None, &["start", "ID"]);
+        let heard = manager.heard().join("");
+        std::fs::write(install.folder.join("v/end"), "").unwrap();
+        runtime.must(None, &["delete", "--force", "ID"]);
+        heard.trim().to_owned()
+    });
+    assert_eq!(ours, runc);
+    assert_eq!(runc, "READY=1");
+    install.nothing_left().unwrap();
+}
