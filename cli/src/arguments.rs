@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::activation;
 use crate::events::Events;
 use crate::update::Update;
 
@@ -227,7 +228,9 @@ impl Command {
     /// How many descriptors from 3 on are for what is to be run.
     pub fn preserved(&self) -> u32 {
         match self {
-            Command::Create(create) | Command::Run { create, .. } => create.preserve_fds,
+            Command::Create(create) | Command::Run { create, .. } => {
+                create.preserve_fds.saturating_add(activation::handed())
+            }
             Command::Exec(exec) => exec.preserve_fds,
             _ => 0,
         }

@@ -21,7 +21,7 @@ use crate::foreground::{Stay, Terminal};
 use crate::hooks::{self, Hooks};
 use crate::notify::{self, Manager};
 use crate::terminal::Own;
-use crate::{document, events, exec, features, standin, terminal, update};
+use crate::{activation, document, events, exec, features, standin, terminal, update};
 
 /// Who waits for news of a container, when he cannot be told.
 const MANAGER: &str = "NOTIFY_SOCKET";
@@ -119,6 +119,7 @@ fn request(globals: &Globals) -> client::Create {
         systemd_cgroup: globals.systemd_cgroup,
         tty: false,
         more_files: 0,
+        listen_files: 0,
         console_size: None,
         log: None,
         trace_startup: globals.trace_startup,
@@ -133,7 +134,8 @@ fn of_bundle(create: &Create, bundle: &Path, tty: bool, globals: &Globals) -> cl
         id: create.id.clone(),
         bundle: bundle.as_os_str().as_bytes().to_vec(),
         tty,
-        more_files: create.preserve_fds,
+        more_files: create.preserve_fds.saturating_add(activation::handed()),
+        listen_files: activation::handed(),
         notify: notify::asked(),
         ..request(globals)
     }
@@ -231,7 +233,7 @@ fn foreground_start_to_end(
     let stdio = terminal::streams(slave, request.tty, more);
     let warnings =
         make(request, stdio, &connection, report, Some(rustix::stdio::stderr()), &mut trace).map_err(not_run)?;
-    warnings.iter().for_each(|w| report.warning(w));
+    warnings.iter().chain(&activation::warnings(more)).for_each(|w| report.warning(w));
     drop(console);
     own.go()?;
     let of = if oci.is_some() { Some(Hooks::of(root, &id)) } else { None };
@@ -319,9 +321,10 @@ fn detached(
     // Without a console our stderr is the container's, and what comes from there is kept as its words (`podman logs`). conmon, which
     // gives its runtimes this variable, shows it as such even with one (`podman run -t` where it attaches quickly).
     let read_as_the_containers = console.is_none() && !std::io::stderr().is_terminal();
-    if !read_as_the_containers && std::env::var_os("_OCI_SYNCPIPE").is_none() {
-        warnings.iter().for_each(|w| report.warning(w));
-    }
+    let unheard = read_as_the_containers || std::env::var_os("_OCI_SYNCPIPE").is_some();
+    let report_on = (report.has_log() || !unheard).then_some(report);
+    let warn = |w: &str| report_on.iter().for_each(|report| report.warning(w));
+    warnings.iter().chain(&activation::warnings(more)).for_each(|w| warn(w));
     let pid = standin::start(root, &create.id, 0, console.as_ref().map(AsFd::as_fd))?;
     let of = Hooks::of(root, &create.id);
     let finish = || {
@@ -346,7 +349,7 @@ fn detached(
     }
     if run && let Err(e) = await_ready(&connection, &create.id, pid) {
         // As runc: the container is not the worse for it.
-        report.warning(&e.to_string());
+        warn(&e.to_string());
     }
     Ok(ExitCode::SUCCESS)
 }

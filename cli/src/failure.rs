@@ -119,6 +119,11 @@ impl Report {
         }
     }
 
+    /// Whether there is a log file.
+    pub fn has_log(&self) -> bool {
+        self.log.is_some()
+    }
+
     /// Tells a failure.
     pub fn failure(&self, failure: &Failure) {
         say(&failure.to_string());

@@ -4,6 +4,7 @@
 //! stays as the process that stands for the container. It never touches what is inside a container: stdio goes to the
 //! Gofer as descriptors.
 
+mod activation;
 mod arguments;
 mod commands;
 mod connection;
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
     let more = match cofferdam_confine::take_inherited(count) {
         Ok(more) => more,
         Err(e) => {
-            failure::say(&format!("--preserve-fds {count}: {e}"));
+            failure::say(&format!("descriptors 3 to {} (LISTEN_FDS, --preserve-fds): {e}", count.saturating_add(2)));
             return ExitCode::FAILURE;
         }
     };

@@ -48,6 +48,8 @@ pub struct Create {
     pub tty: bool,
     /// How many descriptors its first process has besides, from 3 on.
     pub more_files: u32,
+    /// The first so many of those are handed on from a service manager: its environment says so (LISTEN_FDS, LISTEN_PID).
+    pub listen_files: u32,
     /// Rows and columns of that terminal.
     pub console_size: Option<(u16, u16)>,
     /// Where and how the services' log lines go, if anywhere.

@@ -1,5 +1,5 @@
 //! What a caller hands over by its environment, beside runc with the same bundle: a socket where its service manager waits to hear that
-//! the container is ready (NOTIFY_SOCKET).
+//! the container is ready (NOTIFY_SOCKET), descriptors that such a manager handed to it (LISTEN_FDS).
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test helpers outside #[test] functions")]
 
 use std::io::ErrorKind;
@@ -274,5 +274,74 @@ fn a_socket_that_the_document_names_is_told_too() {
     });
     assert_eq!(ours, runc);
     assert_eq!(runc, "READY=1");
+    install.nothing_left().unwrap();
+}
+
+/// What a container says that is run by a shell with descriptors 3, 4 and 5, whose environment is as `exports` says.
+fn handed(runtime: &Runtime<'_>, bundle: &Path, exports: &str, flags: &[&str]) -> Answer {
+    let run: Vec<&str> = ["run"].iter().chain(flags).copied().chain(["--bundle", b(bundle), "ID"]).collect();
+    let runtime = runtime.command(&run);
+    let words = runtime.get_args().map(|a| a.to_str().unwrap()).collect::<Vec<_>>().join(" ");
+    let program = runtime.get_program().to_str().unwrap();
+    let mut shell = Command::new("bash");
+    // The number of the shell is the runtime's, once it is that.
+    let files = "3</v/three 4< <(echo four) 5<>/v/five".replace("/v", install_of(bundle).join("v").to_str().unwrap());
+    shell.arg("-c").arg(format!("{exports} exec {program} {words} {files}"));
+    begin(shell, install_of(bundle)).end()
+}
+
+fn install_of(bundle: &Path) -> &Path {
+    bundle.parent().unwrap()
+}
+
+#[test]
+fn descriptors_that_a_manager_hands_over_are_passed_on() {
+    let (install, bundle) = prepare("callers-listen", &[]);
+    let script = "echo \"$LISTEN_FDS $LISTEN_PID\"; for n in 3 4 5; do cat <&$n; done 2>/dev/null; echo back >&5; \
+                  ls /proc/$$/fd | grep -c '^[3-9]$'";
+    std::os::unix::fs::symlink("busybox", bundle.join("rootfs/bin/grep")).unwrap();
+    Install::edit(&bundle, |d| d["process"]["args"] = json!(["sh", "-c", script])).unwrap();
+    let whose = "export LISTEN_PID=$$ LISTEN_FDS=2;";
+    for (exports, flags) in [
+        (whose, &[][..]),
+        (whose, &["--preserve-fds", "1"]),
+        // Not meant for it, or nothing.
+        ("export LISTEN_PID=1 LISTEN_FDS=2;", &[]),
+        ("export LISTEN_FDS=2;", &[]),
+        ("export LISTEN_PID=$$ LISTEN_FDS=0;", &["--preserve-fds", "2"]),
+    ] {
+        let [runc, ours] = both(&install, |runtime| {
+            std::fs::write(install.folder.join("v/three"), "three\n").unwrap();
+            std::fs::write(install.folder.join("v/five"), "").unwrap();
+            let said = handed(runtime, &bundle, exports, flags);
+            (said.status.code(), said.text, std::fs::read_to_string(install.folder.join("v/five")).unwrap())
+        });
+        assert_eq!(ours, runc, "{exports} {flags:?}");
+        assert_eq!(runc.1.contains("2 1\nthree\nfour\n"), exports == whose, "{runc:?}");
+        assert_eq!(runc.2 == "back\n", flags == ["--preserve-fds", "1"], "{runc:?}");
+    }
+    install.nothing_left().unwrap();
+}
+
+#[test]
+fn what_cannot_be_used_of_a_socket_of_the_host_is_told() {
+    let (install, bundle) = prepare("callers-socket", &[]);
+    Install::edit(&bundle, |d| d["process"]["args"] = json!(["sh", "-c", "echo $LISTEN_FDS; ls /proc/$$/fd | wc -l"]))
+        .unwrap();
+    let listener = std::os::unix::net::UnixListener::bind(install.folder.join("l")).unwrap();
+    let log = install.folder.join("log");
+    let mut shell = Command::new("bash");
+    let program = install.folder.join("bin/cofferdam");
+    let words = format!(
+        "export LISTEN_PID=$$ LISTEN_FDS=1; exec {} --root {} --log {} run --bundle {} c 3<&0 0</dev/null",
+        program.display(),
+        install.root().display(),
+        log.display(),
+        b(&bundle)
+    );
+    let output = shell.arg("-c").arg(words).stdin(std::os::fd::OwnedFd::from(listener)).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "1\n4\n", "{output:?}");
+    let told = std::fs::read_to_string(&log).unwrap();
+    assert!(told.contains("level=warning") && told.contains("descriptor 3: a listening socket of the host"), "{told}");
     install.nothing_left().unwrap();
 }

@@ -153,6 +153,11 @@ pub fn plan(document: &[u8], request: &Create) -> Result<Plan, Refused> {
     process.terminal = request.tty;
     process.more_files = request.more_files;
     process.console_size = request.console_size.or(process.console_size);
+    if request.listen_files > 0 {
+        // Whatever number it has, as runc.
+        let words = [format!("LISTEN_FDS={}", request.listen_files), "LISTEN_PID=1".into()];
+        process.env.extend(words.map(String::into_bytes));
+    }
     let root = spec.root().as_ref().ok_or_else(|| Refused::invalid("config.json: root property must be set"))?;
     if root.path().as_os_str().as_bytes().contains(&0) {
         return Err(Refused::invalid("invalid rootfs: invalid argument"));
@@ -352,6 +357,7 @@ mod tests {
             systemd_cgroup: false,
             tty: false,
             more_files: 0,
+            listen_files: 0,
             console_size: None,
             log: None,
             trace_startup: false,
