@@ -9,12 +9,14 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use cofferdam_confine::cgroup;
-use cofferdam_control::client::{Request, Response};
+use cofferdam_control::client::{Request, Response, Source};
 use cofferdam_control::{Channel, ControlError};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::arguments::Globals;
 use crate::failure::Failure;
+use crate::sources;
 
 /// A connection on which requests are asked one at a time.
 #[derive(Debug)]
@@ -123,6 +125,21 @@ impl Connection {
         }
     }
 
+    /// Opens what a container is to have.
+    fn hand_over(&self, sources: &[Source]) -> Result<(), Failure> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::openat(CWD, "/", flags, Mode::empty());
+        let root = root.map_err(|e| Failure::Host { what: "/".into(), source: e.into() })?;
+        match sources::open(root.as_fd(), sources) {
+            Ok(opened) => {
+                let (files, what): (Vec<_>, Vec<_>) = opened.into_iter().unzip();
+                let files: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
+                self.send(&Request::Opened(Ok(what)), &files)
+            }
+            Err(refused) => self.send(&Request::Opened(Err(refused)), &[]),
+        }
+    }
+
     /// Asks and waits for the answer; a refusal is a failure. Phases of a start that come first go to `trace`.
     pub fn ask_traced(
         &self,
@@ -136,6 +153,7 @@ impl Connection {
                 // An answer to a signal: one that came too late is nobody's concern.
                 Ok(response) if self.is_owed(&response) => {}
                 Ok(Response::Failed { kind, message }) => return Err(Failure::Refused { kind, message }),
+                Ok(Response::Open(sources)) => self.hand_over(&sources)?,
                 Ok(Response::Trace(phases)) => *trace = phases,
                 Ok(unasked) if unasked.unasked() => self.early.borrow_mut().push_back(unasked),
                 Ok(answer) => return Ok(answer),

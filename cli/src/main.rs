@@ -17,6 +17,7 @@ mod foreground;
 mod hooks;
 mod namespaces;
 mod notify;
+mod sources;
 mod standin;
 mod terminal;
 mod update;

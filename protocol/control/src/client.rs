@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::gofer::ExportKind;
 use crate::sentry::{ExitStatus, FailureKind, FileAccess, InVain, PlatformChoice};
 use crate::{LogFormat, LogLevel};
 
@@ -97,11 +98,34 @@ pub struct Exec {
     pub in_frozen: bool,
 }
 
+/// A path that a container's Gofer is to serve. The sender of the request for the container opens it, as he would for himself: so a file
+/// system that hangs holds up him and nobody else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// Absolute, from the root directory that came with the request.
+    pub path: Vec<u8>,
+    /// Whether nothing is written there.
+    pub read_only: bool,
+    /// Which of those before it must be on the same mount: what takes an overlay's changes and its work directory.
+    pub beside: Option<usize>,
+}
+
+/// One that was opened: a directory or a special file for nothing but its place, a regular file for what it is to be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opened {
+    /// What it is.
+    pub kind: ExportKind,
+    /// Whether nothing can be written there.
+    pub read_only: bool,
+}
+
 /// Everything the command line asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
-    /// Make a container. Answered by `Created`.
+    /// Make a container. Answered by `Open`, and then by `Created`.
     Create(Box<Create>),
+    /// What `Open` asked for, or why it cannot be had. Descriptors with it: those.
+    Opened(Result<Vec<Opened>, (FailureKind, String)>),
     /// Make a further process in it, which does not run yet. Answered by `Executed`.
     Exec(Box<Exec>),
     /// Let a process of it run. Answered by `Done`, or for a traced start by `Trace` first.
@@ -253,6 +277,8 @@ pub struct State {
 /// Everything the supervisor answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Response {
+    /// Before it is made: these are needed, the first of which is its root. Answered by `Opened`.
+    Open(Vec<Source>),
     /// The container is made.
     Created {
         /// The platform in use.

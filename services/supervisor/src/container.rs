@@ -11,10 +11,10 @@ use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use cofferdam_control::Channel;
 use cofferdam_control::client::{Create, Owner, State, Status};
 use cofferdam_control::gofer::{Export, ExportKind, FromGofer, GoferOrders, ToGofer};
 use cofferdam_control::sentry::{ExitStatus, FailureKind, FromSentry, InVain, ToSentry, Usage};
+use cofferdam_control::{AsyncChannel, Channel};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -111,17 +111,20 @@ async fn make_unit(
 
 impl Container {
     /// Makes one, created; and what the caller shall be warned of, where it gave no log: a hundred lines at most. `descriptors` are
-    /// those of the request.
+    /// those of the request, which came over `channel`.
     pub async fn create(
         house: &Rc<House>,
+        channel: &AsyncChannel,
         request: &Create,
         mut descriptors: Vec<OwnedFd>,
         peer: Peer,
     ) -> Result<(Rc<Self>, Vec<String>), Refused> {
         check_id(&request.id)?;
-        if house.containers.borrow().contains_key(&request.id) {
-            return Err(Refused::new(FailureKind::Exists, "container with given ID already exists"));
-        }
+        let is_free = || match house.containers.borrow().contains_key(&request.id) {
+            true => Err(Refused::new(FailureKind::Exists, "container with given ID already exists")),
+            false => Ok(()),
+        };
+        is_free()?;
         let expected = expected(request.tty, request.more_files);
         if descriptors.len() != expected.saturating_add(1 + usize::from(request.log.is_some())) {
             return Err(Refused::new(FailureKind::Invalid, "a create request with the wrong number of descriptors"));
@@ -131,6 +134,7 @@ impl Container {
         let view =
             view.ok_or_else(|| Refused::new(FailureKind::Invalid, "a create request without a root directory"))?;
         let document = read_document(&view, request)?;
+        drop(view);
         let mut plan = spec::plan(&document, request)?;
         // A person's command has the limits that its caller has, and no cgroup to ask about.
         let systemd = (request.systemd_cgroup && !request.plain).then_some((request.id.as_str(), !house.privileged));
@@ -142,13 +146,13 @@ impl Container {
             plan.warnings.extend(left_out.collect::<Vec<_>>());
         }
         plan.container.limits = wanted.limits();
+        let roots = open_exports(channel, &mut plan.exports).await?;
+        is_free()?;
         let (pod, sandbox) = pods::place(house, &mut plan, peer.uid)?;
         if pod == Pod::Sandbox {
             // The engines give what holds a pod the least weight there is: here the kernel of all its containers is in that place.
             wanted.without_weight();
         }
-        let roots = open_exports(&view, &mut plan.exports)?;
-        drop(view);
         let outside = plan.outside();
         let mut record = Record::create(
             &house.root,

@@ -87,6 +87,10 @@ async fn handle(
         Request::Create(create) => {
             return self::create(house, channel, peer, ties, *create, descriptors).await.map(Some);
         }
+        // Asked for in between: see `view`.
+        Request::Opened(_) => {
+            return Err(Refused::new(cofferdam_control::sentry::FailureKind::Invalid, "nothing was to be opened"));
+        }
         Request::Exec(exec) => {
             let container = house.find(&exec.id)?;
             let process = container.exec(&exec, descriptors).await?;
@@ -151,7 +155,7 @@ async fn handle(
     Ok(Some(Response::Done))
 }
 
-/// Makes a container; stops making it when the command line goes away meanwhile.
+/// Makes a container.
 async fn create(
     house: &Rc<House>,
     channel: &Rc<AsyncChannel>,
@@ -160,7 +164,7 @@ async fn create(
     create: Create,
     descriptors: Vec<OwnedFd>,
 ) -> Result<Response, Refused> {
-    let (container, warnings) = Container::create(house, &create, descriptors, peer).await?;
+    let (container, warnings) = Container::create(house, channel, &create, descriptors, peer).await?;
     match create.owner {
         Owner::Connection => {
             container.kept.set(true);

@@ -1,15 +1,19 @@
 //! What a caller's request names on the host: his bundle, its document, and the trees and files that the Gofer will serve.
 //!
-//! Everything is looked up from the caller's own root directory and only opened, never listed or written. Called by `container`.
+//! The document is looked up from the caller's own root directory and read. The rest he opens by himself: nothing of it is looked at here,
+//! as a file system that hangs would hold up everybody's containers. Called by `container`.
 
 use std::io::Read;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 
-use cofferdam_control::client::Create;
+use cofferdam_control::AsyncChannel;
+use cofferdam_control::client::{Create, Request, Response, Source};
 use cofferdam_control::gofer::ExportKind;
 use cofferdam_control::sentry::FailureKind;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 
+use crate::link::internal;
 use crate::spec::{self, ExportPath, Refused};
 
 /// The root directory of whoever asks, in his mount namespace.
@@ -27,7 +31,6 @@ pub fn read_document(view: &View, request: &Create) -> Result<Vec<u8>, Refused> 
     if let Some(document) = &request.config {
         return Ok(document.clone());
     }
-    use std::os::unix::ffi::OsStrExt;
     let path = std::path::Path::new(std::ffi::OsStr::from_bytes(&request.bundle)).join("config.json");
     let unreadable = |e: std::io::Error| match e.kind() {
         std::io::ErrorKind::NotFound => {
@@ -50,80 +53,39 @@ pub fn read_document(view: &View, request: &Create) -> Result<Vec<u8>, Refused> 
     Ok(document)
 }
 
-/// Opens what the Gofer will serve. The root must be a directory; a bind mount may be a file, which is opened for what it
-/// is to be used for: its server has no name to open it by. One that its owner may not write is served read-only. A work directory that
-/// is on another mount than what takes an overlay's changes is refused.
-pub fn open_exports(view: &View, exports: &mut [ExportPath]) -> Result<Vec<(OwnedFd, ExportKind)>, Refused> {
-    let mut opened: Vec<(OwnedFd, ExportKind)> = Vec::new();
-    let mut names: Vec<String> = Vec::new();
-    for (n, export) in exports.iter_mut().enumerate() {
-        let (path, beside) = (&export.path.clone(), export.beside.clone());
-        let what = if n == 0 { "rootfs" } else { "mount source" };
-        let refused = |e: rustix::io::Errno| {
-            let e = std::io::Error::from(e);
-            let kind = match e.kind() {
-                std::io::ErrorKind::PermissionDenied => FailureKind::Permission,
-                _ => FailureKind::Invalid,
-            };
-            let text = match e.kind() {
-                std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
-                std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-                _ => e.to_string(),
-            };
-            Refused::new(kind, format!("{what} ({}): {text}", path.display()))
-        };
-        let fd = view.open(path, OFlags::PATH).map_err(refused)?;
-        let stat = rustix::fs::fstat(&fd).map_err(refused)?;
-        let kind = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => ExportKind::Directory,
-            _ if n == 0 => {
-                return Err(Refused::new(
-                    FailureKind::Invalid,
-                    format!("rootfs ({}) is not a directory", path.display()),
-                ));
-            }
-            _ => ExportKind::File,
-        };
-        let fd = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => {
-                use rustix::io::Errno;
-                let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-                let open = |access| view.open(path, flags | access);
-                let file = match if export.read_only { Err(Errno::ROFS) } else { open(OFlags::RDWR) } {
-                    Err(Errno::ROFS | Errno::ACCESS | Errno::PERM | Errno::TXTBSY) => {
-                        export.read_only = true;
-                        open(OFlags::RDONLY).map_err(refused)?
-                    }
-                    other => other.map_err(refused)?,
-                };
-                let again = rustix::fs::fstat(&file).map_err(refused)?;
-                if (again.st_dev, again.st_ino) != (stat.st_dev, stat.st_ino) {
-                    return Err(Refused::new(
-                        FailureKind::Host,
-                        format!("{what} ({}): replaced while it was opened", path.display()),
-                    ));
-                }
-                file
-            }
-            _ => fd,
-        };
-        if let Some(at) = beside.and_then(|name| names.iter().position(|n| *n == name))
-            && let Some((other, _)) = opened.get(at)
-            && !on_one_mount(&fd, other).map_err(refused)?
-        {
-            // Names are moved between the two. As Linux has it.
-            return Err(refused(rustix::io::Errno::INVAL));
-        }
-        names.push(export.name.clone());
-        opened.push((fd, kind));
+/// Has whoever asks open what the Gofer will serve: what hangs then is he.
+pub async fn open_exports(
+    channel: &AsyncChannel,
+    exports: &mut [ExportPath],
+) -> Result<Vec<(OwnedFd, ExportKind)>, Refused> {
+    let invalid = |what: &str| Refused::new(FailureKind::Invalid, format!("the caller's answer: {what}"));
+    let path = |e: &ExportPath| e.path.as_os_str().as_bytes().to_vec();
+    let beside = |e: &ExportPath| exports.iter().position(|other| Some(&other.name) == e.beside.as_ref());
+    let wanted = exports.iter().map(|e| Source { path: path(e), read_only: e.read_only, beside: beside(e) }).collect();
+    channel.send(&Response::Open(wanted), &[]).map_err(internal)?;
+    let got = channel.receive::<Request>().await.map_err(internal)?;
+    let Request::Opened(answer) = got.message else { return Err(invalid("something else was asked meanwhile")) };
+    let opened = answer.map_err(|(kind, message)| Refused::new(kind, message))?;
+    if opened.len() != exports.len() || got.descriptors.len() != exports.len() {
+        return Err(invalid("a wrong number of descriptors"));
     }
-    Ok(opened)
-}
-
-fn on_one_mount(a: &OwnedFd, b: &OwnedFd) -> rustix::io::Result<bool> {
-    let mount = |fd| {
-        let stat = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
-        Ok::<_, rustix::io::Errno>((stat.stx_dev_major, stat.stx_dev_minor, stat.stx_mnt_id))
-    };
-    Ok(mount(a)? == mount(b)?)
+    if opened.first().is_none_or(|root| root.kind != ExportKind::Directory) {
+        return Err(invalid("a root that is not a directory"));
+    }
+    let mut roots = Vec::new();
+    for ((export, is), fd) in exports.iter_mut().zip(opened).zip(got.descriptors) {
+        export.read_only |= is.read_only;
+        let how = rustix::fs::fcntl_getfl(&fd).map_err(|e| invalid(&e.to_string()))?;
+        let place = how.contains(OFlags::PATH);
+        let writes = !place && how & OFlags::ACCMODE != OFlags::RDONLY;
+        // Nothing that would take the host to answer is asked about it. A Gofer has no sockets.
+        if rustix::net::sockopt::socket_type(&fd).is_ok() || (is.kind == ExportKind::Directory && !place) {
+            return Err(invalid("a descriptor of another kind"));
+        }
+        if writes && export.read_only {
+            return Err(invalid("a descriptor to write by, for what is not to be written"));
+        }
+        roots.push((fd, is.kind));
+    }
+    Ok(roots)
 }

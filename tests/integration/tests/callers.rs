@@ -1,5 +1,6 @@
 //! What a caller hands over by its environment, beside runc with the same bundle: a socket where its service manager waits to hear that
-//! the container is ready (NOTIFY_SOCKET), descriptors that such a manager handed to it (LISTEN_FDS).
+//! the container is ready (NOTIFY_SOCKET), descriptors that such a manager handed to it (LISTEN_FDS). And what a caller opens for the
+//! container itself: a file system of his that hangs is his own trouble, and what he opens is looked at.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test helpers outside #[test] functions")]
 
 use std::io::ErrorKind;
@@ -9,7 +10,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use cofferdam_integration::asked::{Answer, Asked, begin};
+use cofferdam_integration::asked::{Answer, Asked, ask, begin};
 use cofferdam_integration::install::{Install, need, until};
 use serde_json::{Value, json};
 
@@ -297,9 +298,9 @@ fn install_of(bundle: &Path) -> &Path {
 #[test]
 fn descriptors_that_a_manager_hands_over_are_passed_on() {
     let (install, bundle) = prepare("callers-listen", &[]);
-    let script = "echo \"$LISTEN_FDS $LISTEN_PID\"; for n in 3 4 5; do cat <&$n; done 2>/dev/null; echo back >&5; \
-                  ls /proc/$$/fd | grep -c '^[3-9]$'";
-    std::os::unix::fs::symlink("busybox", bundle.join("rootfs/bin/grep")).unwrap();
+    let script = "echo \"$LISTEN_FDS $LISTEN_PID\"; for n in 3 4 5; do cat <&$n; done 2>/dev/null; (echo back >&5) 2>/dev/null; \
+                  for n in 3 4 5 6; do test -e /proc/$$/fd/$n && echo has $n; done";
+    std::os::unix::fs::symlink("busybox", bundle.join("rootfs/bin/test")).unwrap();
     Install::edit(&bundle, |d| d["process"]["args"] = json!(["sh", "-c", script])).unwrap();
     let whose = "export LISTEN_PID=$$ LISTEN_FDS=2;";
     for (exports, flags) in [
@@ -343,5 +344,158 @@ fn what_cannot_be_used_of_a_socket_of_the_host_is_told() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "1\n4\n", "{output:?}");
     let told = std::fs::read_to_string(&log).unwrap();
     assert!(told.contains("level=warning") && told.contains("descriptor 3: a listening socket of the host"), "{told}");
+    install.nothing_left().unwrap();
+}
+
+/// A file system that answers nothing but its beginning. Its end wakes who waits for it.
+struct Hanging {
+    at: PathBuf,
+    device: Option<std::fs::File>,
+}
+
+impl Hanging {
+    fn at(at: &Path) -> Self {
+        use std::io::{Read, Write};
+        use std::os::fd::AsRawFd;
+        std::fs::create_dir_all(at).unwrap();
+        let mut device = std::fs::File::options().read(true).write(true).open("/dev/fuse").unwrap();
+        let data = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
+        let data = std::ffi::CString::new(data).unwrap();
+        rustix::mount::mount("hanging", at, "fuse", rustix::mount::MountFlags::empty(), Some(data.as_c_str())).unwrap();
+        // FUSE_INIT: its number is in bytes 8 to 16; the answer says version 7.31 and nothing else.
+        let mut asked = [0; 9000];
+        let n = device.read(&mut asked).unwrap();
+        assert!(n > 16 && asked[4..8] == 26u32.to_le_bytes());
+        let mut answer = vec![0; 80];
+        answer[0..4].copy_from_slice(&80u32.to_le_bytes());
+        answer[8..16].copy_from_slice(&asked[8..16]);
+        answer[16..20].copy_from_slice(&7u32.to_le_bytes());
+        answer[20..24].copy_from_slice(&31u32.to_le_bytes());
+        device.write_all(&answer).unwrap();
+        Self { at: at.to_owned(), device: Some(device) }
+    }
+}
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        drop(self.device.take());
+        let _ = rustix::mount::unmount(&self.at, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+#[test]
+fn a_file_system_that_hangs_holds_up_its_caller_alone() {
+    let install = Install::with_services("callers-hang").unwrap();
+    let must = |arguments: &[&str]| cofferdam_integration::asked::must(&install, arguments).text;
+    let hanging = Hanging::at(&install.folder.join("hanging"));
+    let fine = install.busybox("fine", &["sleep", "1000"], false).unwrap();
+    must(&["create", "--bundle", b(&fine), "fine"]);
+    must(&["start", "fine"]);
+    for source in [hanging.at.clone(), hanging.at.join("below")] {
+        let bundle = install.busybox("hangs", &["sleep", "1000"], false).unwrap();
+        Install::edit(&bundle, |d| {
+            let mount = json!({"destination": "/h", "type": "bind", "source": source, "options": ["rbind"]});
+            d["mounts"].as_array_mut().unwrap().push(mount);
+        })
+        .unwrap();
+        let create = ask(&install, &["create", "--bundle", b(&bundle), "hangs"]);
+        // Where a process waits for an answer of the file system.
+        let waits = || std::fs::read_to_string(format!("/proc/{}/wchan", create.pid())).unwrap_or_default();
+        until("its wait", || waits().contains("request_wait_answer"));
+        let begun = std::time::Instant::now();
+        assert_eq!(must(&["exec", "fine", "echo", "here"]), "here\n");
+        assert!(must(&["list"]).contains("fine"));
+        assert!(cofferdam_integration::asked::say(&install, &["state", "hangs"]).text.contains("does not exist"));
+        must(&["run", "--detach", "--bundle", b(&fine), "more"]);
+        must(&["delete", "--force", "more"]);
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        cofferdam_integration::chance::kill(create.pid());
+        assert!(!create.end().fine());
+        std::fs::remove_dir_all(&bundle).unwrap();
+    }
+    must(&["delete", "--force", "fine"]);
+    drop(hanging);
+    install.nothing_left().unwrap();
+}
+
+#[test]
+fn what_a_caller_opens_for_a_container_is_looked_at() {
+    use cofferdam_control::Channel;
+    use cofferdam_control::client::{Create, Opened, Owner, Request, Response};
+    use cofferdam_control::gofer::ExportKind::{Directory, File};
+    use cofferdam_control::sentry::{FileAccess, PlatformChoice};
+    use rustix::fs::{CWD, Mode, OFlags};
+    use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+    let install = Install::with_services("callers-opened").unwrap();
+    let bundle = install.busybox("b", &["true"], false).unwrap();
+    let file = install.folder.join("file");
+    std::fs::write(&file, "").unwrap();
+    Install::edit(&bundle, |d| {
+        let mount = json!({"destination": "/f", "type": "bind", "source": file, "options": ["bind", "ro"]});
+        d["mounts"].as_array_mut().unwrap().push(mount);
+    })
+    .unwrap();
+    // Keeps the supervisor there.
+    let kept = install.busybox("kept", &["sleep", "1000"], false).unwrap();
+    cofferdam_integration::asked::must(&install, &["create", "--bundle", b(&kept), "kept"]);
+    let open = |path: &Path, flags| rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty()).unwrap();
+    let root: OwnedFd = open(&bundle.join("rootfs"), OFlags::PATH);
+    let listed = open(&bundle.join("rootfs"), OFlags::RDONLY);
+    let read = open(&file, OFlags::RDONLY);
+    let written = open(&file, OFlags::RDWR);
+    let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    let is = |kind| Opened { kind, read_only: true };
+    let both = vec![is(Directory), is(File)];
+    let cases: [(Vec<Opened>, Vec<BorrowedFd<'_>>, &str); 7] = [
+        (vec![is(Directory)], vec![root.as_fd()], "a wrong number"),
+        (both.clone(), vec![root.as_fd()], "a wrong number"),
+        (vec![is(File), is(File)], vec![root.as_fd(), read.as_fd()], "a root that is not a directory"),
+        (both.clone(), vec![root.as_fd(), socket.as_fd()], "a descriptor of another kind"),
+        (both.clone(), vec![socket.as_fd(), read.as_fd()], "a descriptor of another kind"),
+        (both.clone(), vec![listed.as_fd(), read.as_fd()], "a descriptor of another kind"),
+        (both, vec![root.as_fd(), written.as_fd()], "a descriptor to write by"),
+    ];
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null").unwrap();
+    let all = open(Path::new("/"), OFlags::PATH);
+    for (opened, descriptors, refusal) in cases {
+        let flags = rustix::net::SocketFlags::CLOEXEC;
+        let kind = rustix::net::SocketType::SEQPACKET;
+        let socket = rustix::net::socket_with(rustix::net::AddressFamily::UNIX, kind, flags, None).unwrap();
+        let address = rustix::net::SocketAddrUnix::new(install.root().join("supervisor.sock")).unwrap();
+        rustix::net::connect(&socket, &address).unwrap();
+        let channel = Channel::new(socket);
+        let next = || channel.receive::<Response>().unwrap().message;
+        assert_eq!(next(), Response::Done);
+        let create = Create {
+            id: "c".into(),
+            bundle: b(&bundle).into(),
+            config: None,
+            overlay: false,
+            root_access: FileAccess::Exclusive,
+            mounts_access: FileAccess::Shared,
+            platform: PlatformChoice::Auto,
+            patch: true,
+            plain: false,
+            owner: Owner::Itself,
+            systemd_cgroup: false,
+            tty: false,
+            more_files: 0,
+            listen_files: 0,
+            console_size: None,
+            log: None,
+            trace_startup: false,
+            notify: false,
+            verbatim: None,
+        };
+        let (null, all) = (null.as_fd(), all.as_fd());
+        channel.send(&Request::Create(Box::new(create)), &[null, null, null, all]).unwrap();
+        let Response::Open(sources) = next() else { panic!("it does not ask") };
+        assert_eq!((sources.len(), sources[1].path.as_slice()), (2, b(&file).as_bytes()));
+        channel.send(&Request::Opened(Ok(opened)), &descriptors).unwrap();
+        let Response::Failed { message, .. } = next() else { panic!("{refusal}: taken") };
+        assert!(message.contains(refusal), "{message}");
+    }
+    cofferdam_integration::asked::must(&install, &["delete", "--force", "kept"]);
     install.nothing_left().unwrap();
 }
