@@ -14,12 +14,12 @@ use super::socket::{
 use super::{Outcome, SysResult, UserPtr, done, value};
 use crate::errno::Errno;
 use crate::ipc::inet::address::{self, AF_INET, AF_INET6, Domain, Endpoint, decode, six};
-use crate::ipc::inet::udp::{Along, Sending};
+use crate::ipc::inet::udp::{Along, Sending, Why};
 use crate::ipc::inet::{Inet, InetFile, Kind, options, tcp};
 use crate::signal::{SigInfo, code, send};
 use crate::task::Task;
 use crate::task::creds::cap;
-use crate::time::Deadline;
+use crate::time::{Deadline, Timespec};
 use crate::uio::{IoVec, Sink, Source, total};
 use crate::vfs::control::ProcessControl;
 use crate::vfs::file::{File, flags};
@@ -28,9 +28,12 @@ use crate::wait::{Cause, PollMask, Wait};
 
 const SOCK_NONBLOCK: i32 = flags::NONBLOCK;
 const SOCK_CLOEXEC: i32 = flags::CLOEXEC;
+const MSG_PROBE: i32 = 0x10;
 const MSG_MORE: i32 = 0x8000;
 const MSG_FASTOPEN: i32 = 0x2000_0000;
 const MSG_ERRQUEUE: i32 = 0x2000;
+/// Number of the one device.
+const LOOPBACK: i32 = 1;
 /// The longest address there is (`struct sockaddr_storage`).
 const ADDRESS_MOST: usize = 128;
 
@@ -373,14 +376,24 @@ fn sending(socket: &Inet, control: &[u8], how: i32) -> Result<Sending, Errno> {
     const HOPLIMIT: i32 = 52;
     const SEGMENT: i32 = 103;
     let segment = socket.values(|v| v.get(options::UDP, SEGMENT));
-    let mut out =
-        Sending { more: how & MSG_MORE != 0, segment: usize::try_from(segment).unwrap_or(0), ..Sending::default() };
+    let mut out = Sending {
+        more: how & MSG_MORE != 0,
+        probe: how & MSG_PROBE != 0,
+        segment: usize::try_from(segment).unwrap_or(0),
+        ..Sending::default()
+    };
     let int = |data: &[u8]| data.first_chunk().map(|b| i32::from_ne_bytes(*b)).ok_or(Errno::EINVAL);
+    // The device to send by: any, or the loopback one.
+    let device = |data: Option<&[u8]>| match data.map(int) {
+        Some(Ok(0 | LOOPBACK)) => Ok(()),
+        _ => Err(Errno::ENODEV),
+    };
     for (level, kind, data) in messages(control)? {
         match (level, kind) {
             (SOL_SOCKET, 1 | 2) => {}
             (SOL_SOCKET, _) => return Err(Errno::EINVAL),
             (options::IP, options::PKTINFO) if data.len() == 12 => {
+                device(data.get(..4))?;
                 let from = data.get(4..).and_then(<[u8]>::first_chunk::<4>).map(|b| IpAddr::from(*b));
                 out.from = from.filter(|ip| !ip.is_unspecified());
             }
@@ -395,6 +408,7 @@ fn sending(socket: &Inet, control: &[u8], how: i32) -> Result<Sending, Errno> {
             (options::IP, _) => return Err(Errno::EINVAL),
             (options::IPV6, _) if socket.domain == Domain::V4 => {}
             (options::IPV6, PKTINFO6) if data.len() >= 20 => {
+                device(data.get(16..20))?;
                 let from = data.first_chunk::<16>().map(|b| address::canonical((*b).into()));
                 out.from = from.filter(|ip| !ip.is_unspecified());
             }
@@ -416,7 +430,8 @@ fn sending(socket: &Inet, control: &[u8], how: i32) -> Result<Sending, Errno> {
     if let Some(from) = out.from
         && !socket.may_bind(from)
     {
-        return Err(Errno::EINVAL);
+        // To IPv4 it is a matter of the way.
+        return Err(if from.is_ipv4() { Errno::ENETUNREACH } else { Errno::EINVAL });
     }
     Ok(out)
 }
@@ -467,7 +482,7 @@ pub(super) struct Came {
     flags: i32,
     from: Option<Endpoint>,
     along: Option<Along>,
-    failed: Option<(Endpoint, IpAddr)>,
+    failed: Option<(Endpoint, Why)>,
 }
 
 /// Receives once. `already`: this call has received before.
@@ -484,7 +499,7 @@ fn receive_once(socket: &Inet, how: i32, to: &mut Sink<'_>, already: bool) -> Re
             length: failed.data.len(),
             flags: MSG_ERRQUEUE,
             from: Some(failed.to),
-            failed: Some((failed.to, failed.offender)),
+            failed: Some((failed.to, failed.why)),
             ..Came::default()
         });
     }
@@ -585,8 +600,13 @@ pub(super) fn tell(
     if let Some(along) = &came.along {
         put_along(socket, along, &mut c);
     }
-    if let Some((to, offender)) = came.failed {
-        put_failed(socket, to, offender, &mut c);
+    if let Some((to, why)) = came.failed {
+        put_failed(socket, to, why, &mut c);
+    }
+    if socket.kind.is_stream() && socket.values(|v| v.get(options::TCP, options::INQ)) != 0 {
+        // What is left to be read; at the end there is always something, as reading tells.
+        let left = i32::try_from(socket.tcp_left()).unwrap_or(i32::MAX);
+        c.push_of(options::TCP, options::INQ, &left.to_ne_bytes());
     }
     let (out, truncated) = c.into_parts();
     task.write_exact(m.control, &out)?;
@@ -609,7 +629,6 @@ pub(super) fn tell(
 
 /// What is told with a datagram, to who asked.
 fn put_along(socket: &Inet, along: &Along, c: &mut Control) {
-    const LOOPBACK: u32 = 1;
     const PKTINFO6: i32 = 50;
     const HOPLIMIT: i32 = 52;
     put_time(socket.options(|o| o.times), Some(along.time), c);
@@ -650,14 +669,25 @@ fn put_along(socket: &Inet, along: &Along, c: &mut Control) {
     }
 }
 
-/// An error that came back, as the ICMP message that would have brought it: nobody has that port.
-fn put_failed(socket: &Inet, to: Endpoint, offender: IpAddr, c: &mut Control) {
-    let (origin, kind, code) = if to.ip.is_ipv4() { (2, 3, 3) } else { (3, 1, 4) };
-    // `struct sock_extended_err`, and who says so.
-    let mut raw = Errno::ECONNREFUSED.code().to_ne_bytes().to_vec();
-    raw.extend_from_slice(&[origin, kind, code, 0]);
-    raw.extend_from_slice(&[0; 8]);
-    raw.extend_from_slice(&Endpoint { ip: offender, port: 0 }.encode(socket.domain));
+/// An error: as the ICMP message that would have brought it (nobody has that port), or as it was found here.
+fn put_failed(socket: &Inet, to: Endpoint, why: Why, c: &mut Control) {
+    const LOCAL: u8 = 1;
+    let (error, kind, info) = match (why, to.ip) {
+        (Why::Nobody(_), IpAddr::V4(_)) => (Errno::ECONNREFUSED, [2, 3, 3, 0], 0),
+        (Why::Nobody(_), IpAddr::V6(_)) => (Errno::ECONNREFUSED, [3, 1, 4, 0], 0),
+        (Why::TooLong(most), _) => (Errno::EMSGSIZE, [LOCAL, 0, 0, 0], most),
+    };
+    // `struct sock_extended_err`, and who says so: one's own kernel has no address.
+    let mut raw = error.code().to_ne_bytes().to_vec();
+    raw.extend_from_slice(&kind);
+    raw.extend_from_slice(&info.to_ne_bytes());
+    raw.extend_from_slice(&[0; 4]);
+    let mut by = Endpoint { ip: socket.domain.any(), port: 0 }.encode(socket.domain);
+    match why {
+        Why::Nobody(offender) => by = Endpoint { ip: offender, port: 0 }.encode(socket.domain),
+        Why::TooLong(_) => by.fill(0),
+    }
+    raw.extend_from_slice(&by);
     match socket.domain {
         Domain::V4 => c.push_of(options::IP, options::RECVERR, &raw),
         Domain::V6 => c.push_of(options::IPV6, options::RECVERR6, &raw),
@@ -671,7 +701,7 @@ pub(super) fn receive_many(
     all: UserPtr<MsgHdr>,
     count: usize,
     how: i32,
-    until: Option<Deadline>,
+    until: Option<(Deadline, UserPtr<Timespec>)>,
 ) -> SysResult {
     let Open { file, socket } = open;
     let one = how & MSG_WAITFORONE != 0;
@@ -684,11 +714,17 @@ pub(super) fn receive_many(
     let step = move |task: &Arc<Task>| -> Result<i64, Errno> {
         loop {
             let at = done.load(Ordering::Relaxed);
-            if at >= count || (at > 0 && until.as_ref().is_some_and(|u| u.remaining() == 0)) {
+            if at >= count || (at > 0 && until.as_ref().is_some_and(|(u, _)| u.remaining() == 0)) {
                 return Ok(at as i64);
             }
             match one_of_many(task, &socket, all.offset(at as u64 * 64)?, how) {
-                Ok(()) => done.store(at + 1, Ordering::Relaxed),
+                Ok(()) => {
+                    done.store(at + 1, Ordering::Relaxed);
+                    // What is left of the time is told.
+                    if let Some((until, left)) = &until {
+                        left.write(task, &Timespec::from_ns(until.remaining()))?;
+                    }
+                }
                 Err(Errno::EAGAIN) if at > 0 && one => return Ok(at as i64),
                 Err(Errno::EAGAIN) => return Err(Errno::EAGAIN),
                 Err(_) if at > 0 => return Ok(at as i64),

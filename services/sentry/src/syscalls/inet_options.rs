@@ -8,25 +8,25 @@ use zerocopy::IntoBytes;
 
 use super::socket::SOL_SOCKET;
 use super::sockopt::{
-    ATTACH_FILTER, BINDTODEVICE, BUSY_POLL, DOMAIN, INCOMING_CPU, PEERCRED, PEERGROUPS, PEERPIDFD, PROTOCOL, REUSEPORT,
-    TYPE, ZEROCOPY, get_basic, get_filter, put, set_basic,
+    ATTACH_FILTER, BINDTODEVICE, DOMAIN, MAX_PACING_RATE, PASSSEC, PEERCRED, PEERGROUPS, PEERPIDFD, PROTOCOL,
+    REUSEPORT, TYPE, ZEROCOPY, get_basic, get_filter, put, set_basic,
 };
 use super::{SysResult, UserPtr, done, inet};
 use crate::errno::Errno;
-use crate::ipc::inet::address::Domain;
-use crate::ipc::inet::options::{self, Form, IP, IPV6, Of, TCP, UDP, find};
+use crate::ipc::inet::address::{AF_INET, Domain};
+use crate::ipc::inet::options::{self, Form, IP, IPV6, Of, SOCKET, TCP, UDP, find};
 use crate::ipc::inet::tcp::{self, Phase};
 use crate::ipc::inet::{Inet, Kind};
+use crate::ipc::unix::{PASSCRED, PASSPIDFD, PASSRIGHTS};
 use crate::task::Task;
 use crate::task::creds::cap;
-
-/// `IPPROTO_ICMPV6`, `IPPROTO_RAW`: levels that raw sockets alone have.
-const SOL_RAW: i32 = 255;
 
 /// Options with more to them than a number.
 #[allow(missing_docs)]
 mod special {
+    pub const OPTIONS: i32 = 4;
     pub const MTU: i32 = 14;
+    pub const PROTOCOL: i32 = 52;
     pub const MULTICAST_IF: i32 = 32;
     pub const ADD_MEMBERSHIP: i32 = 35;
     pub const DROP_MEMBERSHIP: i32 = 36;
@@ -35,15 +35,23 @@ mod special {
     pub const LEAVE_GROUP: i32 = 21;
     pub const ADDRFORM: i32 = 1;
     pub const MTU6: i32 = 24;
+    pub const PATHMTU: i32 = 61;
     pub const MAXSEG: i32 = 2;
     pub const LINGER2: i32 = 8;
-    pub const DEFER_ACCEPT: i32 = 9;
     pub const INFO: i32 = 11;
     pub const CONGESTION: i32 = 13;
     pub const REPAIR: i32 = 19;
     pub const FASTOPEN: i32 = 23;
+    pub const SAVED_SYN: i32 = 28;
     pub const ULP: i32 = 31;
+    pub const PEERNAME: i32 = 28;
+    pub const MEMINFO: i32 = 55;
+    pub const INCOMING_NAPI_ID: i32 = 56;
+    pub const NETNS_COOKIE: i32 = 71;
+    pub const BUF_LOCK: i32 = 72;
 }
+/// What comes along over Unix sockets alone.
+const OF_UNIX: [i32; 4] = [PASSCRED, PASSSEC, PASSPIDFD, PASSRIGHTS];
 
 /// Congestion control that can be asked for: nothing is congested between a namespace and itself.
 const CONTROLS: [&str; 2] = ["cubic", "reno"];
@@ -73,7 +81,7 @@ pub(super) fn set(task: &Arc<Task>, socket: &Arc<Inet>, level: i32, option: i32,
 
 fn set_own(task: &Arc<Task>, socket: &Arc<Inet>, option: i32, at: u64, len: usize) -> Result<(), Errno> {
     if option == BINDTODEVICE {
-        return bind_to_device(task, at, len);
+        return bind_to_device(task, socket, at, len);
     }
     if len < 4 {
         return Err(Errno::EINVAL);
@@ -90,21 +98,49 @@ fn set_own(task: &Arc<Task>, socket: &Arc<Inet>, option: i32, at: u64, len: usiz
             socket.options(|o| o.set_switch(option, int != 0));
             Ok(())
         }
-        BUSY_POLL if int < 0 => Err(Errno::EINVAL),
-        BUSY_POLL if int > 0 && !network_admin(task, socket, false) => Err(Errno::EPERM),
-        BUSY_POLL | INCOMING_CPU => Ok(()),
+        _ if OF_UNIX.contains(&option) => Err(Errno::EOPNOTSUPP),
+        options::BINDTOIFINDEX => bind_to_index(task, socket, int),
+        options::PREFER_BUSY_POLL if int != 0 && !network_admin(task, socket, false) => Err(Errno::EPERM),
+        options::BUSY_POLL_BUDGET
+            if int > socket.values(|v| v.get(SOCKET, option)) && !network_admin(task, socket, false) =>
+        {
+            Err(Errno::EPERM)
+        }
+        special::BUF_LOCK if !(0..=3).contains(&int) => Err(Errno::EINVAL),
+        special::BUF_LOCK => {
+            socket.set_sized([int & 1 != 0, int & 2 != 0]);
+            Ok(())
+        }
+        MAX_PACING_RATE => {
+            let wide = if len == 8 { Some(UserPtr::<u64>::new(at).read(task)?) } else { None };
+            let pace = wide.or((int != -1).then_some(u64::from(int.cast_unsigned())));
+            socket.values(|v| v.pace = pace);
+            Ok(())
+        }
+        _ if find(SOCKET, option).is_some() => set_number(socket, SOCKET, option, int, len),
         _ => set_basic(task, &**socket, option, (at, len), int),
     }
 }
 
-/// `SO_BINDTODEVICE`: the loopback device is all there is, so nothing changes. ENODEV.
-fn bind_to_device(task: &Arc<Task>, at: u64, len: usize) -> Result<(), Errno> {
+/// `SO_BINDTODEVICE`: the loopback device is all there is. ENODEV, EPERM.
+fn bind_to_device(task: &Arc<Task>, socket: &Inet, at: u64, len: usize) -> Result<(), Errno> {
     const IFNAMSIZ: usize = 16;
     let raw = UserPtr::<u8>::new(at).read_array(task, len.min(IFNAMSIZ - 1), IFNAMSIZ)?;
-    match raw.split(|b| *b == 0).next().unwrap_or_default() {
-        name if name.is_empty() || name == LO => Ok(()),
-        _ => Err(Errno::ENODEV),
+    let index = match raw.split(|b| *b == 0).next().unwrap_or_default() {
+        [] => 0,
+        LO => LOOPBACK,
+        _ => return Err(Errno::ENODEV),
+    };
+    bind_to_index(task, socket, index.cast_signed())
+}
+
+/// `SO_BINDTOIFINDEX`, of a device that there need not be. Who has one already needs a right to change it. EPERM, EINVAL.
+fn bind_to_index(task: &Arc<Task>, socket: &Inet, index: i32) -> Result<(), Errno> {
+    let bound = socket.values(|v| v.get(SOCKET, options::BINDTOIFINDEX)) != 0;
+    if bound && !task.creds().capable_in(&socket.net.base.owner, cap::NET_RAW) {
+        return Err(Errno::EPERM);
     }
+    set_number(socket, SOCKET, options::BINDTOIFINDEX, index, size_of::<i32>())
 }
 
 /// A number of an option of IP, which may be a byte.
@@ -116,19 +152,60 @@ fn int_or_byte(task: &Arc<Task>, at: u64, len: usize) -> Result<i32, Errno> {
     }
 }
 
-/// Sets an option of the table. ENOPROTOOPT, EINVAL.
-fn set_number(socket: &Inet, level: i32, option: i32, int: i32) -> Result<(), Errno> {
+/// Sets an option of the table. ENOPROTOOPT, EINVAL, EOPNOTSUPP, EADDRNOTAVAIL. `len`: the bytes it came in.
+fn set_number(socket: &Inet, level: i32, option: i32, int: i32, len: usize) -> Result<(), Errno> {
     let row = find(level, option).ok_or(Errno::ENOPROTOOPT)?;
-    if row.of == Of::Datagrams && socket.kind.is_stream() {
-        return Err(if level == IP { Errno::EINVAL } else { Errno::ENOPROTOOPT });
+    match (row.of, socket.kind.is_stream()) {
+        (Of::Datagrams, true) if level == IP => return Err(Errno::EINVAL),
+        (Of::Datagrams, true) => return Err(Errno::ENOPROTOOPT),
+        (Of::Streams, false) => return Err(Errno::EOPNOTSUPP),
+        _ => {}
+    }
+    if !row.length.fits(len) {
+        return Err(Errno::EINVAL);
     }
     let int = match row.form {
         Form::Switch => i32::from(int != 0),
         Form::Default(..) if int == -1 => row.default,
         Form::Number(least, most) | Form::Default(least, most) if (least..=most).contains(&int) => int,
-        _ => return Err(Errno::EINVAL),
+        Form::AtLeast(least) => {
+            if int == 0 {
+                0
+            } else {
+                int.max(least)
+            }
+        }
+        Form::Passed(least, most) if (least..=most).contains(&int) => row.default,
+        Form::Device if int == 0 || u32::from_be_bytes(int.to_ne_bytes()) == LOOPBACK => int,
+        Form::Device => return Err(Errno::EADDRNOTAVAIL),
+        Form::Ports => match options::ports(int) {
+            (first, last) if first != 0 && last != 0 && first > last => return Err(Errno::EINVAL),
+            _ => int,
+        },
+        Form::Raw(e) => return Err(e),
+        Form::Number(..) | Form::Default(..) | Form::Passed(..) => return Err(Errno::EINVAL),
     };
     socket.values(|v| v.set(level, option, int));
+    Ok(())
+}
+
+/// `IP_OPTIONS`: what would be in every packet's header (RFC 791), in words of four bytes. Those that say nothing, and their end, are kept;
+/// routes and records are for packets. EINVAL.
+fn set_ip_options(task: &Arc<Task>, socket: &Inet, at: u64, len: usize) -> Result<(), Errno> {
+    const MOST: usize = 40;
+    const END: u8 = 0;
+    const NOTHING: u8 = 1;
+    if len > MOST {
+        return Err(Errno::EINVAL);
+    }
+    let mut raw = UserPtr::<u8>::new(at).read_array(task, len, MOST)?;
+    let said = raw.iter().position(|b| *b == END).unwrap_or(len);
+    if raw.iter().take(said).any(|b| *b != NOTHING) {
+        return Err(Errno::EINVAL);
+    }
+    raw.truncate(said);
+    raw.resize(len.next_multiple_of(4), END);
+    socket.values(|v| v.ip = raw);
     Ok(())
 }
 
@@ -144,12 +221,12 @@ fn set_ip(task: &Arc<Task>, socket: &Arc<Inet>, option: i32, at: u64, len: usize
             }
             return set_multicast(task, socket, option, at, len);
         }
+        special::OPTIONS => return set_ip_options(task, socket, at, len),
         special::MTU => return Err(Errno::ENOPROTOOPT),
         _ if SOURCES_AND_GROUPS.contains(&option) => return Err(Errno::ENOPROTOOPT),
-        options::MULTICAST_TTL | options::MULTICAST_LOOP if len < 1 => return Err(Errno::EINVAL),
-        options::FREEBIND | options::TRANSPARENT | options::TTL if len < 1 => return Err(Errno::EINVAL),
         _ => {}
     }
+    find(IP, option).ok_or(Errno::ENOPROTOOPT)?;
     let int = int_or_byte(task, at, len)?;
     if option == options::TRANSPARENT && int != 0 && !network_admin(task, socket, true) {
         return Err(Errno::EPERM);
@@ -160,7 +237,15 @@ fn set_ip(task: &Arc<Task>, socket: &Arc<Inet>, option: i32, at: u64, len: usize
         options::TOS => int & 0xff,
         _ => int,
     };
-    set_number(socket, IP, option, int)
+    let before = socket.values(|v| v.get(IP, option));
+    set_number(socket, IP, option, int, len)?;
+    if option == options::TOS && int != before {
+        // What kind of service it is says how urgent it is, too (`ip_tos2prio`).
+        const PRIORITIES: [i32; 4] = [0, 2, 6, 4];
+        let kind = usize::try_from(int >> 3 & 3).unwrap_or(0);
+        socket.options(|o| o.priority = PRIORITIES.get(kind).copied().unwrap_or(0));
+    }
+    Ok(())
 }
 
 /// Multicast: the device it leaves by, and groups.
@@ -215,41 +300,42 @@ fn set_ipv6(task: &Arc<Task>, socket: &Arc<Inet>, option: i32, at: u64, len: usi
             _ => socket.leave(IpAddr::V6(group)),
         };
     }
-    if len < 4 {
-        return Err(Errno::EINVAL);
-    }
-    let int = UserPtr::<i32>::new(at).read(task)?;
+    let int = if at == 0 || len < 4 { 0 } else { UserPtr::<i32>::new(at).read(task)? };
+    let alone = [special::MULTICAST_IF6, special::ADDRFORM, special::MTU6].contains(&option);
     match option {
-        options::V6ONLY => {
-            if socket.holds_port() {
-                return Err(Errno::EINVAL);
-            }
-            socket.values(|v| v.set(IPV6, options::V6ONLY, i32::from(int != 0)));
-            Ok(())
-        }
+        options::V6ONLY if socket.holds_port() => Err(Errno::EINVAL),
         special::MULTICAST_IF6 if socket.kind.is_stream() => Err(Errno::ENOPROTOOPT),
+        _ if alone && len < 4 => Err(Errno::EINVAL),
         special::MULTICAST_IF6 if int != 0 && int != LOOPBACK as i32 => Err(Errno::ENODEV),
         special::MULTICAST_IF6 => {
             let out = (int != 0).then_some(IpAddr::V6(Ipv6Addr::LOCALHOST));
             socket.values(|v| v.set_interface(false, out));
             Ok(())
         }
-        // An IPv6 socket stays one.
-        special::ADDRFORM => Err(Errno::ENOTCONN),
+        special::ADDRFORM if int != i32::from(AF_INET) => Err(Errno::EINVAL),
+        // An IPv6 socket stays one, whoever it is connected to.
+        special::ADDRFORM => socket.peer().and(Err(Errno::EADDRNOTAVAIL)),
         special::MTU6 if (1..1280).contains(&int) || int < 0 => Err(Errno::EINVAL),
         special::MTU6 => Ok(()),
+        // Congestion marks are the kernel's own on a stream.
+        options::TCLASS if socket.kind.is_stream() && int > 0 => {
+            let marks = socket.values(|v| v.get(IPV6, option)) & 3;
+            set_number(socket, IPV6, option, int & !3 | marks, len)
+        }
         // IPV6_TRANSPARENT.
         75 if int != 0 && !network_admin(task, socket, true) => Err(Errno::EPERM),
         75 => {
+            set_number(socket, IPV6, option, int, len)?;
             socket.values(|v| v.set(IP, options::TRANSPARENT, i32::from(int != 0)));
-            set_number(socket, IPV6, option, int)
+            Ok(())
         }
         // IPV6_FREEBIND.
         78 => {
+            set_number(socket, IPV6, option, int, len)?;
             socket.values(|v| v.set(IP, options::FREEBIND, i32::from(int != 0)));
-            set_number(socket, IPV6, option, int)
+            Ok(())
         }
-        _ => set_number(socket, IPV6, option, int),
+        _ => set_number(socket, IPV6, option, int, len),
     }
 }
 
@@ -279,7 +365,10 @@ fn set_tcp(task: &Arc<Task>, socket: &Arc<Inet>, option: i32, at: u64, len: usiz
             n if n > 120 => 120,
             n => n,
         }),
-        special::DEFER_ACCEPT => keep(seconds_tried(int)),
+        options::DEFER_ACCEPT => keep(options::tries_of(int)),
+        options::FASTOPEN_CONNECT if (0..=1).contains(&int) && socket.tcp_look().0 != Phase::Close => {
+            return Err(Errno::EINVAL);
+        }
         special::FASTOPEN if int < 0 => return Err(Errno::EINVAL),
         special::FASTOPEN if !matches!(socket.tcp_look().0, Phase::Close | Phase::Listen) => return Err(Errno::EINVAL),
         special::FASTOPEN => keep(int),
@@ -288,7 +377,7 @@ fn set_tcp(task: &Arc<Task>, socket: &Arc<Inet>, option: i32, at: u64, len: usiz
         special::REPAIR if int == 1 => return Err(Errno::EPERM),
         special::REPAIR => {}
         _ => {
-            set_number(socket, TCP, option, int)?;
+            set_number(socket, TCP, option, int, len)?;
             // Both let go what was held back.
             if option == options::CORK3 && int == 0 || option == options::NODELAY && int != 0 {
                 socket.tcp_release();
@@ -296,19 +385,6 @@ fn set_tcp(task: &Arc<Task>, socket: &Arc<Inet>, option: i32, at: u64, len: usiz
         }
     }
     Ok(())
-}
-
-/// `TCP_DEFER_ACCEPT` is kept as a number of tries, each twice as long as the one before.
-fn seconds_tried(seconds: i32) -> i32 {
-    let (mut tried, mut next) = (0, 1);
-    while tried < seconds && next <= 120 {
-        tried += next;
-        next = (next * 2).min(120);
-        if next == 120 && tried >= seconds {
-            break;
-        }
-    }
-    tried
 }
 
 fn set_udp(task: &Arc<Task>, socket: &Arc<Inet>, option: i32, at: u64, len: usize) -> Result<(), Errno> {
@@ -320,7 +396,7 @@ fn set_udp(task: &Arc<Task>, socket: &Arc<Inet>, option: i32, at: u64, len: usiz
     if option == 100 {
         return Err(Errno::ENOPROTOOPT);
     }
-    set_number(socket, UDP, option, int)?;
+    set_number(socket, UDP, option, int, len)?;
     if option == options::CORK && int == 0 {
         socket.udp_uncork();
     }
@@ -336,7 +412,16 @@ pub(super) fn get(
     at: u64,
     len: UserPtr<i32>,
 ) -> SysResult {
-    let room = usize::try_from(len.read(task)?).map_err(|_| Errno::EINVAL)?;
+    match (level, socket.kind, socket.domain) {
+        (SOL_SOCKET | IP, ..) | (IPV6, _, Domain::V6) | (TCP, Kind::Tcp, _) | (UDP, Kind::Udp, _) => {}
+        (.., Domain::V4) => return Err(Errno::EOPNOTSUPP),
+        (.., Domain::V6) => return Err(Errno::ENOPROTOOPT),
+    }
+    // A length that is none is as good as any to IPv6.
+    let room = match (usize::try_from(len.read(task)?), level) {
+        (Err(_), IPV6) if option != special::PATHMTU => usize::MAX,
+        (room, _) => room.map_err(|_| Errno::EINVAL)?,
+    };
     if (level, option) == (SOL_SOCKET, ATTACH_FILTER) {
         return get_filter(task, &**socket, at, len, room);
     }
@@ -346,16 +431,13 @@ pub(super) fn get(
             let raw = get_ip(socket, option)?;
             // What fits into a byte is told in one where there is no room for more.
             match raw.as_slice() {
-                [byte, 0, 0, 0] if (1..4).contains(&room) => vec![*byte],
+                [byte, 0, 0, 0] if (1..4).contains(&room) && option != special::OPTIONS => vec![*byte],
                 _ => raw,
             }
         }
-        (IPV6, _, Domain::V6) => get_ipv6(socket, option)?,
-        (TCP, Kind::Tcp, _) => get_tcp(socket, option)?,
-        (UDP, Kind::Udp, _) => get_number(socket, UDP, option)?,
-        (SOL_RAW, ..) => return Err(Errno::EOPNOTSUPP),
-        (IPV6 | TCP | UDP, ..) => return Err(Errno::EOPNOTSUPP),
-        _ => return Err(Errno::EOPNOTSUPP),
+        (IPV6, ..) => get_ipv6(socket, option, room)?,
+        (TCP, ..) => get_tcp(socket, option)?,
+        _ => get_number(socket, level, option)?,
     };
     put(task, &raw, at, len, room)
 }
@@ -369,20 +451,59 @@ fn get_own(socket: &Inet, option: i32, room: usize) -> Result<Vec<u8>, Errno> {
         REUSEPORT | ZEROCOPY => int(i32::from(socket.options(|o| o.switch(option)))),
         PEERCRED => inet::nobody(),
         PEERGROUPS | PEERPIDFD => return Err(Errno::ENODATA),
-        BINDTODEVICE => Vec::new(),
+        BINDTODEVICE => match socket.values(|v| v.get(SOCKET, options::BINDTOIFINDEX)) {
+            0 => Vec::new(),
+            _ if room < 16 => return Err(Errno::EINVAL),
+            index if index == LOOPBACK.cast_signed() => [LO, &[0]].concat(),
+            _ => return Err(Errno::ENODEV),
+        },
+        _ if OF_UNIX.contains(&option) => return Err(Errno::EOPNOTSUPP),
+        special::BUF_LOCK => {
+            let [send, receive] = socket.sized();
+            int(i32::from(send) | i32::from(receive) << 1)
+        }
+        MAX_PACING_RATE => match socket.values(|v| v.pace) {
+            pace if room >= 8 => pace.unwrap_or(u64::MAX).to_ne_bytes().to_vec(),
+            pace => u32::try_from(pace.unwrap_or(u64::MAX)).unwrap_or(u32::MAX).to_ne_bytes().to_vec(),
+        },
+        special::PEERNAME => {
+            let raw = socket.peer()?.encode(socket.domain);
+            if raw.len() < room {
+                return Err(Errno::EINVAL);
+            }
+            raw
+        }
+        special::NETNS_COOKIE if room != 8 => return Err(Errno::EINVAL),
+        special::NETNS_COOKIE => socket.net.base.id.to_ne_bytes().to_vec(),
+        // No queue of a device has anything to poll.
+        special::INCOMING_NAPI_ID => int(0),
+        special::MEMINFO => {
+            let (send, receive) = socket.buffers();
+            let waits = if socket.kind.is_stream() { socket.tcp_look().1 } else { socket.udp_queued() };
+            let at = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+            // SK_MEMINFO_RMEM_ALLOC to SK_MEMINFO_DROPS.
+            [at(waits), at(receive), 0, at(send), 0, 0, 0, 0, 0].as_bytes().to_vec()
+        }
+        _ if find(SOCKET, option).is_some() => get_number(socket, SOCKET, option)?,
         _ => get_basic(socket, option, room)?,
     })
 }
 
 fn get_number(socket: &Inet, level: i32, option: i32) -> Result<Vec<u8>, Errno> {
     let row = find(level, option).ok_or(Errno::ENOPROTOOPT)?;
+    if row.of == Of::Streams && !socket.kind.is_stream() {
+        return Err(Errno::EOPNOTSUPP);
+    }
     Ok(socket.values(|v| v.get(row.at.0, row.at.1)).to_ne_bytes().to_vec())
 }
 
 fn get_ip(socket: &Inet, option: i32) -> Result<Vec<u8>, Errno> {
-    /// Largest packet of the loopback device.
-    const MTU: i32 = 65_536;
+    /// Largest packet of IPv4, which the loopback device takes.
+    const MTU: i32 = 65_535;
     match option {
+        special::OPTIONS => Ok(socket.values(|v| v.ip.clone())),
+        // The number by which it is found, which is its port (`inet_num`).
+        special::PROTOCOL => Ok(i32::from(socket.name().port).to_ne_bytes().to_vec()),
         special::MTU => socket.peer().map(|_| MTU.to_ne_bytes().to_vec()),
         special::MULTICAST_IF => match socket.values(|v| v.interface(true)) {
             Some(IpAddr::V4(ip)) => Ok(ip.octets().to_vec()),
@@ -392,12 +513,15 @@ fn get_ip(socket: &Inet, option: i32) -> Result<Vec<u8>, Errno> {
     }
 }
 
-fn get_ipv6(socket: &Inet, option: i32) -> Result<Vec<u8>, Errno> {
+fn get_ipv6(socket: &Inet, option: i32, room: usize) -> Result<Vec<u8>, Errno> {
     const MTU: i32 = 65_536;
     let int = |n: i32| Ok(n.to_ne_bytes().to_vec());
     match option {
         options::V6ONLY => int(socket.values(|v| v.get(IPV6, options::V6ONLY))),
         special::MTU6 => socket.peer().map(|_| MTU.to_ne_bytes().to_vec()),
+        special::PATHMTU if room < 32 => Err(Errno::EINVAL),
+        // `struct ip6_mtuinfo`: an address, which is none, and a size.
+        special::PATHMTU => socket.peer().map(|_| [[0; 7].as_bytes(), MTU.as_bytes()].concat()),
         special::MULTICAST_IF6 => int(i32::from(socket.values(|v| v.interface(false)).is_some())),
         // IPV6_ADDRFORM.
         special::ADDRFORM => int(i32::from(socket.domain.number())),
@@ -410,11 +534,14 @@ fn get_tcp(socket: &Inet, option: i32) -> Result<Vec<u8>, Errno> {
     let kept = |default: i32| socket.values(|v| v.kept(TCP, option)).unwrap_or(default);
     match option {
         special::MAXSEG => int(match socket.tcp_look().0 {
-            Phase::Close | Phase::Listen => kept(536).max(1),
+            Phase::Close | Phase::Listen => Some(kept(0)).filter(|n| *n != 0).unwrap_or(536),
             _ => SEGMENT,
         }),
-        special::LINGER2 => int(kept(60)),
-        special::DEFER_ACCEPT | special::FASTOPEN | special::REPAIR => int(kept(0)),
+        special::LINGER2 => int(Some(kept(0)).filter(|n| *n != 0).unwrap_or(60)),
+        options::DEFER_ACCEPT => int(options::seconds_of(kept(0))),
+        // There was no packet that it began with.
+        special::SAVED_SYN => Ok(Vec::new()),
+        special::FASTOPEN | special::REPAIR => int(kept(0)),
         special::INFO => Ok(info(socket)),
         special::CONGESTION => {
             let name = socket.values(|v| v.congestion).unwrap_or("cubic");

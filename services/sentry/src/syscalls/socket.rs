@@ -880,6 +880,7 @@ fn recvmmsg(
     let (file, socket) = match find(task, fd)? {
         Found::Unix(found) => found,
         Found::Inet(open) => {
+            let until = until.map(|until| (until, timeout));
             return inet::receive_many(task, open, messages, count.min(1024) as usize, how, until);
         }
         Found::Netlink(open) => return one_netlink(task, open, messages, count, how),

@@ -17,6 +17,7 @@ pub mod tcp;
 pub mod udp;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -185,6 +186,10 @@ impl Inet {
                 values.set(level, option, of(n));
             }
         }
+        if domain == Domain::V6 {
+            // What others joined for is not for it, as long as it is IPv4's.
+            values.set(options::IP, options::MULTICAST_ALL, 0);
+        }
         if domain == Domain::V6 && net.settings.bindv6only() {
             values.set(options::IPV6, options::V6ONLY, 1);
         }
@@ -277,13 +282,18 @@ impl Inet {
             reuseport: s.options.switch(options::REUSEPORT),
             uid: self.uid,
             listens: s.tcp.listens(),
-            asked: s.bound[1] || s.tcp.accepted,
+            asked: !s.tcp.chosen,
             left: false,
         }
     }
 
     fn is_v6only(&self, s: &State) -> bool {
         self.domain == Domain::V6 && s.values.get(options::IPV6, options::V6ONLY) != 0
+    }
+
+    /// Whether it is bound to no device but the loopback one, which is all there is (`SO_BINDTOIFINDEX`).
+    fn is_on_loopback(&self, s: &State) -> bool {
+        matches!(s.values.get(options::SOCKET, options::BINDTOIFINDEX), 0 | 1)
     }
 
     /// Whether an address of the other family is none for it.
@@ -332,6 +342,25 @@ impl Inet {
         let s = &mut *s;
         let at = if send { (&mut s.send_buffer, &mut s.sized[0]) } else { (&mut s.receive_buffer, &mut s.sized[1]) };
         (*at.0, *at.1) = (size, true);
+    }
+
+    /// Which sizes stay as they are: send, receive (`SO_BUF_LOCK`).
+    pub fn sized(&self) -> [bool; 2] {
+        self.state.lock().sized
+    }
+
+    /// Sets that.
+    pub fn set_sized(&self, which: [bool; 2]) {
+        self.state.lock().sized = which;
+    }
+
+    /// The ports that one may be chosen of: the namespace's, within the socket's own bounds where those are among them
+    /// (`IP_LOCAL_PORT_RANGE`).
+    fn choice_of_ports(&self) -> RangeInclusive<u16> {
+        let all = self.net.settings.port_range();
+        let (first, last) = options::ports(self.values(|v| v.get(options::IP, options::LOCAL_PORT_RANGE)));
+        let or = |own: u16, bound: &u16| if all.contains(&own) { own } else { *bound };
+        or(first, all.start())..=or(last, all.end())
     }
 
     /// Timeouts for receiving and sending, nanoseconds, 0 for none.
@@ -396,7 +425,7 @@ impl Inet {
             Claim { ip: to.ip, asked: to.port != 0, ..self.claim_of(&s) }
         };
         let late = to.port == 0 && self.values(|v| v.get(options::IP, options::BIND_ADDRESS_NO_PORT)) != 0;
-        let port = if late { 0 } else { table.bind(self, to.port, &claim, self.net.settings.port_range())? };
+        let port = if late { 0 } else { table.bind(self, to.port, &claim, self.choice_of_ports())? };
         let mut s = self.state.lock();
         s.local = Some(Endpoint { ip: to.ip, port });
         s.holds = port != 0;
@@ -414,15 +443,19 @@ impl Inet {
             }
             (self.claim_of(&s), s.local.map_or(self.domain.any(), |l| l.ip))
         };
-        let port = table.bind(self, 0, &claim, self.net.settings.port_range()).map_err(|_| Errno::EAGAIN)?;
+        let port = table.bind(self, 0, &claim, self.choice_of_ports()).map_err(|_| Errno::EAGAIN)?;
         let mut s = self.state.lock();
         s.local = Some(Endpoint { ip, port });
         s.holds = true;
         Ok(())
     }
 
-    /// The address that something to `to` comes from, unless the socket has one. ENETUNREACH.
+    /// The address that something to `to` comes from, unless the socket has one. ENETUNREACH; ENODEV where the device that it is
+    /// bound to is none.
     fn source(&self, to: IpAddr) -> Result<IpAddr, Errno> {
+        if !self.is_on_loopback(&self.state.lock()) {
+            return Err(Errno::ENODEV);
+        }
         self.net.loopback.source(to).ok_or(Errno::ENETUNREACH)
     }
 

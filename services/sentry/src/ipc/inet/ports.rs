@@ -5,9 +5,10 @@
 //! out as it closes. Called by `inet` and its protocols. Its lock comes before a socket's own.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use super::Inet;
 use super::address::{Domain, Endpoint};
@@ -225,10 +226,10 @@ impl Ports {
         }
     }
 
-    /// Who listens for connections to there. Of several that share it, one by chance.
-    pub fn listener(&self, to: Endpoint) -> Option<Arc<Inet>> {
+    /// Who listens for connections to there. Of several that share it, one by where they come from.
+    pub fn listener(&self, to: Endpoint, from: Endpoint) -> Option<Arc<Inet>> {
         let all = self.listeners.get(&to.port)?.iter().filter_map(Weak::upgrade);
-        best(all.filter_map(|s| s.claim().score(to.ip).map(|score| (score, s))).collect())
+        best(all.filter_map(|s| s.claim().score(to.ip).map(|score| (score, s))).collect(), from)
     }
 
     /// All that have the port.
@@ -259,12 +260,21 @@ impl Claim {
     }
 }
 
-/// The one that fits best; by chance one of them where that are several.
-pub fn best(all: Vec<(u32, Arc<Inet>)>) -> Option<Arc<Inet>> {
+/// The one that fits best. Of several that share their port (`SO_REUSEPORT`) always the same for one sender; else the newest.
+pub fn best(all: Vec<(u32, Arc<Inet>)>, from: Endpoint) -> Option<Arc<Inet>> {
     let most = all.iter().map(|(score, _)| *score).max()?;
     let mut all: Vec<_> = all.into_iter().filter(|(score, _)| *score == most).map(|(_, s)| s).collect();
-    let at = usize::from(random()) % all.len();
+    all.sort_by_key(|s| s.id);
+    let shared = all.iter().all(|s| s.claim().reuseport);
+    let at = if shared { chance_of(from) % all.len() } else { all.len() - 1 };
     Some(all.swap_remove(at))
+}
+
+/// A number that a sender has by chance, and keeps.
+fn chance_of(from: Endpoint) -> usize {
+    static KEY: OnceLock<RandomState> = OnceLock::new();
+    let hash = KEY.get_or_init(RandomState::new).hash_one(from);
+    usize::try_from(hash >> 32).unwrap_or(0)
 }
 
 fn random() -> u16 {

@@ -82,6 +82,8 @@ pub(crate) struct Tcp {
     other: Weak<Inet>,
     /// It came from a listener.
     pub(super) accepted: bool,
+    /// Its port was chosen for the connection: others may be to elsewhere.
+    pub(super) chosen: bool,
     /// A `connect` that did not wait has not been told how it ended (`SS_CONNECTING`).
     connecting: bool,
     /// It was connected, and is what it was then until it is dissolved (`SS_CONNECTED`).
@@ -103,9 +105,12 @@ pub(crate) struct Tcp {
     /// Connections that wait to be accepted, and sockets that wait for there to be room.
     pending: VecDeque<Arc<Inet>>,
     waiting: VecDeque<Weak<Inet>>,
+    /// Connections that have said nothing yet, where that is waited for (`TCP_DEFER_ACCEPT`); and the listener that such a one waits at.
+    silent: Vec<Arc<Inet>>,
+    deferred: Weak<Inet>,
     /// How often it was dissolved: calls that wait meanwhile end.
     dissolved: u64,
-    /// Gives up waiting.
+    /// Gives up waiting: for room, or for a word.
     patience: Option<Arc<dyn Wake>>,
 }
 
@@ -123,6 +128,13 @@ impl Tcp {
     /// Whether there is somebody at the other end, or was until it has been told.
     pub(super) fn has_peer(&self) -> bool {
         !matches!(self.phase, Phase::Close | Phase::Listen | Phase::SynSent)
+    }
+
+    /// Takes the connections that nobody will accept any more, and the sockets that wait for there to be room.
+    fn take_queues(&mut self) -> (VecDeque<Arc<Inet>>, VecDeque<Weak<Inet>>) {
+        let mut pending = std::mem::take(&mut self.pending);
+        pending.extend(std::mem::take(&mut self.silent));
+        (pending, std::mem::take(&mut self.waiting))
     }
 
     /// Where the next byte is in all that was received.
@@ -225,6 +237,20 @@ impl Wake for Release {
         crate::wait::push_work(Box::new(move || {
             if let Some(socket) = socket.upgrade() {
                 socket.tcp_release();
+            }
+        }));
+    }
+}
+
+/// Lets in one that has said nothing for long enough.
+struct Overdue(Weak<Inet>);
+
+impl Wake for Overdue {
+    fn wake(&self, _: PollMask) {
+        let socket = self.0.clone();
+        crate::wait::push_work(Box::new(move || {
+            if let Some(socket) = socket.upgrade() {
+                socket.come_forward();
             }
         }));
     }
@@ -347,9 +373,10 @@ impl Inet {
                 table.pair((Endpoint { ip, port: local.port }, to))?;
                 local.port
             }
-            None => table.connect(self, ip, to, self.net.settings.port_range())?,
+            None => table.connect(self, ip, to, self.choice_of_ports())?,
         };
         let mut s = self.state.lock();
+        s.tcp.chosen |= !holds;
         s.local = Some(Endpoint { ip, port });
         s.holds = true;
         s.peer = Some(to);
@@ -360,7 +387,7 @@ impl Inet {
     fn knock(self: &Arc<Self>) -> Result<(), Errno> {
         let (local, to) = self.state.lock().pair().ok_or(Errno::EINVAL)?;
         // A socket that connects to its own port meets itself (RFC 9293, 3.5: both open at once).
-        let listener = if local == to { None } else { self.net.ports(Kind::Tcp).lock().listener(to) };
+        let listener = if local == to { None } else { self.net.ports(Kind::Tcp).lock().listener(to, local) };
         let result = match listener {
             _ if local == to => {
                 self.establish(self);
@@ -378,18 +405,19 @@ impl Inet {
     /// Joins a listener's queue.
     fn enter(self: &Arc<Self>, listener: &Arc<Inet>) -> Result<(), Errno> {
         let (local, to) = self.state.lock().pair().ok_or(Errno::EINVAL)?;
-        let child = {
+        let (child, tries) = {
             let mut l = listener.state.lock();
             if !l.tcp.listens() {
                 return Err(Errno::ECONNREFUSED);
             }
-            if l.tcp.pending.len() > l.tcp.backlog {
+            if l.tcp.pending.len() + l.tcp.silent.len() > l.tcp.backlog {
                 l.tcp.waiting.retain(|w| w.strong_count() > 0);
                 l.tcp.waiting.push_back(self.me.clone());
                 return Err(Errno::EAGAIN);
             }
-            let tcp = Tcp { accepted: true, joined: true, ..Tcp::default() };
-            State {
+            let tcp = Tcp { phase: Phase::SynSent, accepted: true, joined: true, ..Tcp::default() };
+            let tries = l.values.get(options::TCP, options::DEFER_ACCEPT);
+            let child = State {
                 local: Some(to),
                 holds: true,
                 bound: [true; 2],
@@ -406,7 +434,8 @@ impl Inet {
                 shut: [false; 2],
                 tcp,
                 udp: Default::default(),
-            }
+            };
+            (child, tries)
         };
         let child = Inet::with((listener.domain, Kind::Tcp), &listener.net, listener.uid, &listener.timers, child);
         {
@@ -417,6 +446,11 @@ impl Inet {
         }
         count(&self.net.counts.passive);
         child.establish(self);
+        if tries > 0 {
+            child.defer(listener, tries)?;
+            self.establish(&child);
+            return Ok(());
+        }
         self.establish(&child);
         {
             let mut l = listener.state.lock();
@@ -432,8 +466,51 @@ impl Inet {
         Ok(())
     }
 
+    /// Waits at the listener until something was said, or for the time of so many tries. ECONNREFUSED if it listens no more.
+    fn defer(self: &Arc<Self>, listener: &Arc<Inet>, tries: i32) -> Result<(), Errno> {
+        {
+            let overdue: Arc<dyn Wake> = Arc::new(Overdue(self.me.clone()));
+            self.timers.add(Deadline::after(i64::from(options::seconds_of(tries)).saturating_mul(NS)), &overdue);
+            let mut s = self.state.lock();
+            (s.tcp.deferred, s.tcp.patience) = (Arc::downgrade(listener), Some(overdue));
+        }
+        {
+            let mut l = listener.state.lock();
+            if l.tcp.listens() {
+                l.tcp.silent.push(self.clone());
+                return Ok(());
+            }
+        }
+        self.tcp_abort();
+        Err(Errno::ECONNREFUSED)
+    }
+
+    /// One that was waited for to say something did, or ended: it can be accepted.
+    fn come_forward(&self) {
+        let listener = {
+            let mut s = self.state.lock();
+            let listener = std::mem::take(&mut s.tcp.deferred);
+            if listener.strong_count() > 0 {
+                s.tcp.patience = None;
+            }
+            listener.upgrade()
+        };
+        let Some(listener) = listener else { return };
+        {
+            let mut l = listener.state.lock();
+            let Some(at) = l.tcp.silent.iter().position(|s| s.id == self.id) else { return };
+            let child = l.tcp.silent.remove(at);
+            l.tcp.pending.push_back(child);
+        }
+        listener.queue.wake(PollMask::IN | PollMask::RDNORM);
+    }
+
     fn establish(&self, other: &Arc<Inet>) {
         let mut s = self.state.lock();
+        // It may have been closed meanwhile.
+        if s.tcp.phase != Phase::SynSent {
+            return;
+        }
         s.tcp.phase = Phase::Established;
         s.tcp.other = Arc::downgrade(other);
         s.tcp.patience = None;
@@ -519,8 +596,7 @@ impl Inet {
                 s.error = Some(Errno::ECONNRESET);
             }
             let other = if s.tcp.has_peer() { s.tcp.other.upgrade() } else { None };
-            let pending = std::mem::take(&mut s.tcp.pending);
-            let waiting = std::mem::take(&mut s.tcp.waiting);
+            let (pending, waiting) = s.tcp.take_queues();
             let [ip_stays, port_stays] = s.bound;
             // The port is still told, as on Linux, though it may be another's by now.
             s.local = local.map(|l| Endpoint { ip: if ip_stays { l.ip } else { self.domain.any() }, port: l.port });
@@ -683,6 +759,7 @@ impl Inet {
         }
         drop(s);
         self.queue.wake(events);
+        self.come_forward();
         true
     }
 
@@ -703,6 +780,7 @@ impl Inet {
             self.unregister(None, Some(pair), Some(claim));
         }
         self.queue.wake(PollMask::empty());
+        self.come_forward();
     }
 
     /// The connection was reset by the other side.
@@ -721,6 +799,7 @@ impl Inet {
         };
         self.unregister(None, pair, None);
         self.queue.wake(PollMask::empty());
+        self.come_forward();
     }
 
     /// Resets the connection of one that nobody accepts any more.
@@ -802,6 +881,12 @@ impl Inet {
         Ok(s.tcp.readable(s.options.switch(crate::ipc::unix::OOBINLINE)))
     }
 
+    /// Bytes that are left to be read; one where nothing is but the end (`TCP_INQ`).
+    pub fn tcp_left(&self) -> usize {
+        let s = self.state.lock();
+        if s.tcp.bytes.get() == 0 { usize::from(s.tcp.ended) } else { s.tcp.bytes.get() }
+    }
+
     /// Bytes that were written and that the other side has no room for (`SIOCOUTQ`); EINVAL of a listener.
     pub fn tcp_unsent(&self) -> Result<usize, Errno> {
         let (other, held) = {
@@ -872,7 +957,7 @@ impl Inet {
             let first = matches!(phase, Phase::Established | Phase::FinWait) && !resets;
             let left = first.then(|| self.claim_of(&s));
             let (local, pair) = (s.local.filter(|_| s.holds), s.pair().filter(|_| !s.tcp.is_closed()));
-            let (pending, waiting) = (std::mem::take(&mut s.tcp.pending), std::mem::take(&mut s.tcp.waiting));
+            let (pending, waiting) = s.tcp.take_queues();
             s.finish();
             let rest = (std::mem::take(&mut s.tcp.pieces), std::mem::take(&mut s.tcp.bytes));
             drop(s);

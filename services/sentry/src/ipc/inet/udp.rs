@@ -46,15 +46,24 @@ struct Datagram {
     along: Along,
 }
 
-/// An error that came back (`MSG_ERRQUEUE`).
+/// An error that came back, or that was found as it was sent (`MSG_ERRQUEUE`).
 #[derive(Clone, Debug)]
 pub struct Failed {
     /// What was sent.
     pub data: Vec<u8>,
     /// Where to.
     pub to: Endpoint,
-    /// Who says so.
-    pub offender: IpAddr,
+    /// Why, and who says so.
+    pub why: Why,
+}
+
+/// Why a datagram was not delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Nobody has the port, says that address.
+    Nobody(IpAddr),
+    /// It is longer than what goes over the device.
+    TooLong(u32),
 }
 
 /// What a UDP socket has besides what all have.
@@ -79,6 +88,8 @@ pub struct Sending {
     pub tos: Option<u8>,
     /// Instead of the address that it would come from.
     pub from: Option<IpAddr>,
+    /// It is not sent, only looked at where it would go (`MSG_PROBE`).
+    pub probe: bool,
     /// It is cut into datagrams of so many bytes (`UDP_SEGMENT`); 0: it is one.
     pub segment: usize,
 }
@@ -205,7 +216,9 @@ impl Inet {
         let most = if to.ip.is_ipv4() { MOST4 } else { MOST6 };
         let mut data = held.map(|(_, data)| data).unwrap_or_default();
         let count = from.left();
-        if data.len().saturating_add(count) > most {
+        let length = data.len().saturating_add(count);
+        if length > most {
+            self.tell_too_long(to, length);
             return Err(Errno::EMSGSIZE);
         }
         if count > 0 {
@@ -231,6 +244,9 @@ impl Inet {
             };
             (along, s.peer)
         };
+        if how.probe {
+            return Ok(count);
+        }
         let size = if how.segment == 0 { data.len() } else { how.segment };
         if size >= data.len() {
             self.deliver(to, data, along, peer);
@@ -238,6 +254,21 @@ impl Inet {
             data.chunks(size).for_each(|d| self.deliver(to, d.to_vec(), along, peer));
         }
         Ok(count)
+    }
+
+    /// Who asked for errors is told of one that is too long, too; not of what no length field of IPv4 holds.
+    fn tell_too_long(&self, to: Endpoint, length: usize) {
+        let mut s = self.state.lock();
+        let (limit, told) = if to.ip.is_ipv4() { (65_535, length <= 65_535) } else { (65_536, true) };
+        if !told || !s.wants_errors(to.ip) || s.udp.errors.len() >= ERRORS {
+            return;
+        }
+        // IPv4 tells of the port that the socket is connected to.
+        let port = if to.ip.is_ipv4() { s.peer.map_or(0, |p| p.port) } else { to.port };
+        let failed = Failed { data: Vec::new(), to: Endpoint { port, ..to }, why: Why::TooLong(limit) };
+        s.udp.errors.push_back(failed);
+        drop(s);
+        self.queue.wake(PollMask::ERR);
     }
 
     /// Sends what was held back (`UDP_CORK` turned off).
@@ -254,16 +285,11 @@ impl Inet {
         let fits: Vec<_> =
             all.into_iter().filter_map(|s| s.udp_score(to, along.from, many).map(|score| (score, s))).collect();
         if many {
-            let looped = match to.ip {
-                IpAddr::V4(_) => self.values(|v| v.get(options::IP, options::MULTICAST_LOOP)) != 0,
-                IpAddr::V6(_) => self.values(|v| v.get(options::IPV6, options::MULTICAST_LOOP6)) != 0,
-            };
-            if looped || !to.ip.is_multicast() {
-                fits.iter().for_each(|(_, s)| s.udp_take(data.clone(), along));
-            }
+            // By the loopback device it comes back whatever `IP_MULTICAST_LOOP` says.
+            fits.iter().for_each(|(_, s)| s.udp_take(data.clone(), along));
             return;
         }
-        if let Some(receiver) = best(fits) {
+        if let Some(receiver) = best(fits, along.from) {
             receiver.udp_take(data, along);
             return;
         }
@@ -275,7 +301,7 @@ impl Inet {
             return;
         }
         if asked && s.udp.errors.len() < ERRORS {
-            s.udp.errors.push_back(Failed { data, to, offender: to.ip });
+            s.udp.errors.push_back(Failed { data, to, why: Why::Nobody(to.ip) });
         }
         s.error = Some(Errno::ECONNREFUSED);
         drop(s);
@@ -285,20 +311,23 @@ impl Inet {
     /// How well it fits a datagram; `None`: not at all.
     fn udp_score(&self, to: Endpoint, from: Endpoint, many: bool) -> Option<u32> {
         let s = self.state.lock();
+        if !self.is_on_loopback(&s) {
+            return None;
+        }
         let claim = self.claim_of(&s);
         let connected = match s.peer {
             Some(peer) if peer != from => return None,
             peer => u32::from(peer.is_some()),
         };
         if many {
-            // Groups are for members; who was bound to another address is none.
-            let member = !to.ip.is_multicast() || s.udp.groups.contains(&to.ip) || {
-                // A socket without any membership hears what another joined for (`IP_MULTICAST_ALL`).
-                s.values.get(options::IP, options::MULTICAST_ALL) != 0
-                    && s.udp.groups.is_empty()
-                    && claim.ip.is_unspecified()
-                    && self.net.joined(to.ip)
+            // Groups are for members, and for who wants to hear what another joined for.
+            let (level, all) = match to.ip {
+                IpAddr::V4(_) => (options::IP, options::MULTICAST_ALL),
+                IpAddr::V6(_) => (options::IPV6, options::MULTICAST_ALL6),
             };
+            let member = !to.ip.is_multicast()
+                || s.udp.groups.contains(&to.ip)
+                || s.values.get(level, all) != 0 && self.net.joined(to.ip);
             return claim.score(to.ip).filter(|_| member);
         }
         claim.score(to.ip).map(|score| score + 4 * connected)
@@ -370,8 +399,13 @@ impl Inet {
     pub fn udp_failed(&self) -> Result<Failed, Errno> {
         let mut s = self.state.lock();
         let failed = s.udp.errors.pop_front().ok_or(Errno::EAGAIN)?;
-        // With the last of them the socket's own error is told, too.
-        s.error = s.udp.errors.front().map(|_| Errno::ECONNREFUSED);
+        let came_back = |f: &Failed| matches!(f.why, Why::Nobody(_));
+        // With the last of those that came back the socket's own error is told, too.
+        if s.udp.errors.front().is_some_and(came_back) {
+            s.error = Some(Errno::ECONNREFUSED);
+        } else if came_back(&failed) {
+            s.error = None;
+        }
         Ok(failed)
     }
 
