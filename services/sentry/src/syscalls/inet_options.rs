@@ -558,7 +558,7 @@ fn get_tcp(socket: &Inet, option: i32) -> Result<Vec<u8>, Errno> {
 const SEGMENT: i32 = tcp::SEGMENT as i32;
 
 /// `struct tcp_info`. What a connection without packets has no measure of is zero.
-fn info(socket: &Inet) -> Vec<u8> {
+pub(crate) fn info(socket: &Inet) -> Vec<u8> {
     const LEN: usize = 248;
     let (phase, _, pending) = socket.tcp_look();
     let (sent, taken) = socket.tcp_moved();

@@ -395,6 +395,12 @@ impl Inet {
         self.state.lock().tcp.listens()
     }
 
+    /// Which directions are shut (`RCV_SHUTDOWN`, `SEND_SHUTDOWN`).
+    pub fn shut_bits(&self) -> u8 {
+        let [read, write] = self.state.lock().shut;
+        u8::from(read) | u8::from(write) << 1
+    }
+
     /// Whether all on a network of the namespace have the address.
     fn is_broadcast(&self, ip: IpAddr) -> bool {
         matches!(ip, IpAddr::V4(ip) if ip.is_broadcast() || self.net.loopback.is_broadcast(ip))

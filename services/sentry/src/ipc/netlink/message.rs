@@ -143,9 +143,10 @@ impl Builder {
     }
 }
 
-/// The end of a list (`NLMSG_DONE`).
-pub fn done(request: &Request<'_>, port: u32) -> Vec<u8> {
-    Builder::new(DONE, MULTI, request.sequence, port).raw(&0i32.to_ne_bytes()).end()
+/// The end of a list (`NLMSG_DONE`), which may be what is wrong with it.
+pub fn done(request: &Request<'_>, port: u32, error: Option<Errno>) -> Vec<u8> {
+    let code = error.map_or(0, |e| -e.code());
+    Builder::new(DONE, MULTI, request.sequence, port).raw(&code.to_ne_bytes()).end()
 }
 
 /// What a request came to (`NLMSG_ERROR`). `short`: with the request's header only, in any case.

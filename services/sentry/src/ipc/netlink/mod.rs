@@ -1,10 +1,12 @@
 //! Netlink sockets, `netlink(7)`: messages between processes and the kernel, and between processes, by port numbers.
 //!
 //! Owns ports, queues of datagrams, and what every protocol has in common: requests taken apart, acknowledgements and errors. What a
-//! protocol answers is a table of its own (`route`); a new protocol is another. Memory is bounded by each socket's receive buffer:
-//! what does not fit is lost, and the reader told so (ENOBUFS). Called by the calls of sockets (`syscalls::netlink`) and by message
-//! queues, whose notifications come by such a socket.
+//! protocol answers is a table of its own (`route`, `diag`); a new protocol is another. Memory is bounded by each socket's receive
+//! buffer: what does not fit is lost, and the reader told so (ENOBUFS); and by one list at a time (EBUSY), of what the namespace has, which
+//! is handed out as it is read. Called by the calls of sockets (`syscalls::netlink`) and by message queues, whose notifications come by such
+//! a socket.
 
+mod diag;
 mod file;
 mod loopback;
 mod message;
@@ -19,13 +21,16 @@ pub use loopback::{Loopback, ioctl as device_request};
 use crate::errno::Errno;
 use crate::namespaces::NetNamespace;
 use crate::sync::Mutex;
-use crate::task::Task;
 use crate::task::creds::cap;
+use crate::task::{Creds, Task};
 use crate::uio::Sink;
 use crate::wait::{PollMask, WaitQueue};
+use message::Request;
 
-/// The protocol of links, addresses and routes (`NETLINK_ROUTE`), the only one there is.
+/// The protocol of links, addresses and routes (`NETLINK_ROUTE`).
 pub const ROUTE: i32 = 0;
+/// The protocol that tells of sockets (`NETLINK_SOCK_DIAG`).
+const DIAG: i32 = 4;
 /// Protocols have numbers below this (`MAX_LINKS`).
 pub const PROTOCOLS: i32 = 32;
 /// Bytes of a send or receive buffer (`net.core.rmem_default`).
@@ -73,6 +78,8 @@ struct State {
     peer: (u32, u32),
     messages: VecDeque<Datagram>,
     bytes: usize,
+    /// What of a list has no room yet.
+    rest: VecDeque<Vec<u8>>,
     /// Something was lost since it was last told.
     overrun: bool,
     options: Options,
@@ -90,6 +97,23 @@ pub struct Netlink {
     /// Woken when a message came.
     pub queue: WaitQueue,
 }
+
+/// Who asks, and where.
+struct Asker<'a> {
+    /// Its network namespace.
+    net: &'a NetNamespace,
+    /// Whose ids are shown.
+    creds: &'a Creds,
+    /// Whether it may change something there.
+    admin: bool,
+    /// Its port.
+    port: u32,
+    /// It wants what is wrong with a request for a list to be told (`NETLINK_GET_STRICT_CHK`).
+    strict: bool,
+}
+
+/// Messages, each a datagram.
+type Answer = Result<Vec<Vec<u8>>, Errno>;
 
 /// A message that was received.
 pub struct Received {
@@ -112,7 +136,7 @@ impl Drop for Netlink {
 impl Netlink {
     /// A socket of a task's network namespace. EPROTONOSUPPORT.
     pub fn new(task: &Task, kind: i32, protocol: i32) -> Result<Arc<Self>, Errno> {
-        if protocol != ROUTE {
+        if ![ROUTE, DIAG].contains(&protocol) {
             return Err(Errno::EPROTONOSUPPORT);
         }
         let options = Options {
@@ -128,8 +152,16 @@ impl Netlink {
             receive_buffer: BUFFER,
             timeouts: [0; 2],
         };
-        let state =
-            State { port: None, groups: 0, peer: (0, 0), messages: VecDeque::new(), bytes: 0, overrun: false, options };
+        let state = State {
+            port: None,
+            groups: 0,
+            peer: (0, 0),
+            messages: VecDeque::new(),
+            bytes: 0,
+            rest: VecDeque::new(),
+            overrun: false,
+            options,
+        };
         let net = task.namespaces().net.clone();
         Ok(Arc::new_cyclic(|me| Self {
             protocol,
@@ -281,20 +313,54 @@ impl Netlink {
     /// The kernel's side of a datagram: each request in it is answered.
     fn ask_kernel(&self, task: &Task, data: &[u8], port: u32) {
         let options = self.options(|o| *o);
-        let asker = route::Asker { net: &self.net, admin: self.may_change(task), port, strict: options.strict };
+        let creds = task.creds();
+        let (admin, strict) = (self.may_change(task), options.strict);
+        let asker = Asker { net: &self.net, creds: &creds, admin, port, strict };
+        let (answer, dumps): (fn(&Asker<'_>, &Request<'_>) -> Answer, fn(&Request<'_>) -> bool) = match self.protocol {
+            DIAG => (diag::answer, diag::dumps),
+            _ => (route::answer, route::dumps),
+        };
         for request in message::requests(data) {
+            let listed = dumps(&request);
             let result = if request.flags & message::REQUEST == 0 || request.kind < message::FIRST {
                 Ok(Vec::new())
+            } else if listed && !self.state.lock().rest.is_empty() {
+                Err(Errno::EBUSY)
             } else {
-                route::answer(&asker, &request)
+                answer(&asker, &request)
             };
             let error = result.as_ref().err().copied();
-            for answer in result.unwrap_or_default() {
-                self.tell(answer);
+            if listed {
+                self.state.lock().rest.extend(result.unwrap_or_default());
+                self.hand_out();
+            } else {
+                result.unwrap_or_default().into_iter().for_each(|answer| self.tell(answer));
             }
-            if error.is_some() || request.flags & message::ACK != 0 && !route::dumps(&request) {
+            if error.is_some() || request.flags & message::ACK != 0 && !listed {
                 self.tell(message::acknowledge(&request, port, error, options.cap_ack));
             }
+        }
+    }
+
+    /// Puts as much of a list into the queue as there is room for; something in any case once all else was read.
+    fn hand_out(&self) {
+        let mut came = false;
+        {
+            let mut s = self.state.lock();
+            while let Some(next) = s.rest.front() {
+                let bytes = s.bytes.saturating_add(next.len() + COST);
+                if bytes > s.options.receive_buffer && !s.messages.is_empty() {
+                    break;
+                }
+                s.bytes = bytes;
+                if let Some(data) = s.rest.pop_front() {
+                    s.messages.push_back(Datagram { data, from: 0 });
+                }
+                came = true;
+            }
+        }
+        if came {
+            self.queue.wake(PollMask::IN | PollMask::RDNORM);
         }
     }
 
@@ -310,7 +376,11 @@ impl Netlink {
             s.messages.pop_front();
             s.bytes = s.bytes.saturating_sub(length + COST);
         }
+        let more = !peek && !s.rest.is_empty();
         drop(s);
+        if more {
+            self.hand_out();
+        }
         let count = if length == 0 { 0 } else { to.put(&data)? };
         Ok(Received { count, length, from })
     }

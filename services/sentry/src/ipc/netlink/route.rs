@@ -5,8 +5,8 @@ use std::net::Ipv6Addr;
 
 use super::loopback::{Address, INDEX, MTU, NAME, PERMANENT, UP};
 use super::message::{self, Attributes, Builder, CREATE, EXCL, MULTI, REPLACE, Request, word};
+use super::{Answer, Asker};
 use crate::errno::Errno;
-use crate::namespaces::NetNamespace;
 
 const AF_UNSPEC: u8 = 0;
 const AF_INET: u8 = 2;
@@ -18,20 +18,8 @@ const ADDRESS: usize = 8;
 /// `RTM_MAX`.
 const LAST: u16 = 123;
 
-/// Who asks, and where.
-pub struct Asker<'a> {
-    /// Its network namespace.
-    pub net: &'a NetNamespace,
-    /// Whether it may change something there.
-    pub admin: bool,
-    /// Its port.
-    pub port: u32,
-    /// It wants what is wrong with a request for a list to be told (`NETLINK_GET_STRICT_CHK`).
-    pub strict: bool,
-}
-
 /// Answers with messages, each a datagram.
-type Answer = fn(&Asker<'_>, &Request<'_>) -> Result<Vec<Vec<u8>>, Errno>;
+type Answerer = fn(&Asker<'_>, &Request<'_>) -> Answer;
 
 /// What a kind of request comes to.
 struct Entry {
@@ -39,9 +27,9 @@ struct Entry {
     /// Families it is for; [`AF_UNSPEC`] for all others as well.
     family: u8,
     /// Of one thing.
-    one: Option<Answer>,
+    one: Option<Answerer>,
     /// Of all.
-    all: Option<Answer>,
+    all: Option<Answerer>,
 }
 
 /// The requests.
@@ -63,19 +51,19 @@ const TABLE: &[Entry] = &[
     Entry { kind: 90, family: AF_UNSPEC, one: None, all: Some(nothing) },
 ];
 
-fn found(kind: u16, family: u8, of: impl Fn(&Entry) -> Option<Answer>) -> Option<Answer> {
+fn found(kind: u16, family: u8, of: impl Fn(&Entry) -> Option<Answerer>) -> Option<Answerer> {
     let named = |family| TABLE.iter().find(|e| e.kind == kind && e.family == family).and_then(&of);
     named(family).or_else(|| named(AF_UNSPEC))
 }
 
 /// Whether a request is for a list, which has an end of its own.
-pub fn dumps(request: &Request<'_>) -> bool {
+pub(super) fn dumps(request: &Request<'_>) -> bool {
     const GET: u16 = 2;
     request.kind % 4 == GET && request.flags & message::DUMP != 0 && !request.payload().is_empty()
 }
 
 /// Answers a request.
-pub fn answer(asker: &Asker<'_>, request: &Request<'_>) -> Result<Vec<Vec<u8>>, Errno> {
+pub(super) fn answer(asker: &Asker<'_>, request: &Request<'_>) -> Answer {
     const GET: u16 = 2;
     if request.kind > LAST {
         return Err(Errno::EOPNOTSUPP);
@@ -88,17 +76,17 @@ pub fn answer(asker: &Asker<'_>, request: &Request<'_>) -> Result<Vec<Vec<u8>>, 
     if dumps(request) {
         let all = found(request.kind, family, |e| e.all).ok_or(Errno::EOPNOTSUPP)?;
         let mut list = all(asker, request)?;
-        list.push(message::done(request, asker.port));
+        list.push(message::done(request, asker.port, None));
         return Ok(list);
     }
     found(request.kind, family, |e| e.one).ok_or(Errno::EOPNOTSUPP)?(asker, request)
 }
 
-fn nothing(_: &Asker<'_>, _: &Request<'_>) -> Result<Vec<Vec<u8>>, Errno> {
+fn nothing(_: &Asker<'_>, _: &Request<'_>) -> Answer {
     Ok(Vec::new())
 }
 
-fn no_route(_: &Asker<'_>, _: &Request<'_>) -> Result<Vec<Vec<u8>>, Errno> {
+fn no_route(_: &Asker<'_>, _: &Request<'_>) -> Answer {
     Err(Errno::ENETUNREACH)
 }
 
@@ -152,7 +140,7 @@ fn link(asker: &Asker<'_>, request: &Request<'_>, flags: u16) -> Vec<u8> {
         .end()
 }
 
-fn links(asker: &Asker<'_>, request: &Request<'_>) -> Result<Vec<Vec<u8>>, Errno> {
+fn links(asker: &Asker<'_>, request: &Request<'_>) -> Answer {
     if asker.strict {
         request.split(LINK)?;
     }
@@ -174,14 +162,14 @@ fn names_loopback(own: &[u8], attributes: Attributes<'_>, otherwise: Errno) -> R
     }
 }
 
-fn get_link(asker: &Asker<'_>, request: &Request<'_>) -> Result<Vec<Vec<u8>>, Errno> {
+fn get_link(asker: &Asker<'_>, request: &Request<'_>) -> Answer {
     let (own, attributes) = request.split(LINK)?;
     names_loopback(own, attributes, Errno::EINVAL)?;
     Ok(vec![link(asker, request, 0)])
 }
 
 /// Takes the device up or down. Nothing else of it can be changed.
-fn set_link(asker: &Asker<'_>, request: &Request<'_>) -> Result<Vec<Vec<u8>>, Errno> {
+fn set_link(asker: &Asker<'_>, request: &Request<'_>) -> Answer {
     const NAMED_BY: [u16; 3] = [3, 29, 53];
     let (own, mut attributes) = request.split(LINK)?;
     names_loopback(own, attributes, Errno::EINVAL)?;
@@ -196,7 +184,7 @@ fn set_link(asker: &Asker<'_>, request: &Request<'_>) -> Result<Vec<Vec<u8>>, Er
     Ok(Vec::new())
 }
 
-fn new_link(asker: &Asker<'_>, request: &Request<'_>) -> Result<Vec<Vec<u8>>, Errno> {
+fn new_link(asker: &Asker<'_>, request: &Request<'_>) -> Answer {
     let (own, attributes) = request.split(LINK)?;
     match names_loopback(own, attributes, Errno::ENODEV) {
         // There are no devices of any other kind.
@@ -208,7 +196,7 @@ fn new_link(asker: &Asker<'_>, request: &Request<'_>) -> Result<Vec<Vec<u8>>, Er
     }
 }
 
-fn delete_link(_: &Asker<'_>, request: &Request<'_>) -> Result<Vec<Vec<u8>>, Errno> {
+fn delete_link(_: &Asker<'_>, request: &Request<'_>) -> Answer {
     let (own, attributes) = request.split(LINK)?;
     names_loopback(own, attributes, Errno::EINVAL)?;
     Err(Errno::EOPNOTSUPP)
@@ -223,7 +211,7 @@ mod ifa {
     pub const FLAGS: u16 = 8;
 }
 
-fn addresses(asker: &Asker<'_>, request: &Request<'_>) -> Result<Vec<Vec<u8>>, Errno> {
+fn addresses(asker: &Asker<'_>, request: &Request<'_>) -> Answer {
     const NEW: u16 = 20;
     let named = if asker.strict { word(request.split(ADDRESS)?.0, 4) } else { 0 };
     if named != 0 && named != INDEX {
@@ -266,7 +254,7 @@ fn four(attributes: Attributes<'_>, kind: u16) -> Result<Option<[u8; 4]>, Errno>
     attributes.of(kind).map(|a| a.try_into().map_err(|_| Errno::EINVAL)).transpose()
 }
 
-fn new_address(asker: &Asker<'_>, request: &Request<'_>) -> Result<Vec<Vec<u8>>, Errno> {
+fn new_address(asker: &Asker<'_>, request: &Request<'_>) -> Answer {
     let (own, attributes) = request.split(ADDRESS)?;
     let &[_, prefix, flags, scope, ..] = own else { return Err(Errno::EINVAL) };
     let local = four(attributes, ifa::LOCAL)?.filter(|_| prefix <= 32).ok_or(Errno::EINVAL)?;
@@ -286,7 +274,7 @@ fn new_address(asker: &Asker<'_>, request: &Request<'_>) -> Result<Vec<Vec<u8>>,
     asker.net.loopback.add(new, replace).map(|()| Vec::new())
 }
 
-fn delete_address(asker: &Asker<'_>, request: &Request<'_>) -> Result<Vec<Vec<u8>>, Errno> {
+fn delete_address(asker: &Asker<'_>, request: &Request<'_>) -> Answer {
     let (own, attributes) = request.split(ADDRESS)?;
     let prefix = own.get(1).copied().unwrap_or(0);
     if word(own, 4) != INDEX {
