@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use super::Base;
 use crate::ipc::inet::{Kind, ports};
@@ -26,6 +26,10 @@ pub struct NetNamespace {
     pub settings: Settings,
     tcp: Mutex<ports::Ports>,
     udp: Mutex<ports::Ports>,
+    pings: Mutex<ports::Ports>,
+    raws: Mutex<ports::Ports>,
+    /// Raw sockets there are: while there is none, no copies are made for them.
+    pub raw: AtomicUsize,
     /// What happened (`/proc/net/snmp`).
     pub counts: Counts,
     /// Groups that sockets joined, and how many each.
@@ -42,6 +46,9 @@ impl NetNamespace {
             settings: Settings::default(),
             tcp: Mutex::default(),
             udp: Mutex::default(),
+            pings: Mutex::default(),
+            raws: Mutex::default(),
+            raw: AtomicUsize::new(0),
             counts: Counts::default(),
             groups: Mutex::default(),
         })
@@ -52,6 +59,8 @@ impl NetNamespace {
         match of {
             Kind::Tcp => &self.tcp,
             Kind::Udp => &self.udp,
+            Kind::Ping(_) => &self.pings,
+            Kind::Raw(_) => &self.raws,
         }
     }
 
@@ -110,6 +119,10 @@ pub struct Settings {
     pub only_v6: AtomicI64,
     /// `net.core.rmem_max`, `net.core.wmem_max`.
     pub buffers: [AtomicI64; 2],
+    /// `net.ipv4.ping_group_range`, as the kernel's own numbers: groups that may have ping sockets.
+    pub pingers: [AtomicI64; 2],
+    /// `net.ipv4.icmp_echo_ignore_all`.
+    pub silent: AtomicI64,
     /// `net.ipv4.ip_default_ttl`.
     pub ttl: AtomicI64,
     /// `net.ipv4.tcp_keepalive_time`, `tcp_keepalive_intvl`, `tcp_keepalive_probes`.
@@ -126,6 +139,8 @@ impl Default for Settings {
             backlog: of(4096),
             only_v6: of(0),
             buffers: [of(212_992), of(212_992)],
+            pingers: [of(1), of(0)],
+            silent: of(0),
             ttl: of(64),
             keepalive: [of(7200), of(75), of(9)],
         }
@@ -152,6 +167,12 @@ impl Settings {
     /// Whether a port may be had by everybody.
     pub fn is_for_all(&self, port: u16) -> bool {
         i64::from(port) >= self.unprivileged.load(Ordering::Relaxed)
+    }
+
+    /// Whether a group may have ping sockets.
+    pub fn may_ping(&self, gid: u32) -> bool {
+        let [first, last] = &self.pingers;
+        (first.load(Ordering::Relaxed)..=last.load(Ordering::Relaxed)).contains(&i64::from(gid))
     }
 
     /// The largest buffer that may be asked for.

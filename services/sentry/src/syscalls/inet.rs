@@ -11,11 +11,11 @@ use super::socket::{
     CONTROL_MAX, Control, MSG_CTRUNC, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_OOB, MSG_PEEK, MSG_TRUNC, MSG_WAITALL,
     MSG_WAITFORONE, MsgHdr, SOL_SOCKET, beyond, message_vector, put_raw_address, put_time, wait_for_rest,
 };
-use super::{Outcome, SysResult, UserPtr, done, value};
+use super::{Outcome, SysResult, UserPtr, done, inet_raw, value};
 use crate::errno::Errno;
 use crate::ipc::inet::address::{self, AF_INET, AF_INET6, Domain, Endpoint, decode, six};
 use crate::ipc::inet::udp::{Along, Sending, Why};
-use crate::ipc::inet::{Inet, InetFile, Kind, options, tcp};
+use crate::ipc::inet::{Inet, InetFile, Kind, icmp, options, tcp};
 use crate::signal::{SigInfo, code, send};
 use crate::task::Task;
 use crate::task::creds::cap;
@@ -73,13 +73,13 @@ pub(super) fn make(task: &Arc<Task>, domain: Domain, kind: i32, protocol: i32) -
     let kind = match (kind, protocol) {
         (1, 0 | 6) => Kind::Tcp,
         (2, 0 | 17) => Kind::Udp,
-        // Ping sockets are for the groups of `net.ipv4.ping_group_range`, which are none.
-        (2, ICMP) if domain == Domain::V4 => return Err(Errno::EACCES),
-        (2, ICMP6) if domain == Domain::V6 => return Err(Errno::EACCES),
+        (2, ICMP) if domain == Domain::V4 => inet_raw::may_ping(task, icmp::ICMP)?,
+        (2, ICMP6) if domain == Domain::V6 => inet_raw::may_ping(task, icmp::ICMP6)?,
         (RAW, 0) => return Err(Errno::EPROTONOSUPPORT),
         (RAW, _) if !task.creds().capable_in(&task.namespaces().net.base.owner, cap::NET_RAW) => {
             return Err(Errno::EPERM);
         }
+        (RAW, _) => Kind::Raw(u8::try_from(protocol).map_err(|_| Errno::EPROTONOSUPPORT)?),
         (1..=3, _) => return Err(Errno::EPROTONOSUPPORT),
         _ => return Err(Errno::ESOCKTNOSUPPORT),
     };
@@ -100,6 +100,9 @@ fn read_address(task: &Arc<Task>, at: u64, len: u32) -> Result<Vec<u8>, Errno> {
 pub(super) fn bind(task: &Arc<Task>, open: &Open, at: u64, len: u32) -> SysResult {
     let raw = read_address(task, at, len)?;
     let socket = &open.socket;
+    if let Kind::Raw(_) = socket.kind {
+        return inet_raw::bind(socket, &raw);
+    }
     let to = decode(&raw, socket.domain)?;
     match (socket.domain, address::family(&raw)?) {
         (Domain::V4, AF_INET) | (Domain::V6, AF_INET6) => {}
@@ -119,7 +122,7 @@ pub(super) fn bind(task: &Arc<Task>, open: &Open, at: u64, len: u32) -> SysResul
         domain.check_port(to.port, right::BIND_TCP)?;
     }
     let net = &socket.net;
-    let free = to.port == 0 || net.settings.is_for_all(to.port);
+    let free = to.port == 0 || matches!(socket.kind, Kind::Ping(_)) || net.settings.is_for_all(to.port);
     if !socket.may_bind(to.ip) {
         return Err(Errno::EADDRNOTAVAIL);
     }
@@ -195,10 +198,11 @@ pub(super) fn connect(task: &Arc<Task>, open: Open, at: u64, len: u32) -> SysRes
         match socket.kind {
             Kind::Tcp => socket.tcp_dissolve(),
             Kind::Udp => socket.udp_disconnect(),
+            Kind::Ping(_) | Kind::Raw(_) => socket.raw_disconnect(),
         }
         return done();
     }
-    if socket.kind == Kind::Udp {
+    if !socket.kind.is_stream() {
         let to = destination(&socket, &raw)?.ok_or(Errno::EINVAL)?;
         if address::lacks_scope(&raw, to.ip) {
             return Err(Errno::EINVAL);
@@ -288,6 +292,10 @@ pub(super) fn send(
     control: &[u8],
     how: i32,
 ) -> SysResult {
+    if let Kind::Ping(_) | Kind::Raw(_) = open.socket.kind {
+        let with = sending(&open.socket, control, how)?;
+        return inet_raw::send(task, &open, vecs, to, with, how);
+    }
     if open.socket.kind == Kind::Udp {
         return send_datagram(task, &open, vecs, to, control, how);
     }
@@ -503,7 +511,10 @@ fn receive_once(socket: &Inet, how: i32, to: &mut Sink<'_>, already: bool) -> Re
             ..Came::default()
         });
     }
-    if socket.kind == Kind::Udp {
+    if !socket.kind.is_stream() {
+        if how & MSG_OOB != 0 && socket.kind != Kind::Udp {
+            return Err(Errno::EOPNOTSUPP);
+        }
         let got = socket.udp_receive(to, peek)?.unless_ended(how & MSG_DONTWAIT != 0)?;
         let from = got.along.map(|a| a.from);
         return Ok(Came { count: got.count, length: got.length, from, along: got.along, ..Came::default() });
@@ -562,7 +573,8 @@ pub(super) fn receive(
             let have = have + came.count;
             got.store(have, Ordering::Relaxed);
             if came.count == 0 || came.stopped || have >= enough || have >= all || peek_again {
-                let whole = how & MSG_TRUNC != 0 && !discard;
+                // A ping socket tells of what was copied only.
+                let whole = how & MSG_TRUNC != 0 && !discard && !matches!(socket.kind, Kind::Ping(_));
                 return Ok(if whole { came.length } else { have } as i64);
             }
         }

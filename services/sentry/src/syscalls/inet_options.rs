@@ -11,7 +11,7 @@ use super::sockopt::{
     ATTACH_FILTER, BINDTODEVICE, DOMAIN, MAX_PACING_RATE, PASSSEC, PEERCRED, PEERGROUPS, PEERPIDFD, PROTOCOL,
     REUSEPORT, TYPE, ZEROCOPY, get_basic, get_filter, put, set_basic,
 };
-use super::{SysResult, UserPtr, done, inet};
+use super::{SysResult, UserPtr, done, inet, inet_raw};
 use crate::errno::Errno;
 use crate::ipc::inet::address::{AF_INET, Domain};
 use crate::ipc::inet::options::{self, Form, IP, IPV6, Of, SOCKET, TCP, UDP, find};
@@ -68,6 +68,10 @@ fn network_admin(task: &Task, socket: &Inet, also_raw: bool) -> bool {
 /// `setsockopt`.
 pub(super) fn set(task: &Arc<Task>, socket: &Arc<Inet>, level: i32, option: i32, at: u64, len: i32) -> SysResult {
     let len = usize::try_from(len).map_err(|_| Errno::EINVAL)?;
+    if let Some(set) = inet_raw::set(task, socket, level, option, (at, len)) {
+        set?;
+        return done();
+    }
     match (level, socket.kind, socket.domain) {
         (SOL_SOCKET, ..) => set_own(task, socket, option, at, len)?,
         (IP, ..) => set_ip(task, socket, option, at, len)?,
@@ -412,6 +416,10 @@ pub(super) fn get(
     at: u64,
     len: UserPtr<i32>,
 ) -> SysResult {
+    if let Some(raw) = inet_raw::get(socket, level, option) {
+        let room = usize::try_from(len.read(task)?).map_err(|_| Errno::EINVAL)?;
+        return put(task, &raw?, at, len, room);
+    }
     match (level, socket.kind, socket.domain) {
         (SOL_SOCKET | IP, ..) | (IPV6, _, Domain::V6) | (TCP, Kind::Tcp, _) | (UDP, Kind::Udp, _) => {}
         (.., Domain::V4) => return Err(Errno::EOPNOTSUPP),

@@ -30,6 +30,7 @@ pub mod futex2;
 pub mod identity;
 pub mod inet;
 pub mod inet_options;
+mod inet_raw;
 pub mod inotify;
 pub mod ioctl;
 pub mod landlock;

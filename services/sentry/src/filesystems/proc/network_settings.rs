@@ -28,13 +28,11 @@ const CORE: &[sysctl::Told] = &[
 
 /// `ipv4`.
 const IPV4: &[sysctl::Told] = &[
-    ("icmp_echo_ignore_all", "0", true),
     ("icmp_echo_ignore_broadcasts", "1", true),
     ("ip_dynaddr", "0", true),
     ("ip_forward", "0", true),
     ("ip_local_reserved_ports", "", true),
     ("ip_nonlocal_bind", "0", false),
-    ("ping_group_range", "1\t0", false),
     ("tcp_abort_on_overflow", "0", true),
     ("tcp_allowed_congestion_control", "reno cubic", false),
     ("tcp_available_congestion_control", "reno cubic", false),
@@ -97,6 +95,33 @@ fn numbers<const N: usize>(
     PseudoNode::new(fs, 0o644, Body::Text(Box::new(read), Some(Box::new(write))))
 }
 
+/// `ping_group_range`: groups as who looks or writes numbers them. A range that is none lets nobody.
+fn pingers(fs: &PseudoFs) -> InodeRef {
+    let read = |caller: &Caller<'_>| {
+        let net = of(caller)?;
+        let own = &caller.creds.user_ns;
+        let shown = |n: &AtomicI64| own.shown_gid(u32::try_from(n.load(Ordering::Relaxed)).unwrap_or(u32::MAX));
+        let [first, last] = &net.settings.pingers;
+        Ok(format!("{}\t{}\n", shown(first), shown(last)).into_bytes())
+    };
+    let write = |caller: &Caller<'_>, new: &[u8]| {
+        let net = of(caller)?;
+        let text = std::str::from_utf8(new).map_err(|_| Errno::EINVAL)?;
+        let all: Result<Vec<u32>, _> = text.split_ascii_whitespace().map(str::parse).collect();
+        let all: [u32; 2] = all.ok().and_then(|a| a.try_into().ok()).ok_or(Errno::EINVAL)?;
+        if all.iter().any(|n| *n > i32::MAX.cast_unsigned()) {
+            return Err(Errno::EINVAL);
+        }
+        let of = |n: u32| caller.creds.user_ns.kernel_gid(n).map(i64::from).ok_or(Errno::EINVAL);
+        let [first, last] = all;
+        let (first, last) = (of(first)?, of(last)?);
+        let range = if first <= last { [first, last] } else { [1, 0] };
+        net.settings.pingers.iter().zip(range).for_each(|(to, n)| to.store(n, Ordering::Relaxed));
+        Ok(())
+    };
+    PseudoNode::new(fs, 0o644, Body::Text(Box::new(read), Some(Box::new(write))))
+}
+
 /// The directory.
 pub fn directory_of(fs: &PseudoFs) -> InodeRef {
     let all = |list, mut acting: Vec<(&'static str, InodeRef)>| {
@@ -116,6 +141,8 @@ pub fn directory_of(fs: &PseudoFs) -> InodeRef {
         vec![
             ("ip_local_port_range", numbers(fs, 1..=65_535, |s| [&s.first_port, &s.last_port])),
             ("ip_unprivileged_port_start", numbers(fs, 0..=65_535, |s| [&s.unprivileged])),
+            ("ping_group_range", pingers(fs)),
+            ("icmp_echo_ignore_all", numbers(fs, 0..=255, |s| [&s.silent])),
             ("ip_default_ttl", numbers(fs, 1..=255, |s| [&s.ttl])),
             ("tcp_keepalive_time", numbers(fs, 0..=32_767, |s| [&s.keepalive[0]])),
             ("tcp_keepalive_intvl", numbers(fs, 0..=32_767, |s| [&s.keepalive[1]])),

@@ -36,7 +36,7 @@ impl FileOps for InetFile {
         }
         match self.0.kind {
             Kind::Tcp => self.0.tcp_receive(to, Default::default()).map(|got| got.count),
-            Kind::Udp => self.0.udp_receive(to, false)?.unless_ended(io.file.nonblocking()).map(|got| got.count),
+            _ => self.0.udp_receive(to, false)?.unless_ended(io.file.nonblocking()).map(|got| got.count),
         }
     }
 
@@ -58,6 +58,7 @@ impl FileOps for InetFile {
         let n = match self.0.kind {
             Kind::Tcp => self.0.tcp_send(from, Default::default())?,
             Kind::Udp => self.0.udp_send(from, None, Default::default())?,
+            Kind::Ping(_) | Kind::Raw(_) => self.0.raw_send(from, None, Default::default())?,
         };
         Ok((n, 0))
     }
@@ -84,9 +85,9 @@ impl FileOps for InetFile {
         const SIOCATMARK: u32 = 0x8905;
         let n = match (request, self.0.kind) {
             (crate::ipc::FIONREAD, Kind::Tcp) => self.0.tcp_waiting()?,
-            (crate::ipc::FIONREAD, Kind::Udp) => self.0.udp_waiting(),
+            (crate::ipc::FIONREAD, Kind::Udp | Kind::Raw(_)) => self.0.udp_waiting(),
             (SIOCOUTQ | SIOCOUTQNSD, Kind::Tcp) => self.0.tcp_unsent()?,
-            (SIOCOUTQ, Kind::Udp) => 0,
+            (SIOCOUTQ, Kind::Udp | Kind::Raw(_)) => 0,
             (SIOCATMARK, Kind::Tcp) => usize::from(self.0.tcp_at_mark()?),
             _ => return crate::ipc::netlink::device_request(task, request, argument, self.0.domain == Domain::V4),
         };

@@ -1,4 +1,4 @@
-//! Internet sockets, `ip(7)`, `ipv6(7)`: TCP (`tcp`) and UDP (`udp`) between sockets of one network namespace.
+//! Internet sockets, `ip(7)`, `ipv6(7)`: TCP (`tcp`), UDP (`udp`), raw and ping sockets (`raw`, `icmp`) of one network namespace.
 //!
 //! What goes from a namespace to itself (loopback, its own addresses) never leaves the Sentry: there is no wire that could lose or
 //! reorder anything, so there are no packets, and the state of both ends of a connection changes at once. What goes elsewhere is for netd,
@@ -11,8 +11,10 @@
 
 pub mod address;
 mod file;
+pub mod icmp;
 pub mod options;
 pub mod ports;
+pub mod raw;
 pub mod tcp;
 pub mod udp;
 
@@ -46,6 +48,10 @@ use udp::Udp;
 pub enum Kind {
     Tcp,
     Udp,
+    /// Of `IPPROTO_ICMP` or `IPPROTO_ICMPV6`.
+    Ping(u8),
+    /// Of a protocol.
+    Raw(u8),
 }
 
 impl Kind {
@@ -54,11 +60,12 @@ impl Kind {
         self == Self::Tcp
     }
 
-    /// `SOCK_STREAM`, `SOCK_DGRAM`.
+    /// `SOCK_STREAM`, `SOCK_DGRAM`, `SOCK_RAW`.
     pub fn number(self) -> i32 {
         match self {
             Self::Tcp => 1,
-            Self::Udp => 2,
+            Self::Udp | Self::Ping(_) => 2,
+            Self::Raw(_) => 3,
         }
     }
 
@@ -67,6 +74,7 @@ impl Kind {
         match self {
             Self::Tcp => 6,
             Self::Udp => 17,
+            Self::Ping(p) | Self::Raw(p) => i32::from(p),
         }
     }
 }
@@ -95,6 +103,7 @@ pub(crate) struct State {
     shut: [bool; 2],
     tcp: Tcp,
     udp: Udp,
+    raw: raw::Raw,
 }
 
 /// A socket.
@@ -169,7 +178,7 @@ impl Inet {
     pub fn new(domain: Domain, kind: Kind, net: &Arc<NetNamespace>, uid: u32, timers: &Arc<Timers>) -> Arc<Self> {
         let [send_buffer, receive_buffer] = match kind {
             Kind::Tcp => [tcp::SEND_BUFFER, tcp::RECEIVE_BUFFER],
-            Kind::Udp => [DATAGRAMS; 2],
+            _ => [DATAGRAMS; 2],
         };
         let mut values = Values::default();
         let of = |n: &std::sync::atomic::AtomicI64| i32::try_from(n.load(Ordering::Relaxed)).unwrap_or(0);
@@ -193,6 +202,9 @@ impl Inet {
         if domain == Domain::V6 && net.settings.bindv6only() {
             values.set(options::IPV6, options::V6ONLY, 1);
         }
+        let mut own = Options::default();
+        // What is no port can be shared.
+        own.set_switch(options::REUSEADDR, matches!(kind, Kind::Ping(_) | Kind::Raw(_)));
         let state = State {
             local: None,
             holds: false,
@@ -203,12 +215,13 @@ impl Inet {
             send_buffer,
             receive_buffer,
             sized: [false; 2],
-            options: Options::default(),
+            options: own,
             values,
             filter: None,
             shut: [false; 2],
             tcp: Tcp::default(),
             udp: Udp::default(),
+            raw: raw::Raw::default(),
         };
         Self::with((domain, kind), net, uid, timers, state)
     }
@@ -240,6 +253,7 @@ impl Inet {
         let inode = AnonInode::make(Family::Socket.dev(), mode::SOCKET | 0o777, creds.fsuid, creds.fsgid, None);
         let ino = inode.attr().map(|a| a.ino).unwrap_or(0);
         let _ = self.ino.set(ino);
+        self.listen_in();
         let name = format!("socket:[{ino}]");
         let f = flags::RDWR | if nonblocking { flags::NONBLOCK } else { 0 };
         let file = File::new(Family::Socket.place(inode, name.as_bytes()), Box::new(InetFile(self.clone())), f);
@@ -276,7 +290,7 @@ impl Inet {
     fn claim_of(&self, s: &State) -> Claim {
         Claim {
             domain: self.domain,
-            ip: s.local.map_or(self.domain.any(), |l| l.ip),
+            ip: s.local.filter(|_| !matches!(self.kind, Kind::Ping(_))).map_or(self.domain.any(), |l| l.ip),
             v6only: self.is_v6only(s),
             reuse: s.options.switch(options::REUSEADDR),
             reuseport: s.options.switch(options::REUSEPORT),
@@ -315,6 +329,8 @@ impl Inet {
     pub fn peer(&self) -> Result<Endpoint, Errno> {
         let s = self.state.lock();
         let gone = self.kind == Kind::Tcp && !s.tcp.has_peer();
+        // Where there are no ports one of 0 tells of no peer.
+        let gone = gone || matches!(self.kind, Kind::Ping(_) | Kind::Raw(_)) && s.peer.is_some_and(|p| p.port == 0);
         s.peer.filter(|_| !gone).ok_or(Errno::ENOTCONN)
     }
 
@@ -355,8 +371,11 @@ impl Inet {
     }
 
     /// The ports that one may be chosen of: the namespace's, within the socket's own bounds where those are among them
-    /// (`IP_LOCAL_PORT_RANGE`).
+    /// (`IP_LOCAL_PORT_RANGE`). Of the identifiers of ping sockets any.
     fn choice_of_ports(&self) -> RangeInclusive<u16> {
+        if let Kind::Ping(_) = self.kind {
+            return 1..=u16::MAX;
+        }
         let all = self.net.settings.port_range();
         let (first, last) = options::ports(self.values(|v| v.get(options::IP, options::LOCAL_PORT_RANGE)));
         let or = |own: u16, bound: &u16| if all.contains(&own) { own } else { *bound };
@@ -424,7 +443,7 @@ impl Inet {
         let mut table = self.net.ports(self.kind).lock();
         let claim = {
             let s = self.state.lock();
-            if s.holds || !s.tcp.is_closed() || self.kind == Kind::Udp && s.peer.is_some() {
+            if s.holds || !s.tcp.is_closed() || !self.kind.is_stream() && s.peer.is_some() {
                 return Err(Errno::EINVAL);
             }
             // An IPv6 socket with an IPv4 address takes no port from one that has IPv6's any.
@@ -494,7 +513,7 @@ impl Inet {
     pub fn events(&self) -> PollMask {
         match self.kind {
             Kind::Tcp => self.tcp_events(),
-            Kind::Udp => self.udp_events(),
+            _ => self.udp_events(),
         }
     }
 
@@ -502,6 +521,7 @@ impl Inet {
         match self.kind {
             Kind::Tcp => self.tcp_close(),
             Kind::Udp => self.udp_close(),
+            Kind::Ping(_) | Kind::Raw(_) => self.raw_close(),
         }
     }
 
@@ -509,7 +529,7 @@ impl Inet {
     pub fn shutdown(&self, read: bool, write: bool) -> Result<(), Errno> {
         match self.kind {
             Kind::Tcp => self.tcp_shutdown(read, write),
-            Kind::Udp => self.udp_shutdown(read, write),
+            _ => self.udp_shutdown(read, write),
         }
     }
 }

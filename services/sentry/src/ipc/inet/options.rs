@@ -32,6 +32,7 @@ mod number {
     pub const BUSY_POLL_BUDGET: i32 = 70;
     pub const TOS: i32 = 1;
     pub const TTL: i32 = 2;
+    pub const HDRINCL: i32 = 3;
     pub const PKTINFO: i32 = 8;
     pub const RECVERR: i32 = 11;
     pub const RECVTTL: i32 = 12;

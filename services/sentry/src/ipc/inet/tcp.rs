@@ -434,6 +434,7 @@ impl Inet {
                 shut: [false; 2],
                 tcp,
                 udp: Default::default(),
+                raw: Default::default(),
             };
             (child, tries)
         };

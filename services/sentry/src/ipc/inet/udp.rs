@@ -6,9 +6,12 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::address::Endpoint;
+use super::icmp::{self, checksum, pseudo};
 use super::ports::best;
+use super::raw::{self, Packet};
 use super::{Inet, Kind, State, Waiting, check_family, is_full, options};
 use crate::errno::Errno;
 use crate::namespaces::net::count;
@@ -19,6 +22,9 @@ use crate::wait::PollMask;
 /// Most bytes of a datagram: what the length fields of IP and UDP leave.
 const MOST4: usize = 65_507;
 const MOST6: usize = 65_527;
+/// Its number, and bytes of its header.
+const PROTOCOL: u8 = 17;
+const HEADER: usize = 8;
 /// What a datagram costs beside its bytes.
 const COST: usize = 512;
 /// Errors that wait to be read.
@@ -113,7 +119,7 @@ impl Got {
 }
 
 impl State {
-    fn time_to_live(&self, to: IpAddr) -> u8 {
+    pub(super) fn time_to_live(&self, to: IpAddr) -> u8 {
         let (level, option, default) = match (to, to.is_multicast()) {
             (IpAddr::V4(_), false) => (options::IP, options::TTL, 64),
             (IpAddr::V4(_), true) => (options::IP, options::MULTICAST_TTL, 1),
@@ -123,7 +129,7 @@ impl State {
         u8::try_from(self.values.get(level, option)).unwrap_or(default)
     }
 
-    fn service(&self, to: IpAddr) -> u8 {
+    pub(super) fn service(&self, to: IpAddr) -> u8 {
         let value = match to {
             IpAddr::V4(_) => self.values.get(options::IP, options::TOS),
             IpAddr::V6(_) => self.values.get(options::IPV6, options::TCLASS).max(0),
@@ -178,7 +184,7 @@ impl Inet {
     }
 
     /// The address that a datagram to there comes from; multicast and broadcast by the device that was asked for. ENETUNREACH.
-    fn source_of(&self, to: IpAddr) -> Result<IpAddr, Errno> {
+    pub(super) fn source_of(&self, to: IpAddr) -> Result<IpAddr, Errno> {
         if !to.is_multicast() && to != IpAddr::V4(Ipv4Addr::BROADCAST) {
             return self.source(to);
         }
@@ -248,10 +254,14 @@ impl Inet {
             return Ok(count);
         }
         let size = if how.segment == 0 { data.len() } else { how.segment };
-        if size >= data.len() {
+        let send = |data: Vec<u8>| {
+            self.tell_raw(to, &data, along);
             self.deliver(to, data, along, peer);
+        };
+        if size >= data.len() {
+            send(data);
         } else {
-            data.chunks(size).for_each(|d| self.deliver(to, d.to_vec(), along, peer));
+            data.chunks(size).for_each(|d| send(d.to_vec()));
         }
         Ok(count)
     }
@@ -294,6 +304,7 @@ impl Inet {
             return;
         }
         count(&self.net.counts.no_port);
+        self.tell_unreachable(to, &data, along);
         // Nobody there: the error is for who is connected, or asked.
         let mut s = self.state.lock();
         let asked = s.wants_errors(to.ip);
@@ -306,6 +317,70 @@ impl Inet {
         s.error = Some(Errno::ECONNREFUSED);
         drop(s);
         self.queue.wake(PollMask::ERR);
+    }
+
+    /// A datagram as the packet that it would be.
+    fn packet(to: Endpoint, data: &[u8], along: Along) -> Packet {
+        let mut bytes = along.from.port.to_be_bytes().to_vec();
+        bytes.extend_from_slice(&to.port.to_be_bytes());
+        bytes.extend_from_slice(&u16::try_from(data.len() + HEADER).unwrap_or(u16::MAX).to_be_bytes());
+        bytes.extend_from_slice(&[0; 2]);
+        bytes.extend_from_slice(data);
+        let (from, to) = (along.from.ip, to.ip);
+        let sum = checksum(&[&pseudo(from, to, PROTOCOL, bytes.len()), &bytes]);
+        let sum = if sum == 0 { u16::MAX } else { sum };
+        bytes.iter_mut().skip(6).zip(sum.to_be_bytes()).for_each(|(to, b)| *to = b);
+        Packet { from, to, protocol: PROTOCOL, ttl: along.ttl, tos: along.tos, data: bytes, whole: None }
+    }
+
+    /// Raw sockets get a copy.
+    fn tell_raw(&self, to: Endpoint, data: &[u8], along: Along) {
+        if self.net.raw.load(Ordering::Relaxed) > 0 {
+            raw::hear(&self.net, &Self::packet(to, data, along));
+        }
+    }
+
+    /// They hear that nobody has the port, too.
+    fn tell_unreachable(&self, to: Endpoint, data: &[u8], along: Along) {
+        if self.net.raw.load(Ordering::Relaxed) > 0 {
+            let code = if to.ip.is_ipv4() { 3 } else { 4 };
+            raw::hear(&self.net, &icmp::unreachable(&self.net, &Self::packet(to, data, along), code));
+        }
+    }
+
+    /// A datagram that a raw socket made. One that is broken is lost.
+    pub(super) fn deliver_datagram(&self, p: &Packet) {
+        let half = |at: usize| p.data.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |b| u16::from_be_bytes(*b));
+        let len = usize::from(half(4));
+        let Some(data) = p.data.get(HEADER..len) else { return };
+        let summed = half(6) != 0;
+        let good = || {
+            let whole = p.data.get(..len).unwrap_or_default();
+            checksum(&[&pseudo(p.from, p.to, PROTOCOL, len), whole]) == 0
+        };
+        if summed && !good() || !summed && p.to.is_ipv6() {
+            return;
+        }
+        let along = Along {
+            from: Endpoint { ip: p.from, port: half(0) },
+            to: p.to,
+            ttl: p.ttl,
+            tos: p.tos,
+            time: now(Clock::Realtime),
+        };
+        self.deliver(Endpoint { ip: p.to, port: half(2) }, data.to_vec(), along, None);
+    }
+
+    /// Puts a packet of a raw or ping socket into its queue; whether there was room.
+    pub(super) fn queue_packet(&self, data: Vec<u8>, along: Along) -> bool {
+        let mut s = self.state.lock();
+        let cost = data.len().saturating_add(COST);
+        if s.udp.bytes.get().saturating_add(cost) > s.receive_buffer || is_full() {
+            return false;
+        }
+        s.udp.bytes.add(cost);
+        s.udp.queue.push_back(Datagram { data, along });
+        true
     }
 
     /// How well it fits a datagram; `None`: not at all.
