@@ -123,6 +123,10 @@ pub struct Settings {
     pub pingers: [AtomicI64; 2],
     /// `net.ipv4.icmp_echo_ignore_all`.
     pub silent: AtomicI64,
+    /// `net.ipv4.ip_local_reserved_ports`: ranges, in order.
+    pub reserved: Mutex<Vec<RangeInclusive<u16>>>,
+    /// `net.ipv4.ip_nonlocal_bind`.
+    pub nonlocal: AtomicI64,
     /// `net.ipv4.ip_default_ttl`.
     pub ttl: AtomicI64,
     /// `net.ipv4.tcp_keepalive_time`, `tcp_keepalive_intvl`, `tcp_keepalive_probes`.
@@ -141,6 +145,8 @@ impl Default for Settings {
             buffers: [of(212_992), of(212_992)],
             pingers: [of(1), of(0)],
             silent: of(0),
+            reserved: Mutex::default(),
+            nonlocal: of(0),
             ttl: of(64),
             keepalive: [of(7200), of(75), of(9)],
         }
@@ -167,6 +173,16 @@ impl Settings {
     /// Whether a port may be had by everybody.
     pub fn is_for_all(&self, port: u16) -> bool {
         i64::from(port) >= self.unprivileged.load(Ordering::Relaxed)
+    }
+
+    /// Whether a port is given only to who asks for it.
+    pub fn is_reserved(&self, port: u16) -> bool {
+        self.reserved.lock().iter().any(|r| r.contains(&port))
+    }
+
+    /// Whether addresses may be bound that are none of the namespace's.
+    pub fn may_bind_others(&self) -> bool {
+        self.nonlocal.load(Ordering::Relaxed) != 0
     }
 
     /// Whether a group may have ping sockets.

@@ -20,14 +20,20 @@ pub type Make = fn(&NetNamespace, &Creds) -> String;
 pub const FILES: &[(&str, Make)] = &[
     ("arp", |_, _| "IP address       HW type     Flags       HW address            Mask     Device\n".into()),
     ("dev", |_, _| DEVICES.into()),
+    ("icmp", |net, creds| raw(net, PINGS, Domain::V4, creds)),
+    ("icmp6", |net, creds| raw(net, PINGS, Domain::V6, creds)),
     ("if_inet6", if_inet6),
     ("netlink", |_, _| {
         "sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n".into()
     }),
     ("packet", |_, _| "sk               RefCnt Type Proto  Iface R Rmem   User   Inode\n".into()),
-    ("raw", |_, _| raw(Domain::V4)),
-    ("raw6", |_, _| raw(Domain::V6)),
-    ("route", |_, _| {
+    ("raw", |net, creds| raw(net, RAWS, Domain::V4, creds)),
+    ("raw6", |net, creds| raw(net, RAWS, Domain::V6, creds)),
+    ("route", |net, _| {
+        // There is no table before there is an address.
+        if !net.loopback.was_up() {
+            return String::new();
+        }
         let heads = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT";
         format!("{heads:<127}\n")
     }),
@@ -92,7 +98,7 @@ fn tcp(net: &NetNamespace, domain: Domain, creds: &Creds) -> String {
     all.sort_by_key(|s| !s.listens());
     let mut number = 0;
     for s in all {
-        let (phase, waits, pending) = s.tcp_look();
+        let (phase, _, pending) = s.tcp_look();
         if phase == Phase::Close {
             continue;
         }
@@ -107,7 +113,7 @@ fn tcp(net: &NetNamespace, domain: Domain, creds: &Creds) -> String {
             shown(own, domain),
             shown(other, domain),
             phase.number(),
-            if phase == Phase::Listen { pending } else { waits },
+            if phase == Phase::Listen { pending } else { s.tcp_unread() },
             s.ino(),
             if s.ino() == 0 { 1 } else { 2 },
         );
@@ -162,23 +168,51 @@ fn udp(net: &NetNamespace, domain: Domain, creds: &Creds) -> String {
     text
 }
 
-fn raw(domain: Domain) -> String {
-    match domain {
+/// What the tables of raw and of ping sockets are of; the number of a protocol, or of one that asked, stands for a port.
+const RAWS: Kind = Kind::Raw(0);
+const PINGS: Kind = Kind::Ping(0);
+
+fn raw(net: &NetNamespace, kind: Kind, domain: Domain, creds: &Creds) -> String {
+    const UNCONNECTED: u8 = 7;
+    let ping = kind == PINGS;
+    let heads = match domain {
+        Domain::V4 if ping => {
+            "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops"
+        }
         Domain::V4 => {
-            "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref \
-             pointer drops\n"
-                .into()
+            "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops"
         }
         Domain::V6 => {
             "  sl  local_address                         remote_address                        st tx_queue rx_queue \
-             tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n"
-                .into()
+             tr tm->when retrnsmt   uid  timeout inode ref pointer drops"
         }
+    };
+    // Only the table of ping sockets of IPv4 has lines of one length.
+    let width = if ping && domain == Domain::V4 { 127 } else { 0 };
+    let mut text = format!("{heads:<width$}\n");
+    for s in sockets(net, kind, domain) {
+        let (own, other) = ends(&s);
+        let state = if s.peer().is_ok() { 1 } else { UNCONNECTED };
+        let line = format!(
+            "{:>4}: {} {} {state:02X} 00000000:{:08X} 00:00000000 00000000 {:>5}        0 {} 2 0000000000000000 0",
+            own.port,
+            shown(own, domain),
+            shown(other, domain),
+            s.udp_queued(),
+            s.shown_uid(creds),
+            s.ino(),
+        );
+        let _ = writeln!(text, "{line:<width$}");
     }
+    text
 }
 
 fn if_inet6(net: &NetNamespace, _: &Creds) -> String {
-    if net.loopback.is_up() { "00000000000000000000000000000001 01 80 10 80       lo\n".into() } else { String::new() }
+    if net.loopback.has_six() {
+        "00000000000000000000000000000001 01 80 10 80       lo\n".into()
+    } else {
+        String::new()
+    }
 }
 
 fn sockstat(net: &NetNamespace, _: &Creds) -> String {
@@ -186,21 +220,23 @@ fn sockstat(net: &NetNamespace, _: &Creds) -> String {
     let tcp = net.ports(Kind::Tcp).lock().all();
     let inuse = sockets(net, Kind::Tcp, Domain::V4).iter().filter(|s| s.tcp_look().0 != Phase::Close).count();
     format!(
-        "sockets: used {}\nTCP: inuse {inuse} orphan 0 tw {} alloc {} mem 0\nUDP: inuse {} mem 0\nUDPLITE: inuse 0\nRAW: inuse 0\n\
+        "sockets: used {}\nTCP: inuse {inuse} orphan 0 tw {} alloc {} mem 0\nUDP: inuse {} mem 0\nUDPLITE: inuse 0\nRAW: inuse {}\n\
          FRAG: inuse 0 memory 0\n",
-        tcp.0.len() + used(Kind::Udp),
+        tcp.0.len() + used(Kind::Udp) + used(Kind::Raw(0)),
         tcp.1.len(),
         tcp.0.len(),
-        used(Kind::Udp)
+        used(Kind::Udp),
+        used(Kind::Raw(0)),
     )
 }
 
 fn sockstat6(net: &NetNamespace, _: &Creds) -> String {
     let used = |kind| sockets(net, kind, Domain::V6).len();
     format!(
-        "TCP6: inuse {}\nUDP6: inuse {}\nUDPLITE6: inuse 0\nRAW6: inuse 0\nFRAG6: inuse 0 memory 0\n",
+        "TCP6: inuse {}\nUDP6: inuse {}\nUDPLITE6: inuse 0\nRAW6: inuse {}\nFRAG6: inuse 0 memory 0\n",
         used(Kind::Tcp),
-        used(Kind::Udp)
+        used(Kind::Udp),
+        used(Kind::Raw(0)),
     )
 }
 
@@ -213,7 +249,7 @@ fn snmp(net: &NetNamespace, _: &Creds) -> String {
     format!(
         "Ip: Forwarding DefaultTTL InReceives InHdrErrors InAddrErrors ForwDatagrams InUnknownProtos InDiscards InDelivers \
          OutRequests OutDiscards OutNoRoutes ReasmTimeout ReasmReqds ReasmOKs ReasmFails FragOKs FragFails FragCreates\n\
-         Ip: 2 64 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n\
+         Ip: 2 {} 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n\
          Icmp: InMsgs InErrors InCsumErrors InDestUnreachs InTimeExcds InParmProbs InSrcQuenchs InRedirects InEchos InEchoReps \
          InTimestamps InTimestampReps InAddrMasks InAddrMaskReps OutMsgs OutErrors OutDestUnreachs OutTimeExcds OutParmProbs \
          OutSrcQuenchs OutRedirects OutEchos OutEchoReps OutTimestamps OutTimestampReps OutAddrMasks OutAddrMaskReps\n\
@@ -225,6 +261,7 @@ fn snmp(net: &NetNamespace, _: &Creds) -> String {
          Udp: {} {} {} {} {} 0 0 0 0\n\
          UdpLite: InDatagrams NoPorts InErrors OutDatagrams RcvbufErrors SndbufErrors InCsumErrors IgnoredMulti MemErrors\n\
          UdpLite: 0 0 0 0 0 0 0 0 0\n",
+        net.settings.ttl.load(Ordering::Relaxed),
         of(&c.active),
         of(&c.passive),
         of(&c.failed),

@@ -11,7 +11,6 @@ use super::sysctl;
 use crate::errno::Errno;
 use crate::filesystems::pseudo::{Body, PseudoFs, PseudoNode, directory};
 use crate::namespaces::NetNamespace;
-use crate::namespaces::net::Settings;
 use crate::vfs::caller::Caller;
 use crate::vfs::inode::InodeRef;
 
@@ -31,8 +30,6 @@ const IPV4: &[sysctl::Told] = &[
     ("icmp_echo_ignore_broadcasts", "1", true),
     ("ip_dynaddr", "0", true),
     ("ip_forward", "0", true),
-    ("ip_local_reserved_ports", "", true),
-    ("ip_nonlocal_bind", "0", false),
     ("tcp_abort_on_overflow", "0", true),
     ("tcp_allowed_congestion_control", "reno cubic", false),
     ("tcp_available_congestion_control", "reno cubic", false),
@@ -73,11 +70,11 @@ fn of(caller: &Caller<'_>) -> Result<Arc<NetNamespace>, Errno> {
 fn numbers<const N: usize>(
     fs: &PseudoFs,
     range: RangeInclusive<i64>,
-    which: fn(&Settings) -> [&AtomicI64; N],
+    which: fn(&NetNamespace) -> [&AtomicI64; N],
 ) -> InodeRef {
     let read = move |caller: &Caller<'_>| {
         let net = of(caller)?;
-        let all = which(&net.settings).map(|n| n.load(Ordering::Relaxed).to_string());
+        let all = which(&net).map(|n| n.load(Ordering::Relaxed).to_string());
         Ok(format!("{}\n", all.join("\t")).into_bytes())
     };
     let write = move |caller: &Caller<'_>, new: &[u8]| {
@@ -89,10 +86,54 @@ fn numbers<const N: usize>(
         if all.iter().any(|n| !range.contains(n)) || !all.is_sorted() {
             return Err(Errno::EINVAL);
         }
-        which(&net.settings).iter().zip(all).for_each(|(to, n)| to.store(n, Ordering::Relaxed));
+        which(&net).iter().zip(all).for_each(|(to, n)| to.store(n, Ordering::Relaxed));
         Ok(())
     };
     PseudoNode::new(fs, 0o644, Body::Text(Box::new(read), Some(Box::new(write))))
+}
+
+/// `ip_local_reserved_ports`: numbers and ranges, with commas between them.
+fn reserved(fs: &PseudoFs) -> InodeRef {
+    let read = |caller: &Caller<'_>| {
+        let net = of(caller)?;
+        let all = net.settings.reserved.lock();
+        let shown = all.iter().map(|r| match (r.start(), r.end()) {
+            (first, last) if first == last => first.to_string(),
+            (first, last) => format!("{first}-{last}"),
+        });
+        Ok(format!("{}\n", shown.collect::<Vec<_>>().join(",")).into_bytes())
+    };
+    let write = |caller: &Caller<'_>, new: &[u8]| {
+        let net = of(caller)?;
+        *net.settings.reserved.lock() = ranges(new).ok_or(Errno::EINVAL)?;
+        Ok(())
+    };
+    PseudoNode::new(fs, 0o644, Body::Text(Box::new(read), Some(Box::new(write))))
+}
+
+/// Ranges of ports in a text, put in order, those that meet joined.
+fn ranges(text: &[u8]) -> Option<Vec<RangeInclusive<u16>>> {
+    let text = std::str::from_utf8(text).ok()?.trim_ascii();
+    let mut all = Vec::new();
+    for part in text.split(',').map(str::trim).filter(|p| !p.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (u16, u16) = (first.parse().ok()?, last.parse().ok()?);
+        if first > last {
+            return None;
+        }
+        all.push(first..=last);
+    }
+    all.sort_by_key(|r| *r.start());
+    let mut joined: Vec<RangeInclusive<u16>> = Vec::new();
+    for r in all {
+        match joined.last_mut() {
+            Some(last) if u32::from(*r.start()) <= u32::from(*last.end()) + 1 => {
+                *last = *last.start()..=*last.end().max(r.end());
+            }
+            _ => joined.push(r),
+        }
+    }
+    Some(joined)
 }
 
 /// `ping_group_range`: groups as who looks or writes numbers them. A range that is none lets nobody.
@@ -131,25 +172,46 @@ pub fn directory_of(fs: &PseudoFs) -> InodeRef {
     let core = all(
         CORE,
         vec![
-            ("somaxconn", numbers(fs, 0..=i64::from(i32::MAX), |s| [&s.backlog])),
-            ("rmem_max", numbers(fs, 2304..=i64::from(i32::MAX), |s| [&s.buffers[0]])),
-            ("wmem_max", numbers(fs, 4608..=i64::from(i32::MAX), |s| [&s.buffers[1]])),
+            ("somaxconn", numbers(fs, 0..=i64::from(i32::MAX), |n| [&n.settings.backlog])),
+            ("rmem_max", numbers(fs, 2304..=i64::from(i32::MAX), |n| [&n.settings.buffers[0]])),
+            ("wmem_max", numbers(fs, 4608..=i64::from(i32::MAX), |n| [&n.settings.buffers[1]])),
         ],
     );
     let ipv4 = all(
         IPV4,
         vec![
-            ("ip_local_port_range", numbers(fs, 1..=65_535, |s| [&s.first_port, &s.last_port])),
-            ("ip_unprivileged_port_start", numbers(fs, 0..=65_535, |s| [&s.unprivileged])),
+            ("ip_local_port_range", numbers(fs, 1..=65_535, |n| [&n.settings.first_port, &n.settings.last_port])),
+            ("ip_unprivileged_port_start", numbers(fs, 0..=65_535, |n| [&n.settings.unprivileged])),
+            ("ip_local_reserved_ports", reserved(fs)),
+            ("ip_nonlocal_bind", numbers(fs, 0..=255, |n| [&n.settings.nonlocal])),
             ("ping_group_range", pingers(fs)),
-            ("icmp_echo_ignore_all", numbers(fs, 0..=255, |s| [&s.silent])),
-            ("ip_default_ttl", numbers(fs, 1..=255, |s| [&s.ttl])),
-            ("tcp_keepalive_time", numbers(fs, 0..=32_767, |s| [&s.keepalive[0]])),
-            ("tcp_keepalive_intvl", numbers(fs, 0..=32_767, |s| [&s.keepalive[1]])),
-            ("tcp_keepalive_probes", numbers(fs, 0..=255, |s| [&s.keepalive[2]])),
+            ("icmp_echo_ignore_all", numbers(fs, 0..=1, |n| [&n.settings.silent])),
+            ("ip_default_ttl", numbers(fs, 1..=255, |n| [&n.settings.ttl])),
+            ("tcp_keepalive_time", numbers(fs, 0..=32_767, |n| [&n.settings.keepalive[0]])),
+            ("tcp_keepalive_intvl", numbers(fs, 0..=32_767, |n| [&n.settings.keepalive[1]])),
+            ("tcp_keepalive_probes", numbers(fs, 0..=255, |n| [&n.settings.keepalive[2]])),
         ],
     );
-    let ipv6 = directory(fs, vec![("bindv6only", numbers(fs, 0..=1, |s| [&s.only_v6]))]);
+    let device = || directory(fs, vec![("disable_ipv6", numbers(fs, 0..=1, |n| [n.loopback.without_ipv6()]))]);
+    // New devices take over what is the default, and there are none.
+    let default = directory(fs, vec![("disable_ipv6", sysctl::setting(fs, "0"))]);
+    let conf = directory(fs, vec![("all", device()), ("default", default), ("lo", device())]);
+    let ipv6 = directory(fs, vec![("bindv6only", numbers(fs, 0..=1, |n| [&n.settings.only_v6])), ("conf", conf)]);
     let unix = directory(fs, vec![("max_dgram_qlen", sysctl::setting(fs, "512"))]);
     directory(fs, vec![("core", core), ("ipv4", ipv4), ("ipv6", ipv6), ("unix", unix)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_of_ports_are_joined() {
+        assert_eq!(ranges(b"8080,9000-9005, 9003-9010,8081\n"), Some(vec![8080..=8081, 9000..=9010]));
+        assert_eq!(ranges(b"\n"), Some(Vec::new()));
+        assert_eq!(ranges(b"65535,0"), Some(vec![0..=0, 65535..=65535]));
+        for bad in ["x", "5-2", "65536", "1-2-3", "-1"] {
+            assert_eq!(ranges(bad.as_bytes()), None, "{bad}");
+        }
+    }
 }

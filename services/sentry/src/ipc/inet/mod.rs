@@ -435,7 +435,9 @@ impl Inet {
         let multicast = ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST);
         let any =
             |v: &mut Values| [options::FREEBIND, options::TRANSPARENT].iter().any(|o| v.get(options::IP, *o) != 0);
-        ip.is_unspecified() || multicast || self.values(any) || self.is_own(ip)
+        // Before there are addresses nobody says that it is none.
+        let early = || ip.is_ipv4() && (self.net.settings.may_bind_others() || !self.net.loopback.was_up());
+        ip.is_unspecified() || multicast || self.values(any) || early() || self.is_own(ip)
     }
 
     /// `bind(2)` to an address that it may have. EINVAL, EADDRINUSE.
@@ -481,7 +483,9 @@ impl Inet {
         if !self.is_on_loopback(&self.state.lock()) {
             return Err(Errno::ENODEV);
         }
-        self.net.loopback.source(to).ok_or(Errno::ENETUNREACH)
+        // While the device is down its address of IPv6 is gone, which is not that nothing leads there.
+        let gone = if to == LOCALHOST6 { Errno::EADDRNOTAVAIL } else { Errno::ENETUNREACH };
+        self.net.loopback.source(to).ok_or(gone)
     }
 
     /// Where a program that names no address in particular means to go: to itself.

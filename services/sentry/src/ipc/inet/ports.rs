@@ -10,8 +10,8 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, OnceLock, Weak};
 
-use super::Inet;
 use super::address::{Domain, Endpoint};
+use super::{Inet, Kind};
 use crate::errno::Errno;
 use crate::time::{Clock, NS, now};
 
@@ -135,10 +135,12 @@ impl Ports {
             self.is_free(port, claim, stream, socket.id).then_some(port)
         } else {
             // One that nobody has comes before one that may be shared.
+            let free = |p: &u16| !is_kept(socket, *p);
             let empty = |p: &u16| !self.bound.contains_key(p) && !self.left_at.contains_key(p);
             from_somewhere(range.clone())
+                .filter(free)
                 .find(empty)
-                .or_else(|| from_somewhere(range).find(|p| self.is_free(*p, claim, stream, socket.id)))
+                .or_else(|| from_somewhere(range).filter(free).find(|p| self.is_free(*p, claim, stream, socket.id)))
         };
         let port = port.ok_or(Errno::EADDRINUSE)?;
         self.take(socket, port);
@@ -165,7 +167,7 @@ impl Ports {
             let first = |all: &HashMap<u64, Weak<Inet>>| all.values().next().is_none_or(|s| !asked(s));
             self.bound.get(port).is_none_or(first) && !self.pairs.contains(&(Endpoint { ip, port: *port }, to))
         };
-        let port = from_somewhere(range).find(free).ok_or(Errno::EADDRNOTAVAIL)?;
+        let port = from_somewhere(range).find(|p| !is_kept(socket, *p) && free(p)).ok_or(Errno::EADDRNOTAVAIL)?;
         self.pairs.insert((Endpoint { ip, port }, to));
         self.take(socket, port);
         Ok(port)
@@ -275,6 +277,11 @@ fn chance_of(from: Endpoint) -> usize {
     static KEY: OnceLock<RandomState> = OnceLock::new();
     let hash = KEY.get_or_init(RandomState::new).hash_one(from);
     usize::try_from(hash >> 32).unwrap_or(0)
+}
+
+/// Whether a port is kept for who asks for it (`net.ipv4.ip_local_reserved_ports`); identifiers of ping sockets are no ports.
+fn is_kept(socket: &Inet, port: u16) -> bool {
+    matches!(socket.kind, Kind::Tcp | Kind::Udp) && socket.net.settings.is_reserved(port)
 }
 
 fn random() -> u16 {

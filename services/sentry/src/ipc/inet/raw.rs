@@ -152,7 +152,8 @@ fn seal_header(header: &mut [u8]) {
 
 /// A packet is at one of the namespace's addresses. `by`: who sent it, if a socket did.
 fn arrive(net: &Arc<NetNamespace>, by: &Arc<Inet>, packet: Packet) {
-    let mut next = Some(packet);
+    // What a device that is down gets is lost.
+    let mut next = Some(packet).filter(|_| net.loopback.is_up());
     // An answer brings no other.
     while let Some(p) = next.take() {
         let heard = hear(net, &p);

@@ -90,6 +90,8 @@ pub(crate) struct Tcp {
     joined: bool,
     /// The other side's end was seen (`SOCK_DONE`).
     ended: bool,
+    /// Which was told by a read.
+    told_end: bool,
     pieces: VecDeque<Vec<u8>>,
     /// Bytes of the first piece that were read.
     read: usize,
@@ -280,6 +282,12 @@ impl Inet {
         (s.tcp.phase, s.tcp.bytes.get(), if s.tcp.listens() { s.tcp.pending.len() } else { 0 })
     }
 
+    /// What is unread, with the end of the other side, which counts as a byte.
+    pub fn tcp_unread(&self) -> usize {
+        let s = self.state.lock();
+        s.tcp.bytes.get() + usize::from(s.tcp.phase == Phase::CloseWait && s.tcp.ended && !s.tcp.told_end)
+    }
+
     /// How many may wait to be accepted.
     pub fn tcp_backlog(&self) -> usize {
         self.state.lock().tcp.backlog
@@ -352,6 +360,7 @@ impl Inet {
             s.tcp.phase = Phase::SynSent;
             s.shut = [false; 2];
             s.tcp.ended = false;
+            s.tcp.told_end = false;
         }
         count(&self.net.counts.active);
         let result = self.knock();
@@ -386,6 +395,10 @@ impl Inet {
     /// Asks the listener to be let in. ECONNREFUSED; EAGAIN where it has no room, then it asks back.
     fn knock(self: &Arc<Self>) -> Result<(), Errno> {
         let (local, to) = self.state.lock().pair().ok_or(Errno::EINVAL)?;
+        // Nobody hears it through a device that is down.
+        if !self.net.loopback.is_up() {
+            return Err(Errno::EAGAIN);
+        }
         // A socket that connects to its own port meets itself (RFC 9293, 3.5: both open at once).
         let listener = if local == to { None } else { self.net.ports(Kind::Tcp).lock().listener(to, local) };
         let result = match listener {
@@ -836,6 +849,7 @@ impl Inet {
         }
         let end = Ok(Got { count: 0, stopped: true });
         if s.tcp.ended {
+            s.tcp.told_end |= !how.peek;
             return end;
         }
         if how.already && s.error.is_some() {

@@ -290,6 +290,10 @@ impl Inet {
 
     fn deliver(&self, to: Endpoint, data: Vec<u8>, along: Along, peer: Option<Endpoint>) {
         count(&self.net.counts.sent);
+        // What a device that is down gets is lost.
+        if !self.net.loopback.is_up() {
+            return;
+        }
         let all = self.net.ports(Kind::Udp).lock().at(to.port);
         let many = to.ip.is_multicast() || self.is_broadcast(to.ip);
         let fits: Vec<_> =

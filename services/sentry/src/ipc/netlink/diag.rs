@@ -139,10 +139,10 @@ impl Row {
         let none = Endpoint { ip: socket.domain.any(), port: 0 };
         let (state, other, queues) = match socket.kind {
             Kind::Tcp => {
-                let (phase, waits, pending) = socket.tcp_look();
+                let (phase, _, pending) = socket.tcp_look();
                 let queues = match phase {
                     Phase::Listen => [pending, socket.tcp_backlog()],
-                    _ => [waits, socket.tcp_unsent().unwrap_or(0)],
+                    _ => [socket.tcp_unread(), socket.tcp_unsent().unwrap_or(0)],
                 };
                 (phase.number(), socket.tcp_peer(), queues)
             }
@@ -286,8 +286,8 @@ impl<'a> Filter<'a> {
             let (code, yes, no) = Self::operation(program, at).ok_or(Errno::EINVAL)?;
             let known = code <= LAST || [7, 8].contains(&code) || EQUALS.contains(&code);
             let (rest, jumps) = (program.len() - at, code != Self::NOP);
-            let bad = |n: usize| n < 4 || n % 4 != 0 || n > rest + 4;
-            if !known || yes < 4 || yes % 4 != 0 || yes > rest || jumps && bad(no) {
+            let bad = |n: usize| n < 4 || !n.is_multiple_of(4) || n > rest + 4;
+            if !known || yes < 4 || !yes.is_multiple_of(4) || yes > rest || jumps && bad(no) {
                 return Err(Errno::EINVAL);
             }
             at += yes;

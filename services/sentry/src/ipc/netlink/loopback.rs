@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::errno::Errno;
 use crate::sync::Mutex;
@@ -35,9 +36,26 @@ pub struct Address {
     pub prefix: u8,
     pub scope: u8,
     pub flags: u32,
+    /// The name that older requests know it by: the device's, or one with a colon.
+    pub label: Label,
+}
+
+/// A name of an address, up to its NUL.
+pub type Label = [u8; 16];
+
+/// A label, cut off where it is longer than any.
+pub fn label(name: &[u8]) -> Label {
+    let mut label = [0; 16];
+    label.iter_mut().zip(name.iter().take(15)).for_each(|(to, b)| *to = *b);
+    label
 }
 
 impl Address {
+    /// Its label's text.
+    pub fn name(&self) -> &[u8] {
+        self.label.split(|b| *b == 0).next().unwrap_or_default()
+    }
+
     fn subnet(&self) -> u32 {
         let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
         u32::from_be_bytes(self.address) & mask
@@ -58,17 +76,39 @@ struct State {
     up: bool,
     /// It was up before, and has kept its way of queueing.
     used: bool,
+    /// Largest packet, if it was given another.
+    mtu: Option<u32>,
     addresses: Vec<Address>,
 }
 
 /// The device.
 #[derive(Debug, Default)]
-pub struct Loopback(Mutex<State>);
+pub struct Loopback(Mutex<State>, AtomicI64);
 
 impl Loopback {
     /// Whether it is up.
     pub fn is_up(&self) -> bool {
         self.0.lock().up
+    }
+
+    /// Whether it was up at any time: there is no table of addresses before.
+    pub fn was_up(&self) -> bool {
+        self.0.lock().used
+    }
+
+    /// `net.ipv6.conf.all.disable_ipv6`: it has no address of IPv6.
+    pub fn without_ipv6(&self) -> &AtomicI64 {
+        &self.1
+    }
+
+    /// Whether it has the address of IPv6.
+    pub fn has_six(&self) -> bool {
+        self.is_up() && self.1.load(Ordering::Relaxed) == 0
+    }
+
+    /// Bytes of its largest packet.
+    pub fn mtu(&self) -> u32 {
+        self.0.lock().mtu.unwrap_or(MTU)
     }
 
     /// Takes it up or down. The first that it gets, unless it was given another, is the address that all know.
@@ -84,6 +124,7 @@ impl Loopback {
                 prefix: 8,
                 scope: HOST,
                 flags: PERMANENT,
+                label: label(NAME),
             });
         }
         s.up = up;
@@ -116,10 +157,13 @@ impl Loopback {
         self.0.lock().addresses.iter().any(|a| a.prefix < 31 && u32::from(ip) == last(a))
     }
 
-    /// The address that something for there, which must be the namespace's own, comes from.
+    /// The address that something for there, which must be the namespace's own, comes from. Those of IPv4 stay while it is down.
     pub fn source(&self, to: IpAddr) -> Option<IpAddr> {
+        if to.is_ipv6() && !self.has_six() {
+            return None;
+        }
         let s = self.0.lock();
-        if !s.up {
+        if !s.used {
             return None;
         }
         match to {
@@ -155,6 +199,36 @@ impl Loopback {
         Ok(())
     }
 
+    /// `SIOCSIFADDR`: gives a label an address, `struct sockaddr_in`, of the network of its class. EINVAL, ENOBUFS.
+    fn set(&self, label: Label, raw: &[u8]) -> Result<(), Errno> {
+        const HOST: u8 = 254;
+        const AF_INET: u16 = 2;
+        let family = raw.first_chunk().map(|b| u16::from_ne_bytes(*b));
+        let local = raw.get(4..).and_then(<[u8]>::first_chunk::<4>).copied().ok_or(Errno::EINVAL)?;
+        let ip = Ipv4Addr::from(local);
+        if family != Some(AF_INET) || ip.is_multicast() {
+            return Err(Errno::EINVAL);
+        }
+        let prefix = match local[0] {
+            0 => 0,
+            1..128 => 8,
+            128..192 => 16,
+            192..224 => 24,
+            _ => 32,
+        };
+        let labelled = |a: &Address| a.label == label;
+        if self.addresses().iter().any(|a| labelled(a) && a.local == local) {
+            return Ok(());
+        }
+        // There may be none yet.
+        let _ = self.remove(labelled);
+        if ip.is_unspecified() {
+            return Ok(());
+        }
+        let scope = if ip.is_loopback() { HOST } else { 0 };
+        self.add(Address { local, address: local, broadcast: None, prefix, scope, flags: PERMANENT, label }, false)
+    }
+
     /// Takes the first away that `is` says so of. EADDRNOTAVAIL.
     pub fn remove(&self, is: impl Fn(&Address) -> bool) -> Result<(), Errno> {
         let mut s = self.0.lock();
@@ -168,13 +242,14 @@ impl Loopback {
 /// addresses, which are for IPv4's (`four`). ENOTTY for what is none of them.
 pub fn ioctl(task: &Arc<Task>, request: u32, argument: u64, four: bool) -> SysResult {
     use request::{
-        ADDR, BRDADDR, CONF, DSTADDR, FLAGS, HWADDR, IFINDEX, METRIC, MTU_OF, NAME_OF, NETMASK, SET_FLAGS, TXQLEN,
+        ADDR, BRDADDR, CONF, DSTADDR, FLAGS, HWADDR, IFINDEX, MAP, METRIC, MTU_OF, NAME_OF, NETMASK, SET_ADDR,
+        SET_FLAGS, SET_MTU, TXQLEN,
     };
     const IFREQ: usize = 40;
     /// `ARPHRD_LOOPBACK`.
     const KIND: u16 = 772;
-    let of_addresses = [ADDR, DSTADDR, BRDADDR, NETMASK].contains(&request);
-    let known = [NAME_OF, FLAGS, SET_FLAGS, METRIC, MTU_OF, HWADDR, IFINDEX, TXQLEN].contains(&request);
+    let of_addresses = [ADDR, SET_ADDR, DSTADDR, BRDADDR, NETMASK].contains(&request);
+    let known = [NAME_OF, FLAGS, SET_FLAGS, METRIC, MTU_OF, SET_MTU, HWADDR, IFINDEX, MAP, TXQLEN].contains(&request);
     let net = task.namespaces().net.clone();
     if request == CONF {
         return list(task, argument, &net.loopback);
@@ -195,24 +270,44 @@ pub fn ioctl(task: &Arc<Task>, request: u32, argument: u64, four: bool) -> SysRe
         at.write_array(task, &ifreq)?;
         return done();
     }
-    if name.split(|b| *b == 0).next() != Some(NAME) {
+    let changes = [SET_FLAGS, SET_MTU, SET_ADDR].contains(&request);
+    if changes && !task.creds().capable_in(&net.base.owner, cap::NET_ADMIN) {
+        return Err(Errno::EPERM);
+    }
+    // Behind a colon stands which of its addresses is meant.
+    let alias = name.split(|b| *b == 0).next().unwrap_or_default();
+    if alias.split(|b| *b == b':').next() != Some(NAME) {
         return Err(Errno::ENODEV);
     }
-    let first = net.loopback.addresses().first().copied();
+    let first = net.loopback.addresses().iter().find(|a| a.name() == alias).copied();
     let address = |ip: [u8; 4]| [&2u16.to_ne_bytes()[..], &[0; 2], &ip, &[0; 8]].concat();
     match request {
         // There are sixteen bits of them here.
         FLAGS => put(&(net.loopback.flags() as u16).to_ne_bytes()),
         SET_FLAGS => {
-            if !task.creds().capable_in(&net.base.owner, cap::NET_ADMIN) {
-                return Err(Errno::EPERM);
-            }
             let flags = value.first_chunk().map_or(0, |b| u16::from_ne_bytes(*b));
+            if alias != NAME {
+                let a = first.ok_or(Errno::EADDRNOTAVAIL)?;
+                if u32::from(flags) & UP == 0 {
+                    net.loopback.remove(|other| *other == a)?;
+                }
+                return done();
+            }
             net.loopback.set_up(u32::from(flags) & UP != 0);
             return done();
         }
+        SET_MTU => {
+            let mtu = value.first_chunk().map_or(-1, |b| i32::from_ne_bytes(*b));
+            net.loopback.0.lock().mtu = Some(u32::try_from(mtu).map_err(|_| Errno::EINVAL)?);
+            return done();
+        }
+        SET_ADDR => {
+            net.loopback.set(label(alias), value)?;
+            return done();
+        }
         METRIC => put(&[0; 4]),
-        MTU_OF => put(&MTU.to_ne_bytes()),
+        MAP => put(&[0; 24]),
+        MTU_OF => put(&net.loopback.mtu().to_ne_bytes()),
         HWADDR => put(&[&KIND.to_ne_bytes()[..], &[0; 14]].concat()),
         TXQLEN => put(&1000u32.to_ne_bytes()),
         IFINDEX => put(&INDEX.to_ne_bytes()),
@@ -237,14 +332,17 @@ mod request {
     pub const FLAGS: u32 = 0x8913;
     pub const SET_FLAGS: u32 = 0x8914;
     pub const ADDR: u32 = 0x8915;
+    pub const SET_ADDR: u32 = 0x8916;
     pub const DSTADDR: u32 = 0x8917;
     pub const BRDADDR: u32 = 0x8919;
     pub const NETMASK: u32 = 0x891b;
     pub const METRIC: u32 = 0x891d;
     pub const MTU_OF: u32 = 0x8921;
+    pub const SET_MTU: u32 = 0x8922;
     pub const HWADDR: u32 = 0x8927;
     pub const IFINDEX: u32 = 0x8933;
     pub const TXQLEN: u32 = 0x8942;
+    pub const MAP: u32 = 0x8970;
 }
 
 /// `SIOCGIFCONF`: the IPv4 addresses that devices have, as many as there is room for.
@@ -258,7 +356,7 @@ fn list(task: &Arc<Task>, argument: u64, device: &Loopback) -> SysResult {
     let mut raw = Vec::new();
     for a in all.iter().take(fit) {
         let begin = raw.len();
-        raw.extend_from_slice(NAME);
+        raw.extend_from_slice(a.name());
         raw.resize(begin + 16, 0);
         raw.extend_from_slice(&2u16.to_ne_bytes());
         raw.extend_from_slice(&[0; 2]);

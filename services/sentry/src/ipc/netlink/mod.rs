@@ -114,6 +114,10 @@ struct Asker<'a> {
 
 /// Messages, each a datagram.
 type Answer = Result<Vec<Vec<u8>>, Errno>;
+/// What answers a request.
+type Answerer = fn(&Asker<'_>, &Request<'_>) -> Answer;
+/// Says whether a request is for a list.
+type Dumps = fn(&Request<'_>) -> bool;
 
 /// A message that was received.
 pub struct Received {
@@ -316,7 +320,7 @@ impl Netlink {
         let creds = task.creds();
         let (admin, strict) = (self.may_change(task), options.strict);
         let asker = Asker { net: &self.net, creds: &creds, admin, port, strict };
-        let (answer, dumps): (fn(&Asker<'_>, &Request<'_>) -> Answer, fn(&Request<'_>) -> bool) = match self.protocol {
+        let (answer, dumps): (Answerer, Dumps) = match self.protocol {
             DIAG => (diag::answer, diag::dumps),
             _ => (route::answer, route::dumps),
         };

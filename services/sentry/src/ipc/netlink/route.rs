@@ -3,9 +3,9 @@
 
 use std::net::Ipv6Addr;
 
-use super::loopback::{Address, INDEX, MTU, NAME, PERMANENT, UP};
+use super::loopback::{Address, INDEX, NAME, PERMANENT, UP, label};
 use super::message::{self, Attributes, Builder, CREATE, EXCL, MULTI, REPLACE, Request, word};
-use super::{Answer, Asker};
+use super::{Answer, Answerer, Asker};
 use crate::errno::Errno;
 
 const AF_UNSPEC: u8 = 0;
@@ -17,9 +17,6 @@ const LINK: usize = 16;
 const ADDRESS: usize = 8;
 /// `RTM_MAX`.
 const LAST: u16 = 123;
-
-/// Answers with messages, each a datagram.
-type Answerer = fn(&Asker<'_>, &Request<'_>) -> Answer;
 
 /// What a kind of request comes to.
 struct Entry {
@@ -111,7 +108,7 @@ fn link(asker: &Asker<'_>, request: &Request<'_>, flags: u16) -> Vec<u8> {
         .number(13, 1000)
         .attribute(16, &[operating])
         .attribute(17, &[0])
-        .number(4, MTU)
+        .number(4, device.mtu())
         .number(50, 0)
         .number(51, 0)
         .number(27, 0)
@@ -228,10 +225,10 @@ fn addresses(asker: &Asker<'_>, request: &Request<'_>) -> Answer {
         let b = if let Some(to) = a.broadcast { b.attribute(ifa::BROADCAST, &to) } else { b };
         // For ever, made when nobody knows.
         let lives = [[0xff; 8], [0; 8]].concat();
-        let b = b.attribute(ifa::LABEL, &[NAME, &[0]].concat()).number(ifa::FLAGS, a.flags);
+        let b = b.attribute(ifa::LABEL, &[a.name(), &[0]].concat()).number(ifa::FLAGS, a.flags);
         list.extend_from_slice(&b.attribute(ifa::CACHEINFO, &lives).end());
     }
-    if family != AF_INET && asker.net.loopback.is_up() {
+    if family != AF_INET && asker.net.loopback.has_six() {
         list.extend_from_slice(&localhost6(asker, request));
     }
     Ok(if list.is_empty() { Vec::new() } else { vec![list] })
@@ -269,6 +266,7 @@ fn new_address(asker: &Asker<'_>, request: &Request<'_>) -> Answer {
         prefix,
         scope,
         flags: flags | PERMANENT,
+        label: label(attributes.name(ifa::LABEL).unwrap_or(NAME)),
     };
     let replace = request.flags & REPLACE != 0 && request.flags & EXCL == 0;
     asker.net.loopback.add(new, replace).map(|()| Vec::new())
@@ -281,10 +279,10 @@ fn delete_address(asker: &Asker<'_>, request: &Request<'_>) -> Answer {
         return Err(Errno::ENODEV);
     }
     let (local, address) = (four(attributes, ifa::LOCAL)?, four(attributes, ifa::ADDRESS)?);
-    let label = attributes.name(ifa::LABEL);
+    let named = attributes.name(ifa::LABEL);
     let is = |a: &Address| {
         local.is_none_or(|l| l == a.local)
-            && label.is_none_or(|l| l == NAME)
+            && named.is_none_or(|l| l == a.name())
             && address.is_none_or(|to| prefix == a.prefix && to == a.address)
     };
     asker.net.loopback.remove(is).map(|()| Vec::new())
