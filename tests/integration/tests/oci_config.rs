@@ -29,9 +29,10 @@ fn both(install: &Install, bundle: &Path) -> [(Option<i32>, String, String); 2] 
 fn bundle(install: &Install, script: &str) -> std::path::PathBuf {
     let bundle = install.busybox("b", &["sh", "-c", script], false).unwrap();
     let root = bundle.join("rootfs");
-    for applet in
-        ["grep", "sort", "sed", "awk", "uname", "cut", "find", "df", "ulimit", "nice", "mknod", "chown", "umount"]
-    {
+    for applet in [
+        "grep", "sort", "sed", "awk", "uname", "cut", "find", "df", "ulimit", "nice", "mknod", "chown", "umount",
+        "ping",
+    ] {
         let _ = std::os::unix::fs::symlink("busybox", root.join("bin").join(applet));
     }
     bundle
@@ -324,6 +325,45 @@ fn settings() {
             "kernel.msgmnb": "20000", "kernel.msgmni": "77"
         });
     });
+}
+
+/// A network namespace of its own, which a bundle need not ask for here.
+fn with_network(d: &mut Value, settings: Value) {
+    let namespaces = d["linux"]["namespaces"].as_array_mut().unwrap();
+    if !namespaces.iter().any(|n| n["type"] == "network") {
+        namespaces.push(json!({"type": "network"}));
+    }
+    d["linux"]["sysctl"] = settings;
+}
+
+#[test]
+fn settings_of_the_network() {
+    let script = "cd /proc/sys/net; cat core/somaxconn ipv6/conf/all/disable_ipv6; cd ipv4; cat ping_group_range ip_default_ttl \
+                  ip_unprivileged_port_start ip_local_port_range ip_local_reserved_ports tcp_keepalive_time tcp_fin_timeout; \
+                  ping -c1 -W1 127.0.0.1 | grep -c 'bytes from'; ping -c1 -W1 ::1 2>/dev/null | grep -c 'bytes from'";
+    same("oci-net-sysctl", script, |d| {
+        let settings = json!({
+            "net.ipv4.ping_group_range": "0 0", "net.core.somaxconn": "77", "net/ipv4/ip_default_ttl": "33",
+            "net.ipv4.ip_unprivileged_port_start": "80", "net.ipv4.ip_local_port_range": "40000 50000",
+            "net.ipv4.ip_local_reserved_ports": "40001,40003-40005", "net.ipv4.tcp_keepalive_time": "99",
+            "net.ipv4.tcp_fin_timeout": "30", "net.ipv6.conf.all.disable_ipv6": "1"
+        });
+        with_network(d, settings);
+    });
+}
+
+#[test]
+fn settings_of_the_network_that_are_refused() {
+    need("runc", "runc").unwrap();
+    let install = Install::with_services("oci-net-refused").unwrap();
+    let bundle = bundle(&install, "echo ran");
+    for (name, value) in [("net.ipv4.ip_default_ttl", "999"), ("net.ipv4.ping_group_range", "x")] {
+        Install::edit(&bundle, |d| with_network(d, json!({name: value}))).unwrap();
+        for (code, out, err) in both(&install, &bundle) {
+            assert!(code != Some(0) && out.is_empty() && err.contains(&name.replace('.', "/")), "{code:?} {out} {err}");
+        }
+    }
+    install.nothing_left().unwrap();
 }
 
 /// The fields of propagation of the mounts at / and below /m, without numbers.

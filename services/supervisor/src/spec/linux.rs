@@ -164,8 +164,10 @@ pub fn sysctl(linux: &Linux, namespaces: &Namespaces, warnings: &mut Vec<String>
             if !has(namespaces, "network") {
                 return invalid(format!("sysctl {s:?} not allowed in host network namespace"));
             }
-            warnings.push(format!("linux.sysctl: {s}: a sandbox has no network to set it for yet"));
-            continue;
+            if !oci::NETWORK_SETTINGS.contains(&s.as_str()) {
+                warnings.push(format!("linux.sysctl: {s}: a sandbox has no such setting: left as it is"));
+                continue;
+            }
         } else if s == "kernel.hostname" && has(namespaces, "uts") {
             return invalid(format!("sysctl {s:?} is not allowed as it conflicts with the OCI \"hostname\" field"));
         } else if s != "kernel.domainname" || !has(namespaces, "uts") {

@@ -206,6 +206,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_a_document_may_set_is_there() {
+        let fs = PseudoFs::new("proc", 0, crate::filesystems::pseudo::Style::Kernel);
+        let caller = Caller::nobody();
+        for name in cofferdam_control::oci::NETWORK_SETTINGS {
+            let mut at = directory_of(&fs);
+            for part in name.split('.').skip(1) {
+                at = at.lookup(&caller, part.as_bytes()).unwrap().unwrap_or_else(|| panic!("{name}"));
+            }
+            assert_eq!(at.attr().unwrap().mode & 0o777, 0o644, "{name}");
+        }
+    }
+
+    #[test]
     fn ranges_of_ports_are_joined() {
         assert_eq!(ranges(b"8080,9000-9005, 9003-9010,8081\n"), Some(vec![8080..=8081, 9000..=9010]));
         assert_eq!(ranges(b"\n"), Some(Vec::new()));
