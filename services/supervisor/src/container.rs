@@ -35,6 +35,8 @@ use crate::view::{View, open_exports, read_document};
 /// How a container ended, and whose fault it was if not its own.
 pub type End = (ExitStatus, Option<String>);
 
+/// How long what services of a container said last is waited for once it has ended.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Signals that end a container which does not run yet (HUP, INT, QUIT, KILL, TERM), as the Sentry has them.
 const END_EARLY: [i32; 5] = [1, 2, 3, 9, 15];
 
@@ -60,6 +62,8 @@ pub struct Container {
     stops: watch::Sender<i32>,
     /// Whether it has said that it is ready; `None` if it has nowhere to say so.
     ready: Option<watch::Sender<bool>>,
+    /// Somebody did not want it any more while it was being made.
+    given_up: Cell<bool>,
     /// Its host name, if it has one of its own.
     pub hostname: Option<String>,
     /// Its log.
@@ -222,6 +226,7 @@ impl Container {
             removed: watch::channel(false).0,
             stops: watch::channel(0).0,
             ready: plan.container.notify.is_some().then(|| watch::channel(false).0),
+            given_up: Cell::new(false),
             hostname: plan.container.hostname.clone(),
             logbook: Logbook::new(log, request.log),
             trace: RefCell::default(),
@@ -241,17 +246,27 @@ impl Container {
         house.containers.borrow_mut().insert(request.id.clone(), container.clone());
         tokio::task::spawn_local(container.clone().hear_gofer());
         let mut end = container.end.subscribe();
-        // Its end may be told while a service that hangs is waited for.
-        let done = tokio::select! {
-            biased;
-            done = container.bring_up(request, pod, &descriptors, plan.container, &plan.exports, roots) => done,
-            _ = end.wait_for(Option::is_some) => Err(Refused::new(FailureKind::Internal, "ended while it was being made")),
+        let done = {
+            let bring_up = container.bring_up(request, pod, &descriptors, plan.container, &plan.exports, roots);
+            let mut bring_up = std::pin::pin!(bring_up);
+            // Its end may be told while a service that hangs is waited for; and before what a service said last is read, which says why.
+            tokio::select! {
+                biased;
+                done = &mut bring_up => done,
+                _ = end.wait_for(Option::is_some) => {
+                    let ended = Err(Refused::new(FailureKind::Internal, "ended while it was being made"));
+                    let last_words = if container.given_up.get() { Duration::ZERO } else { LAST_WORDS };
+                    timeout(last_words, bring_up).await.unwrap_or(ended)
+                }
+            }
         };
         match done {
             Ok(()) => Ok((container, warnings)),
             Err(refused) => {
                 let reason = container.end.borrow().as_ref().and_then(|(_, reason)| reason.clone());
                 container.destroy().await;
+                // That a service is gone is less than why.
+                let reason = reason.filter(|_| container.given_up.get() || refused.kind == FailureKind::Internal);
                 Err(reason.map_or(refused, |reason| Refused::new(FailureKind::Internal, reason)))
             }
         }
@@ -259,6 +274,7 @@ impl Container {
 
     /// It is being made and shall not be, though a part of it may hang: nothing is waited for.
     pub fn give_up(self: &Rc<Self>, why: &str) {
+        self.given_up.set(true);
         let id = self.state().id;
         if let Some(house) = self.house.upgrade() {
             house.kill(self.gofer.launched.key);

@@ -87,6 +87,7 @@ pub struct Ports {
     pairs: HashSet<Pair>,
     /// In the order in which they end; those pairs are not among the others.
     left: VecDeque<Left>,
+    left_pairs: HashSet<Pair>,
     left_at: HashMap<u16, usize>,
 }
 
@@ -100,6 +101,7 @@ impl Ports {
 
     fn forget_at(&mut self, at: usize) {
         let Some(l) = self.left.remove(at) else { return };
+        self.left_pairs.remove(&l.pair);
         let port = l.pair.0.port;
         if let Some(n) = self.left_at.get_mut(&port) {
             *n = n.saturating_sub(1);
@@ -180,7 +182,7 @@ impl Ports {
         if !self.pairs.insert(pair) {
             return Err(Errno::EADDRNOTAVAIL);
         }
-        if self.left_at.contains_key(&pair.0.port)
+        if self.left_pairs.contains(&pair)
             && let Some(at) = self.left.iter().position(|l| l.pair == pair)
         {
             self.forget_at(at);
@@ -193,6 +195,7 @@ impl Ports {
         self.pairs.remove(&pair);
         let Some(claim) = left else { return };
         let claim = Claim { ip: pair.0.ip, left: true, listens: false, ..claim };
+        self.left_pairs.insert(pair);
         *self.left_at.entry(pair.0.port).or_default() += 1;
         self.left.push_back(Left { until: now(Clock::Monotonic).saturating_add(TIME_WAIT), pair, claim });
         self.forget();
