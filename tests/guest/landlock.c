@@ -4,6 +4,8 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <netinet/in.h>
 
 enum { X = 1, W = 2, R = 4, LS = 8, RMDIR = 16, RM = 32, CHR = 64, DIR_ = 128, REG = 256, SOCK = 512, FIFO = 1024, BLK = 2048, SYM = 4096,
        REFER = 8192, TRUNC = 16384, IOCTL = 32768, ALL = 65535 };
@@ -191,6 +193,38 @@ static void devices(void) {
     close(before);
 }
 
+static int tcp(int call, int family, int type, int port) {
+    struct sockaddr_in6 a = {family, htons(port), 0, in6addr_loopback, 0};
+    if (family == AF_INET) ((struct sockaddr_in *)&a)->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    int f = socket(family, type, 0), r = call ? connect(f, (void *)&a, sizeof a) : bind(f, (void *)&a, sizeof a), e = errno;
+    close(f);
+    errno = e;
+    return r;
+}
+
+/* TCP ports: one may be bound to, one connected to. */
+static void ports(void) {
+    int taken[3], number[3];
+    for (int i = 0; i < 3; i++) {
+        struct sockaddr_in a = {AF_INET, 0, {htonl(INADDR_LOOPBACK)}, {0}};
+        socklen_t len = sizeof a;
+        taken[i] = socket(AF_INET, SOCK_STREAM, 0);
+        bind(taken[i], (void *)&a, sizeof a), getsockname(taken[i], (void *)&a, &len);
+        number[i] = ntohs(a.sin_port);
+    }
+    listen(taken[0], 9);
+    CHILD(struct attr a = {0, 3}; int set = syscall(444, &a, sizeof a, 0);
+          struct port to = {2, number[0]}; struct port at = {1, number[1]}; T(syscall(445, set, 2, &to, 0)); T(syscall(445, set, 2, &at, 0));
+          close(taken[1]), close(taken[2]); prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); T(restrict_self(set));
+          T(tcp(0, AF_INET, SOCK_STREAM, number[1])); T(tcp(0, AF_INET, SOCK_STREAM, number[2])); T(tcp(0, AF_INET, SOCK_STREAM, 0)); T(tcp(0, AF_INET6, SOCK_STREAM, number[2]));
+          T(tcp(1, AF_INET, SOCK_STREAM, number[0])); T(tcp(1, AF_INET, SOCK_STREAM, number[1])); T(tcp(1, AF_INET6, SOCK_STREAM, number[2]));
+          T(tcp(0, AF_INET, SOCK_DGRAM, number[2])); T(tcp(1, AF_INET, SOCK_DGRAM, number[2]));
+          int f = socket(AF_INET, SOCK_STREAM, 0); T(listen(f, 1)); struct sockaddr none = {AF_UNSPEC, {0}}; T(connect(f, &none, sizeof none)));
+    /* Files alone are nothing about ports. */
+    CHILD(begin(R, NULL, 0); T(tcp(0, AF_INET, SOCK_STREAM, 0)); T(tcp(1, AF_INET, SOCK_STREAM, number[0])));
+    for (int i = 0; i < 3; i++) close(taken[i]);
+}
+
 static void fresh(void) {
     if (system("rm -rf d e tolink")) abort();
     mkdir("d", 0755), mkdir("e", 0755), mkdir("d/sub", 0755), mkdir("e/sub", 0755);
@@ -202,7 +236,7 @@ static void fresh(void) {
 }
 
 int main(void) {
-    void (*all[])(void) = {rules, reading, writing, making, moving, running, tracing, devices};
+    void (*all[])(void) = {rules, reading, writing, making, moving, running, tracing, devices, ports};
     for (unsigned i = 0; i < sizeof all / sizeof *all; i++) fresh(), all[i]();
     return 0;
 }
