@@ -216,43 +216,16 @@ pub struct Got {
     pub stopped: bool,
 }
 
-/// Gives up on a connection that nobody has room for.
-struct Patience(Weak<Inet>);
+/// What a socket does once a time is over: gives up on a connection that nobody has room for, lets go what a program held back and
+/// forgot, lets in one that has said nothing for long enough.
+struct Later(Weak<Inet>, fn(&Inet));
 
-impl Wake for Patience {
+impl Wake for Later {
     fn wake(&self, _: PollMask) {
-        let socket = self.0.clone();
+        let (socket, act) = (self.0.clone(), self.1);
         crate::wait::push_work(Box::new(move || {
             if let Some(socket) = socket.upgrade() {
-                socket.give_up();
-            }
-        }));
-    }
-}
-
-/// Lets go what a program held back and forgot.
-struct Release(Weak<Inet>);
-
-impl Wake for Release {
-    fn wake(&self, _: PollMask) {
-        let socket = self.0.clone();
-        crate::wait::push_work(Box::new(move || {
-            if let Some(socket) = socket.upgrade() {
-                socket.tcp_release();
-            }
-        }));
-    }
-}
-
-/// Lets in one that has said nothing for long enough.
-struct Overdue(Weak<Inet>);
-
-impl Wake for Overdue {
-    fn wake(&self, _: PollMask) {
-        let socket = self.0.clone();
-        crate::wait::push_work(Box::new(move || {
-            if let Some(socket) = socket.upgrade() {
-                socket.come_forward();
+                act(&socket);
             }
         }));
     }
@@ -373,10 +346,12 @@ impl Inet {
     /// Notes where the connection goes, and gives the socket the address and port that it lacks.
     fn take_pair(self: &Arc<Self>, source: std::net::IpAddr, to: Endpoint) -> Result<(), Errno> {
         let mut table = self.net.ports(Kind::Tcp).lock();
-        let local = self.state.lock().local;
+        let (local, holds) = {
+            let s = self.state.lock();
+            (s.local, s.holds)
+        };
         let ip = local.map(|l| l.ip).filter(|ip| !ip.is_unspecified()).unwrap_or(source);
         check_family(ip, to.ip)?;
-        let holds = self.state.lock().holds;
         let port = match local.filter(|_| holds) {
             Some(local) => {
                 table.pair((Endpoint { ip, port: local.port }, to))?;
@@ -483,8 +458,8 @@ impl Inet {
     /// Waits at the listener until something was said, or for the time of so many tries. ECONNREFUSED if it listens no more.
     fn defer(self: &Arc<Self>, listener: &Arc<Inet>, tries: i32) -> Result<(), Errno> {
         {
-            let overdue: Arc<dyn Wake> = Arc::new(Overdue(self.me.clone()));
-            self.timers.add(Deadline::after(i64::from(options::seconds_of(tries)).saturating_mul(NS)), &overdue);
+            let overdue = self
+                .later(Deadline::after(i64::from(options::seconds_of(tries)).saturating_mul(NS)), Self::come_forward);
             let mut s = self.state.lock();
             (s.tcp.deferred, s.tcp.patience) = (Arc::downgrade(listener), Some(overdue));
         }
@@ -555,10 +530,16 @@ impl Inet {
     fn wait_for_room(&self) {
         let mut s = self.state.lock();
         if s.tcp.phase == Phase::SynSent && s.tcp.patience.is_none() {
-            let patience: Arc<dyn Wake> = Arc::new(Patience(self.me.clone()));
-            self.timers.add(Deadline::after(PATIENCE), &patience);
+            let patience = self.later(Deadline::after(PATIENCE), Self::give_up);
             s.tcp.patience = Some(patience);
         }
+    }
+
+    /// Has something done after a time, unless what is returned is dropped before.
+    fn later(&self, after: Deadline, act: fn(&Self)) -> Arc<dyn Wake> {
+        let later: Arc<dyn Wake> = Arc::new(Later(self.me.clone(), act));
+        self.timers.add(after, &later);
+        later
     }
 
     fn give_up(&self) {
@@ -716,8 +697,7 @@ impl Inet {
         if corked && !how.urgent && s.tcp.held.len() + data.len() < SEGMENT {
             s.tcp.held.append(&mut data);
             if s.tcp.release.is_none() {
-                let release: Arc<dyn Wake> = Arc::new(Release(self.me.clone()));
-                self.timers.add(Deadline::after(HELD_BACK), &release);
+                let release = self.later(Deadline::after(HELD_BACK), Self::tcp_release);
                 s.tcp.release = Some(release);
             }
             return None;
