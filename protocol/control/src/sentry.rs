@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::netd::Network;
 use crate::{LogLine, LogSettings};
 
 /// Which platform runs the container's code.
@@ -146,6 +147,8 @@ pub enum ToSentry {
         /// The container.
         id: String,
     },
+    /// The sandbox has this network from now on. Descriptors with it: the socket to netd, the window that both share. Answered by `Done`.
+    Network(Network),
     /// Forget a container, which is not to be any more: what is left of it ends. One that is being made is not made.
     Delete {
         /// The container.

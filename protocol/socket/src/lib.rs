@@ -13,7 +13,7 @@ pub mod queue;
 pub mod ring;
 pub mod slot;
 
-pub use cofferdam_shm::Window;
+pub use cofferdam_shm::{Window, WindowError};
 
 /// A rule was broken by the other side: which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -17,6 +17,7 @@ mod loader;
 mod log;
 mod memory;
 mod namespaces;
+mod net;
 mod sandbox;
 mod signal;
 mod sync;

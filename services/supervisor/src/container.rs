@@ -74,6 +74,8 @@ pub struct Container {
     started: Cell<bool>,
     /// Whether a stand-in (or an owning connection) has it, so that the death of its `create` does not matter.
     pub kept: Cell<bool>,
+    /// Its document has a network namespace, which is not the host's.
+    networked: bool,
     /// Where its services and stand-ins are, unless the host has no such place for it.
     cgroup: RefCell<Option<Cgroup>>,
     /// What the document asks of that.
@@ -158,6 +160,7 @@ impl Container {
             wanted.without_weight();
         }
         let outside = plan.outside();
+        let networked = outside.has_network();
         let mut record = Record::create(
             &house.root,
             &request.id,
@@ -232,6 +235,7 @@ impl Container {
             trace: RefCell::default(),
             started: Cell::new(false),
             kept: Cell::new(false),
+            networked,
             cgroup: RefCell::new(cgroup),
             wanted: RefCell::new(wanted),
         });
@@ -680,6 +684,7 @@ impl Container {
             Status::Stopped => return wrong("cannot start a container that has stopped"),
             Status::Creating => return wrong("cannot start a container in the creating state"),
         }
+        self.connect().await?;
         match self.sandbox.ask(ToSentry::Start { id, process: 0 }, &[]).await {
             // A program may be over, and its Sentry told to stop, before the answer to its start came through.
             Err(Lost(_)) if matches!(&*self.end.borrow(), Some((_, None))) => Ok(()),
@@ -692,6 +697,25 @@ impl Container {
                 Ok(())
             }
             other => Err(self.sentry_refused(other).await),
+        }
+    }
+
+    /// Gives its sandbox the network that its engine has made by now.
+    async fn connect(&self) -> Result<(), Refused> {
+        let pid = self.state.borrow().pid;
+        if !self.networked || !self.is_first() || pid == 0 {
+            return Ok(());
+        }
+        let join = async |pid| self.join(pid);
+        let connected = self.sandbox.connect(pid, self.logbook.settings(), join).await;
+        self.mark("network connected");
+        match connected {
+            // Who has no right to the network has none.
+            Err(refused) if self.house.upgrade().is_some_and(|h| !h.privileged) => {
+                self.log(cofferdam_control::LogLevel::Warn, refused.message);
+                Ok(())
+            }
+            other => other,
         }
     }
 

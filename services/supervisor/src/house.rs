@@ -4,7 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -151,6 +151,11 @@ impl House {
             Ok(Err(e)) => Err(host(format!("--systemd-cgroup: the process that asks systemd: {e}"))),
             Err(_) => Err(host("--systemd-cgroup: the process that asks systemd does not answer".into())),
         }
+    }
+
+    /// Has the network of a namespace taken over; the answer goes to `answer`.
+    pub fn take_network(&self, namespace: BorrowedFd<'_>, answer: BorrowedFd<'_>) -> Result<(), Refused> {
+        self.launcher.send(&ToLauncher::TakeNetwork, &[namespace, answer]).map_err(internal)
     }
 
     /// Has a service killed. Nothing happens if it has ended.

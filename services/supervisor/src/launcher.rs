@@ -2,8 +2,8 @@
 //!
 //! Forked before the supervisor confines itself, so that services do not inherit the supervisor's filter (a stub under
 //! it would be killed for a call that the Sentry answers) and so that the supervisor itself needs no clone, exec or
-//! mount. It holds one channel, to the supervisor, starts the two programs that lie beside its own, tells how they
-//! end, and has systemd make units for them. It must never read a document, a path or anything else that came from outside. Called by `main`.
+//! mount. It holds one channel, to the supervisor, starts the programs that lie beside its own, tells how they
+//! end, has systemd make units for them, and networks taken over (`takeover`). It must never read a document, a path or anything else that came from outside. Called by `main`.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,6 +19,7 @@ use rustix::process::{Pid, WaitOptions, WaitStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroups::bus::{self, Order};
+use crate::takeover;
 
 /// The services it can start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +28,8 @@ pub enum Service {
     Sentry,
     /// cofferdam-gofer.
     Gofer,
+    /// cofferdam-netd.
+    Netd,
 }
 
 impl Service {
@@ -35,6 +38,7 @@ impl Service {
         match self {
             Service::Sentry => "Sentry",
             Service::Gofer => "Gofer",
+            Service::Netd => "netd",
         }
     }
 
@@ -42,6 +46,7 @@ impl Service {
         match self {
             Service::Sentry => ("cofferdam-sentry", c"cofferdam-sentry"),
             Service::Gofer => ("cofferdam-gofer", c"cofferdam-gofer"),
+            Service::Netd => ("cofferdam-netd", c"cofferdam-netd"),
         }
     }
 }
@@ -67,6 +72,8 @@ pub enum ToLauncher {
         /// The service that is a new unit's first process.
         key: Option<u64>,
     },
+    /// Take a network over. Descriptors: its namespace, where the answer goes.
+    TakeNetwork,
     /// Kill it.
     Kill {
         /// Which.
@@ -162,6 +169,16 @@ impl Launcher {
                 }
                 Ok(())
             }
+            ToLauncher::TakeNetwork => {
+                let Ok([namespace, answer]) = <[OwnedFd; 2]>::try_from(descriptors) else { return Ok(()) };
+                // In a process of its own, too: who has entered a namespace stays there.
+                if let Ok(Fork::Child) = cofferdam_confine::spawn::fork(true) {
+                    cofferdam_confine::spawn::set_name(c"cofferdam-takes");
+                    takeover::serve(&namespace, &Channel::new(answer));
+                    std::process::exit(0);
+                }
+                Ok(())
+            }
             ToLauncher::Kill { key } => {
                 for (pid, (k, _)) in &self.children {
                     // Ours and not reaped yet, so the pid is still its own.
@@ -185,7 +202,7 @@ impl Launcher {
             .find_map(|p| rustix::fs::openat(CWD, p, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok())
             .ok_or_else(|| format!("{file} lies neither in {} nor in /usr/libexec/cofferdam", self.folder.display()))?;
         let identity = match service {
-            Service::Sentry => Identity::Id(id),
+            Service::Sentry | Service::Netd => Identity::Id(id),
             Service::Gofer => Identity::All,
         };
         let spawn = Spawn { program: program.as_fd(), name, channel: channel.as_fd(), voice: voice.as_fd(), identity };

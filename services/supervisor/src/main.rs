@@ -12,6 +12,7 @@ mod house;
 mod launcher;
 mod link;
 mod logbook;
+mod network;
 mod paths;
 mod pids;
 mod pods;
@@ -19,6 +20,7 @@ mod record;
 mod sandbox;
 mod server;
 mod spec;
+mod takeover;
 mod view;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};

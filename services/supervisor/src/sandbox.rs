@@ -14,12 +14,14 @@ use cofferdam_control::gofer::stdio_name;
 use cofferdam_control::sentry::{
     Container as Spec, ExitStatus, FailureKind, FromSentry, Numbered, Said, SentryOrders, ToSentry,
 };
-use cofferdam_control::{LogLine, LogSettings};
+use cofferdam_control::netd::FromNetd;
+use cofferdam_control::{LogLevel, LogLine, LogSettings};
 
 use crate::container::Container;
 use crate::house::{House, Launched};
 use crate::launcher::Service;
 use crate::link::{Link, Lost};
+use crate::network::{self, Outside};
 use crate::spec::Refused;
 
 /// A page cache, which the Sentry shares with every Gofer.
@@ -69,6 +71,8 @@ pub struct Sandbox {
     /// The platform in use, and why.
     platform: RefCell<(String, String)>,
     over: Cell<bool>,
+    /// Its network, if it has one beyond itself.
+    network: RefCell<Option<(Rc<Link<FromNetd>>, Outside)>>,
 }
 
 impl Sandbox {
@@ -83,6 +87,7 @@ impl Sandbox {
             cache: RefCell::default(),
             platform: RefCell::default(),
             over: Cell::new(false),
+            network: RefCell::default(),
         });
         tokio::task::spawn_local(sandbox.clone().hear());
         Ok(sandbox)
@@ -161,6 +166,26 @@ impl Sandbox {
         let _ = self.sentry.tell_numbered(|number| Numbered { number, order });
     }
 
+    /// Gives it a network: what there is in the namespace of a process. `join` puts netd to where the limits are.
+    pub async fn connect(
+        self: &Rc<Self>,
+        pid: i32,
+        log: LogSettings,
+        join: impl AsyncFnOnce(i32) -> Result<(), Refused>,
+    ) -> Result<(), Refused> {
+        let Some(house) = self.house.upgrade() else { return Ok(()) };
+        if self.network.borrow().is_some() {
+            return Ok(());
+        }
+        let Some(outside) = network::take(&house, pid).await? else { return Ok(()) };
+        for warning in &outside.warnings {
+            self.tell_log(LogLevel::Warn, warning.clone());
+        }
+        let netd = network::connect(&house, self, &self.first, &outside, log, join).await?;
+        *self.network.borrow_mut() = Some((netd, outside));
+        Ok(())
+    }
+
     /// The Sentry's process.
     pub fn process(&self) -> &Launched {
         &self.sentry.launched
@@ -173,6 +198,10 @@ impl Sandbox {
         self.tell(ToSentry::Stop);
         self.members().iter().for_each(|c| c.over(ExitStatus::Signal(9, false), None));
         self.sentry.farewell(house).await;
+        let network = self.network.borrow_mut().take();
+        if let Some((netd, _)) = network {
+            network::stop(house, &netd).await;
+        }
     }
 
     /// Ends it by force.
@@ -190,18 +219,23 @@ impl Sandbox {
         self.containers.borrow().get(id).and_then(Weak::upgrade)
     }
 
-    /// A line for the log that is no single container's.
-    fn log(&self, line: &LogLine) {
+    /// A service's line for the log that is no single container's.
+    pub fn log(&self, service: &str, line: &LogLine) {
         if let Some(first) = self.member(&self.first) {
-            first.logbook.write("sentry", line);
+            first.logbook.write(service, line);
         }
+    }
+
+    /// A line of our own.
+    pub fn tell_log(&self, level: LogLevel, message: String) {
+        self.log("supervisor", &LogLine { level, target: "supervisor".into(), message });
     }
 
     async fn hear(self: Rc<Self>) {
         let why = loop {
             match self.sentry.channel.receive::<Said>().await {
                 Ok(got) => match got.message.what {
-                    FromSentry::Log(line) => self.log(&line),
+                    FromSentry::Log(line) => self.log("sentry", &line),
                     FromSentry::Trace(phases) => {
                         if let Some(first) = self.member(&self.first) {
                             first.trace.borrow_mut().extend(phases.into_iter().take(100));

@@ -80,6 +80,8 @@ pub struct Times {
 
 /// `SO_OOBINLINE`.
 pub const OOBINLINE: i32 = 10;
+/// `SO_KEEPALIVE`.
+pub const KEEPALIVE: i32 = 9;
 /// `SO_PASSCRED`.
 pub const PASSCRED: i32 = 16;
 /// `SO_PASSPIDFD`.

@@ -1,25 +1,28 @@
 //! `network_namespaces(7)`: a loopback device, addresses, ports, and settings of its own.
 //!
-//! Owns what of the network is one namespace's. Never here: what sockets do with it (`ipc::inet`, `ipc::netlink`). No device but the
-//! loopback one is in any of them yet.
+//! Owns what of the network is one namespace's. Never here: what sockets do with it (`ipc::inet`, `ipc::netlink`). The
+//! sandbox's first one has what the engine gave it, by netd (`net::Outside`); others have their loopback device alone.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use super::Base;
 use crate::ipc::inet::{Kind, ports};
-use crate::ipc::netlink::{Loopback, Ports};
+use crate::ipc::netlink::{INDEX, Loopback, Ports};
+use crate::net::Outside;
 use crate::sync::Mutex;
 
 /// A network namespace.
 pub struct NetNamespace {
     /// Whose it is.
     pub base: Base,
-    /// Its device.
+    /// Its own device.
     pub loopback: Loopback,
+    /// What it has beyond itself.
+    outside: OnceLock<Arc<Outside>>,
     /// Its netlink sockets.
     pub ports: Ports,
     /// What `/proc/sys/net` says and sets.
@@ -42,6 +45,7 @@ impl NetNamespace {
         Arc::new(Self {
             base,
             loopback: Loopback::default(),
+            outside: OnceLock::new(),
             ports: Ports::default(),
             settings: Settings::default(),
             tcp: Mutex::default(),
@@ -52,6 +56,51 @@ impl NetNamespace {
             counts: Counts::default(),
             groups: Mutex::default(),
         })
+    }
+
+    /// What it has beyond itself, if anything.
+    pub fn outside(&self) -> Option<&Arc<Outside>> {
+        self.outside.get()
+    }
+
+    /// Gives it something beyond itself, once.
+    pub fn connect(&self, outside: Arc<Outside>) -> bool {
+        self.outside.set(outside).is_ok()
+    }
+
+    /// Whether the address is one of its own.
+    pub fn has(&self, ip: IpAddr) -> bool {
+        self.loopback.has(ip) || self.outside().is_some_and(|o| o.network.has(ip))
+    }
+
+    /// Whether all on one of its networks have the address.
+    pub fn is_broadcast(&self, ip: IpAddr) -> bool {
+        let own = |ip: Ipv4Addr| ip.is_broadcast() || self.loopback.is_broadcast(ip);
+        matches!(ip, IpAddr::V4(ip) if own(ip)) || self.outside().is_some_and(|o| o.network.is_broadcast(ip))
+    }
+
+    /// Whether what is for there stays in the namespace.
+    pub fn is_within(&self, ip: IpAddr) -> bool {
+        self.has(ip) || self.outside().is_none()
+    }
+
+    /// The address that something for there comes from, by the device `by` or any (0). `None`: nothing leads there.
+    pub fn source(&self, to: IpAddr, by: u32) -> Option<IpAddr> {
+        if by <= INDEX
+            && let Some(ip) = self.loopback.source(to)
+        {
+            return Some(ip);
+        }
+        let outside = self.outside()?;
+        if outside.network.has(to) {
+            return Some(to);
+        }
+        outside.route(to, Some(by).filter(|n| *n != 0)).map(|(_, source)| source)
+    }
+
+    /// Whether it has a device of that number.
+    pub fn has_device(&self, index: u32) -> bool {
+        index == INDEX || self.outside().is_some_and(|o| o.network.interface(index).is_some())
     }
 
     /// The ports of a protocol.

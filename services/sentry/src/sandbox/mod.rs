@@ -18,6 +18,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cofferdam_control::gofer::stdio_name;
+use cofferdam_control::netd::Network;
 use cofferdam_control::sentry::{
     Container, ExitStatus, FailureKind, FromSentry, Limits, Numbered, Process, Said, ToSentry, Usage,
 };
@@ -34,6 +35,7 @@ use crate::filesystems::stdio::StdioHub;
 use crate::ipc::tty;
 use crate::kernel::Kernel;
 use crate::namespaces::Namespaces;
+use crate::net::Outside;
 use crate::signal::{send, sig};
 use crate::sync::Mutex;
 use crate::task::cgroup::Cgroup;
@@ -225,7 +227,7 @@ impl Sandbox {
             | ToSentry::Limits { id, .. }
             | ToSentry::Usage { id }
             | ToSentry::Delete { id } => Some(id.clone()),
-            ToSentry::Stop => None,
+            ToSentry::Network(_) | ToSentry::Stop => None,
         };
         let result = match order {
             ToSentry::Create(spec) => self.create(*spec, descriptors),
@@ -240,9 +242,25 @@ impl Sandbox {
             ToSentry::Limits { id, limits } => self.limits(&id, limits),
             ToSentry::Usage { id } => self.usage(&id),
             ToSentry::Delete { id } => self.delete(&id),
+            ToSentry::Network(network) => self.connect(network, descriptors),
             ToSentry::Stop => std::process::exit(0),
         };
         (id, result)
+    }
+
+    /// Gives the sandbox's own network namespace what it has beyond itself.
+    fn connect(&self, network: Network, descriptors: Vec<OwnedFd>) -> Result<FromSentry, Failure> {
+        let failed = |message: String| Failure { kind: FailureKind::Host, message };
+        let [bell, window] = <[OwnedFd; 2]>::try_from(descriptors)
+            .map_err(|_| failed("a network comes with two descriptors".into()))?;
+        let (outside, listener) = Outside::new(network, bell, window).map_err(|e| failed(format!("netd: {e}")))?;
+        let net = self.kernel.first.net.clone();
+        if !net.connect(outside) {
+            return Err(failed("the sandbox has a network already".into()));
+        }
+        let hear = std::thread::Builder::new().name("netd".into()).stack_size(256 << 10);
+        hear.spawn(move || listener.serve(&net)).map_err(|e| failed(format!("a thread for netd: {e}")))?;
+        Ok(FromSentry::Done)
     }
 
     /// Makes a container. Its id is taken meanwhile, unless somebody says that it is not to be ([`Making::end`]).

@@ -32,8 +32,6 @@ const MSG_PROBE: i32 = 0x10;
 const MSG_MORE: i32 = 0x8000;
 const MSG_FASTOPEN: i32 = 0x2000_0000;
 const MSG_ERRQUEUE: i32 = 0x2000;
-/// Number of the one device.
-const LOOPBACK: i32 = 1;
 /// The longest address there is (`struct sockaddr_storage`).
 const ADDRESS_MOST: usize = 128;
 
@@ -391,17 +389,17 @@ fn sending(socket: &Inet, control: &[u8], how: i32) -> Result<Sending, Errno> {
         ..Sending::default()
     };
     let int = |data: &[u8]| data.first_chunk().map(|b| i32::from_ne_bytes(*b)).ok_or(Errno::EINVAL);
-    // The device to send by: any, or the loopback one.
-    let device = |data: Option<&[u8]>| match data.map(int) {
-        Some(Ok(0 | LOOPBACK)) => Ok(()),
-        _ => Err(Errno::ENODEV),
+    // The device to send by.
+    let device = |data: Option<&[u8]>| {
+        let index = data.map(int).and_then(Result::ok).and_then(|n| u32::try_from(n).ok());
+        index.filter(|n| *n == 0 || socket.net.has_device(*n)).ok_or(Errno::ENODEV)
     };
     for (level, kind, data) in messages(control)? {
         match (level, kind) {
             (SOL_SOCKET, 1 | 2) => {}
             (SOL_SOCKET, _) => return Err(Errno::EINVAL),
             (options::IP, options::PKTINFO) if data.len() == 12 => {
-                device(data.get(..4))?;
+                out.device = device(data.get(..4))?;
                 let from = data.get(4..).and_then(<[u8]>::first_chunk::<4>).map(|b| IpAddr::from(*b));
                 out.from = from.filter(|ip| !ip.is_unspecified());
             }
@@ -416,7 +414,7 @@ fn sending(socket: &Inet, control: &[u8], how: i32) -> Result<Sending, Errno> {
             (options::IP, _) => return Err(Errno::EINVAL),
             (options::IPV6, _) if socket.domain == Domain::V4 => {}
             (options::IPV6, PKTINFO6) if data.len() >= 20 => {
-                device(data.get(16..20))?;
+                out.device = device(data.get(16..20))?;
                 let from = data.first_chunk::<16>().map(|b| address::canonical((*b).into()));
                 out.from = from.filter(|ip| !ip.is_unspecified());
             }
@@ -647,14 +645,14 @@ fn put_along(socket: &Inet, along: &Along, c: &mut Control) {
     let asked = |level, option| socket.values(|v| v.get(level, option)) != 0;
     if socket.domain == Domain::V6 && asked(options::IPV6, options::RECVPKTINFO6) {
         let mut info = six(along.to).octets().to_vec();
-        info.extend_from_slice(&LOOPBACK.to_ne_bytes());
+        info.extend_from_slice(&along.device.max(1).to_ne_bytes());
         c.push_of(options::IPV6, PKTINFO6, &info);
     }
     match along.to {
         IpAddr::V4(to) => {
             if asked(options::IP, options::PKTINFO) {
                 let own = if to.is_multicast() || to.is_broadcast() { std::net::Ipv4Addr::LOCALHOST } else { to };
-                let mut info = LOOPBACK.to_ne_bytes().to_vec();
+                let mut info = along.device.max(1).to_ne_bytes().to_vec();
                 info.extend_from_slice(&own.octets());
                 info.extend_from_slice(&to.octets());
                 c.push_of(options::IP, options::PKTINFO, &info);
@@ -687,6 +685,11 @@ fn put_failed(socket: &Inet, to: Endpoint, why: Why, c: &mut Control) {
     let (error, kind, info) = match (why, to.ip) {
         (Why::Nobody(_), IpAddr::V4(_)) => (Errno::ECONNREFUSED, [2, 3, 3, 0], 0),
         (Why::Nobody(_), IpAddr::V6(_)) => (Errno::ECONNREFUSED, [3, 1, 4, 0], 0),
+        (Why::Told(_, kind, code, info), ip) => {
+            let origin = if ip.is_ipv4() { 2 } else { 3 };
+            let error = icmp::error_of(ip.is_ipv4(), kind, code).map_or(Errno::EHOSTUNREACH, |(e, _)| e);
+            (error, [origin, kind, code, 0], info)
+        }
         (Why::TooLong(most), _) => (Errno::EMSGSIZE, [LOCAL, 0, 0, 0], most),
     };
     // `struct sock_extended_err`, and who says so: one's own kernel has no address.
@@ -696,7 +699,7 @@ fn put_failed(socket: &Inet, to: Endpoint, why: Why, c: &mut Control) {
     raw.extend_from_slice(&[0; 4]);
     let mut by = Endpoint { ip: socket.domain.any(), port: 0 }.encode(socket.domain);
     match why {
-        Why::Nobody(offender) => by = Endpoint { ip: offender, port: 0 }.encode(socket.domain),
+        Why::Nobody(offender) | Why::Told(offender, ..) => by = Endpoint { ip: offender, port: 0 }.encode(socket.domain),
         Why::TooLong(_) => by.fill(0),
     }
     raw.extend_from_slice(&by);

@@ -55,7 +55,7 @@ const OF_UNIX: [i32; 4] = [PASSCRED, PASSSEC, PASSPIDFD, PASSRIGHTS];
 
 /// Congestion control that can be asked for: nothing is congested between a namespace and itself.
 const CONTROLS: [&str; 2] = ["cubic", "reno"];
-/// Numbers of devices: there is the loopback one.
+/// Number of the loopback device.
 const LOOPBACK: u32 = 1;
 /// Its name.
 const LO: &[u8] = b"lo";
@@ -126,14 +126,14 @@ fn set_own(task: &Arc<Task>, socket: &Arc<Inet>, option: i32, at: u64, len: usiz
     }
 }
 
-/// `SO_BINDTODEVICE`: the loopback device is all there is. ENODEV, EPERM.
+/// `SO_BINDTODEVICE`. ENODEV, EPERM.
 fn bind_to_device(task: &Arc<Task>, socket: &Inet, at: u64, len: usize) -> Result<(), Errno> {
     const IFNAMSIZ: usize = 16;
     let raw = UserPtr::<u8>::new(at).read_array(task, len.min(IFNAMSIZ - 1), IFNAMSIZ)?;
     let index = match raw.split(|b| *b == 0).next().unwrap_or_default() {
         [] => 0,
         LO => LOOPBACK,
-        _ => return Err(Errno::ENODEV),
+        name => socket.net.outside().and_then(|o| o.named(name)).map(|i| i.index).ok_or(Errno::ENODEV)?,
     };
     bind_to_index(task, socket, index.cast_signed())
 }
@@ -180,7 +180,7 @@ fn set_number(socket: &Inet, level: i32, option: i32, int: i32, len: usize) -> R
             }
         }
         Form::Passed(least, most) if (least..=most).contains(&int) => row.default,
-        Form::Device if int == 0 || u32::from_be_bytes(int.to_ne_bytes()) == LOOPBACK => int,
+        Form::Device if int == 0 || socket.net.has_device(u32::from_be_bytes(int.to_ne_bytes())) => int,
         Form::Device => return Err(Errno::EADDRNOTAVAIL),
         Form::Ports => match options::ports(int) {
             (first, last) if first != 0 && last != 0 && first > last => return Err(Errno::EINVAL),
@@ -252,6 +252,16 @@ fn set_ip(task: &Arc<Task>, socket: &Arc<Inet>, option: i32, at: u64, len: usize
     Ok(())
 }
 
+/// An address of a device, of a family.
+fn address_of(socket: &Inet, index: u32, four: bool) -> Option<IpAddr> {
+    match index {
+        0 => None,
+        LOOPBACK if four => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        LOOPBACK => Some(IpAddr::V6(Ipv6Addr::LOCALHOST)),
+        index => socket.net.outside()?.any(four, index),
+    }
+}
+
 /// Multicast: the device it leaves by, and groups.
 fn set_multicast(task: &Arc<Task>, socket: &Arc<Inet>, option: i32, at: u64, len: usize) -> Result<(), Errno> {
     if len < 4 || len < 8 && option != special::MULTICAST_IF {
@@ -262,18 +272,19 @@ fn set_multicast(task: &Arc<Task>, socket: &Arc<Inet>, option: i32, at: u64, len
     let index = raw.get(8..).and_then(<[u8]>::first_chunk).map_or(0, |b| u32::from_ne_bytes(*b));
     // `struct in_addr`, `struct ip_mreq`, `struct ip_mreqn`.
     let device = if raw.len() >= 8 { four(4) } else { four(0) }.unwrap_or(Ipv4Addr::UNSPECIFIED);
-    let is_own = socket.net.loopback.has(IpAddr::V4(device));
+    let is_own = socket.net.has(IpAddr::V4(device));
     if option == special::MULTICAST_IF {
-        if index > LOOPBACK || index == 0 && !device.is_unspecified() && !is_own {
+        if index != 0 && !socket.net.has_device(index) || index == 0 && !device.is_unspecified() && !is_own {
             return Err(Errno::EADDRNOTAVAIL);
         }
-        let by_index = (index == LOOPBACK).then_some(Ipv4Addr::LOCALHOST);
-        let out = by_index.or(Some(device).filter(|d| !d.is_unspecified()));
-        socket.values(|v| v.set_interface(true, out.map(IpAddr::V4)));
+        let out = address_of(socket, index, true).or(Some(IpAddr::V4(device)).filter(|d| !d.is_unspecified()));
+        socket.values(|v| v.set_interface(true, out));
         return Ok(());
     }
     let group = four(0).filter(Ipv4Addr::is_multicast).ok_or(Errno::EINVAL)?;
-    if index > LOOPBACK || index == 0 && !is_own {
+    // Without a device named it is the one that leads there.
+    let led = device.is_unspecified() && socket.net.outside().is_some();
+    if index != 0 && !socket.net.has_device(index) || index == 0 && !is_own && !led {
         return Err(if option == special::ADD_MEMBERSHIP { Errno::ENODEV } else { Errno::EADDRNOTAVAIL });
     }
     match option {
@@ -296,7 +307,7 @@ fn set_ipv6(task: &Arc<Task>, socket: &Arc<Inet>, option: i32, at: u64, len: usi
         if !group.is_multicast() {
             return Err(Errno::EINVAL);
         }
-        if index != LOOPBACK {
+        if !socket.net.has_device(index) && !(index == 0 && socket.net.outside().is_some()) {
             return Err(if option == special::JOIN_GROUP { Errno::ENODEV } else { Errno::EADDRNOTAVAIL });
         }
         return match option {
@@ -310,9 +321,9 @@ fn set_ipv6(task: &Arc<Task>, socket: &Arc<Inet>, option: i32, at: u64, len: usi
         options::V6ONLY if socket.holds_port() => Err(Errno::EINVAL),
         special::MULTICAST_IF6 if socket.kind.is_stream() => Err(Errno::ENOPROTOOPT),
         _ if alone && len < 4 => Err(Errno::EINVAL),
-        special::MULTICAST_IF6 if int != 0 && int != LOOPBACK as i32 => Err(Errno::ENODEV),
+        special::MULTICAST_IF6 if int != 0 && !socket.net.has_device(int.cast_unsigned()) => Err(Errno::ENODEV),
         special::MULTICAST_IF6 => {
-            let out = (int != 0).then_some(IpAddr::V6(Ipv6Addr::LOCALHOST));
+            let out = address_of(socket, int.cast_unsigned(), false);
             socket.values(|v| v.set_interface(false, out));
             Ok(())
         }

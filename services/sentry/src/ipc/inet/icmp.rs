@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Kind;
+use crate::errno::Errno;
 use super::address::Domain;
 use super::raw::{self, Packet};
 use crate::namespaces::NetNamespace;
@@ -91,17 +92,47 @@ pub fn take(net: &Arc<NetNamespace>, p: &Packet) -> Option<Packet> {
         IpAddr::V6(_) => false,
     };
     // Groups and all of a network are asked in vain (`net.ipv4.icmp_echo_ignore_broadcasts`).
-    if kind != asks || code != 0 || ignored || !net.loopback.has(p.to) || raw::is_broadcast(net, p.to) {
+    if kind != asks || code != 0 || ignored || !net.has(p.to) || net.is_broadcast(p.to) {
         return None;
     }
     let mut data = p.data.clone();
     if let Some(kind) = data.first_mut() {
         *kind = answers;
     }
-    let mut reply =
-        Packet { from: p.to, to: p.from, protocol: p.protocol, ttl: raw::hops(net), tos: p.tos, data, whole: None };
+    let mut reply = Packet {
+        from: p.to,
+        to: p.from,
+        protocol: p.protocol,
+        ttl: raw::hops(net),
+        tos: p.tos,
+        data,
+        whole: None,
+        device: p.device,
+    };
     seal(&mut reply);
     Some(reply)
+}
+
+/// What a message means to who sent the packet that it is about: an error, and whether it stands (`icmp_err_convert`, `tab_unreach`).
+pub fn error_of(four: bool, kind: u8, code: u8) -> Option<(Errno, bool)> {
+    Some(match (four, kind, code) {
+        (true, 3, 0 | 5 | 6 | 8 | 11) => (Errno::ENETUNREACH, code == 6 || code == 9),
+        (true, 3, 2) => (Errno::ENOPROTOOPT, true),
+        (true, 3, 3) => (Errno::ECONNREFUSED, true),
+        (true, 3, 4) => (Errno::EMSGSIZE, false),
+        (true, 3, 9) => (Errno::ENETUNREACH, true),
+        (true, 3, 13..=15) => (Errno::EHOSTUNREACH, true),
+        (true, 3, 7 | 10) => (Errno::EHOSTUNREACH, true),
+        (true, 3 | 11, _) => (Errno::EHOSTUNREACH, false),
+        (true, 12, _) => (Errno::EPROTO, true),
+        (false, 1, 0) => (Errno::ENETUNREACH, false),
+        (false, 1, 1 | 5 | 6) => (Errno::EACCES, true),
+        (false, 1, 4) => (Errno::ECONNREFUSED, true),
+        (false, 1 | 3, _) => (Errno::EHOSTUNREACH, false),
+        (false, 2, _) => (Errno::EMSGSIZE, false),
+        (false, 4, _) => (Errno::EPROTO, true),
+        _ => return None,
+    })
 }
 
 /// The message that nobody takes a packet: `code` says what there is none of.
@@ -118,7 +149,8 @@ pub fn unreachable(net: &Arc<NetNamespace>, lost: &Packet, code: u8) -> Packet {
     let protocol = if is_four { ICMP } else { ICMP6 };
     // Its own precedence (RFC 1812).
     let tos = if is_four { lost.tos & 0x1e | 0xc0 } else { 0 };
-    let mut p = Packet { from: lost.to, to: lost.from, protocol, ttl: raw::hops(net), tos, data, whole: None };
+    let device = lost.device;
+    let mut p = Packet { from: lost.to, to: lost.from, protocol, ttl: raw::hops(net), tos, data, whole: None, device };
     seal(&mut p);
     p
 }
@@ -136,7 +168,7 @@ mod tests {
             let ip: IpAddr = ip.parse().unwrap();
             let protocol = if ip.is_ipv4() { ICMP } else { ICMP6 };
             let data = vec![8, 0, 9, 9, 1, 2, 3, 4, 5];
-            let mut p = Packet { from: ip, to: ip, protocol, ttl: 1, tos: 0, data, whole: None };
+            let mut p = Packet { from: ip, to: ip, protocol, ttl: 1, tos: 0, data, whole: None, device: 0 };
             seal(&mut p);
             assert_eq!(sum_of(&p), 0);
             p.data[8] ^= 1;

@@ -1,8 +1,8 @@
 //! Internet sockets, `ip(7)`, `ipv6(7)`: TCP (`tcp`), UDP (`udp`), raw and ping sockets (`raw`, `icmp`) of one network namespace.
 //!
 //! What goes from a namespace to itself (loopback, its own addresses) never leaves the Sentry: there is no wire that could lose or
-//! reorder anything, so there are no packets, and the state of both ends of a connection changes at once. What goes elsewhere is for netd,
-//! which is not there yet: ENETUNREACH.
+//! reorder anything, so there are no packets, and the state of both ends of a connection changes at once. What goes elsewhere is netd's
+//! (`remote`, `raw`, by `net`).
 //!
 //! Owns sockets, their addresses and ports, queues and errors. Must never have a socket of the host. Memory is bounded by each
 //! socket's buffers, and by [`QUEUED_MOST`] for all of them. Called by the calls of sockets (`syscalls::inet`, `syscalls::inet_options`) and by `/proc/net`.
@@ -15,6 +15,7 @@ pub mod icmp;
 pub mod options;
 pub mod ports;
 pub mod raw;
+mod remote;
 pub mod tcp;
 pub mod udp;
 
@@ -305,9 +306,15 @@ impl Inet {
         self.domain == Domain::V6 && s.values.get(options::IPV6, options::V6ONLY) != 0
     }
 
-    /// Whether it is bound to no device but the loopback one, which is all there is (`SO_BINDTOIFINDEX`).
-    fn is_on_loopback(&self, s: &State) -> bool {
-        matches!(s.values.get(options::SOCKET, options::BINDTOIFINDEX), 0 | 1)
+    /// The device that it is bound to (`SO_BINDTOIFINDEX`); 0: none in particular.
+    fn device(s: &State) -> u32 {
+        u32::try_from(s.values.get(options::SOCKET, options::BINDTOIFINDEX)).unwrap_or(u32::MAX)
+    }
+
+    /// Whether something that came by a device is for it as far as that goes. `by`: 0 is the loopback one, as is 1.
+    fn hears_device(&self, s: &State, by: u32) -> bool {
+        let own = Self::device(s);
+        own == 0 || own == by.max(1)
     }
 
     /// Whether an address of the other family is none for it.
@@ -422,12 +429,12 @@ impl Inet {
 
     /// Whether all on a network of the namespace have the address.
     fn is_broadcast(&self, ip: IpAddr) -> bool {
-        matches!(ip, IpAddr::V4(ip) if ip.is_broadcast() || self.net.loopback.is_broadcast(ip))
+        self.net.is_broadcast(ip)
     }
 
     /// Whether one of the namespace's devices has the address.
     fn is_own(&self, ip: IpAddr) -> bool {
-        self.net.loopback.has(ip)
+        self.net.has(ip)
     }
 
     /// Whether it may have the address.
@@ -480,12 +487,13 @@ impl Inet {
     /// The address that something to `to` comes from, unless the socket has one. ENETUNREACH; ENODEV where the device that it is
     /// bound to is none.
     fn source(&self, to: IpAddr) -> Result<IpAddr, Errno> {
-        if !self.is_on_loopback(&self.state.lock()) {
+        let by = Self::device(&self.state.lock());
+        if by != 0 && !self.net.has_device(by) {
             return Err(Errno::ENODEV);
         }
         // While the device is down its address of IPv6 is gone, which is not that nothing leads there.
         let gone = if to == LOCALHOST6 { Errno::EADDRNOTAVAIL } else { Errno::ENETUNREACH };
-        self.net.loopback.source(to).ok_or(gone)
+        self.net.source(to, by).ok_or(gone)
     }
 
     /// Where a program that names no address in particular means to go: to itself.

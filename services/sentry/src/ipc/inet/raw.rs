@@ -1,7 +1,7 @@
 //! Raw and ping sockets, `raw(7)`, `icmp(7)`: packets of a protocol as they are, and echo requests, within a namespace.
 //!
 //! A packet goes straight to who is to have it: copies to the raw sockets of its protocol and family that are bound or connected to nothing
-//! else, then to the protocol itself (`icmp`, `udp`). There are no packets of TCP, so none are heard, and none can be made. What waits in a
+//! else, then to the protocol itself (`icmp`, `udp`). There are no packets of TCP, so none are heard, and none can be made. What is for elsewhere goes to netd, and what comes from there comes in here. What waits in a
 //! socket is bounded as UDP's is. Who may have such a socket is asked where it is made (`syscalls::inet`).
 //! Everything in a packet is the container's.
 
@@ -11,11 +11,10 @@ use std::sync::atomic::Ordering;
 
 use super::address::{Domain, Endpoint, canonical, six};
 use super::icmp::{self, ICMP, ICMP6, checksum, pseudo};
-use super::udp::{Along, Sending};
+use super::udp::{self, Along, Sending};
 use super::{Inet, Kind, check_family, options};
 use crate::errno::Errno;
 use crate::namespaces::NetNamespace;
-use crate::time::{Clock, now};
 use crate::uio::Source;
 use crate::wait::PollMask;
 
@@ -54,6 +53,8 @@ pub struct Packet {
     pub data: Vec<u8>,
     /// All of it, where a program made the header.
     pub whole: Option<Vec<u8>>,
+    /// The number of the device that it came by, or is to leave by; 0: the loopback one, or whichever leads there.
+    pub device: u32,
 }
 
 /// How far answers go.
@@ -61,12 +62,22 @@ pub fn hops(net: &NetNamespace) -> u8 {
     u8::try_from(net.settings.ttl.load(Ordering::Relaxed)).unwrap_or(64)
 }
 
-/// Whether many have the address.
-pub fn is_broadcast(net: &NetNamespace, ip: IpAddr) -> bool {
-    matches!(ip, IpAddr::V4(ip) if ip.is_broadcast() || net.loopback.is_broadcast(ip))
-}
-
 impl Packet {
+    /// As much of a packet as an error brings back.
+    pub(super) fn beginning(raw: &[u8]) -> Option<Self> {
+        let six = raw.first()? >> 4 == 6;
+        let at = |at: usize| raw.get(at).copied();
+        let (from, to, protocol, len) = if six {
+            let ip = |at: usize| raw.get(at..).and_then(<[u8]>::first_chunk::<16>).map(|b| Ipv6Addr::from(*b));
+            (canonical(ip(8)?), canonical(ip(24)?), at(6)?, HEADER6)
+        } else {
+            let ip = |at: usize| raw.get(at..).and_then(<[u8]>::first_chunk::<4>).map(|b| IpAddr::from(*b));
+            (ip(12)?, ip(16)?, at(9)?, usize::from(raw.first()? & 15) * 4)
+        };
+        let data = raw.get(len..)?.to_vec();
+        Some(Self { from, to, protocol, ttl: 0, tos: 0, data, whole: None, device: 0 })
+    }
+
     /// With its header.
     pub fn bytes(&self) -> Vec<u8> {
         if let Some(whole) = &self.whole {
@@ -109,7 +120,7 @@ impl Packet {
             let data = raw.split_off(HEADER6);
             let (from, to) = (canonical(from), canonical(to));
             let fits = head[0] >> 4 == 6;
-            return Ok(fits.then_some(Self { from, to, protocol, ttl, tos, data, whole: None }));
+            return Ok(fits.then_some(Self { from, to, protocol, ttl, tos, data, whole: None, device: 0 }));
         }
         let head: [u8; HEADER4] = *raw.first_chunk().ok_or(Errno::EINVAL)?;
         let len = usize::from(head[0] & 15) * 4;
@@ -137,6 +148,7 @@ impl Packet {
             tos: head[1],
             data: raw.get(len..).unwrap_or_default().to_vec(),
             whole: Some(raw),
+            device: 0,
         };
         Ok(fits.then_some(packet))
     }
@@ -164,11 +176,45 @@ fn arrive(net: &Arc<NetNamespace>, by: &Arc<Inet>, packet: Packet) {
                 None
             }
             // No such protocol.
-            (_, IpAddr::V4(_)) if !heard && !is_broadcast(net, p.to) && !p.to.is_multicast() => {
+            (_, IpAddr::V4(_)) if !heard && !net.is_broadcast(p.to) && !p.to.is_multicast() => {
                 Some(icmp::unreachable(net, &p, 2))
             }
             _ => None,
         };
+    }
+}
+
+/// A packet has come from elsewhere.
+pub fn come_in(net: &Arc<NetNamespace>, head: cofferdam_socket::packet::Head, data: Vec<u8>) {
+    let (from, to) = (head.from, head.to);
+    let p = Packet {
+        from,
+        to,
+        protocol: head.protocol,
+        ttl: head.hops,
+        tos: head.service,
+        data,
+        whole: None,
+        device: head.interface,
+    };
+    let heard = hear(net, &p);
+    let many = to.is_multicast() || net.is_broadcast(to);
+    let answer = match (p.protocol, to) {
+        (ICMP, IpAddr::V4(_)) | (ICMP6, IpAddr::V6(_)) => {
+            if let Some((_, inner)) = p.data.split_at_checked(icmp::HEADER) {
+                udp::failed(net, &p, inner);
+            }
+            icmp::take(net, &p)
+        }
+        (UDP, _) => {
+            let code = if to.is_ipv4() { 3 } else { 4 };
+            (!udp::come_in(net, &p) && !many).then(|| icmp::unreachable(net, &p, code))
+        }
+        (_, IpAddr::V4(_)) if !heard && !many => Some(icmp::unreachable(net, &p, 2)),
+        _ => None,
+    };
+    if let (Some(answer), Some(outside)) = (answer, net.outside()) {
+        outside.send_packet(&answer, false, 0);
     }
 }
 
@@ -278,8 +324,7 @@ impl Inet {
                 most => data.truncate(most),
             }
         }
-        let time = now(Clock::Realtime);
-        let along = Along { from: Endpoint { ip: p.from, port: 0 }, to: p.to, ttl: p.ttl, tos: p.tos, time };
+        let along = Along::of(p, Endpoint { ip: p.from, port: 0 });
         if self.queue_packet(data, along) {
             self.queue.wake(PollMask::IN | PollMask::RDNORM);
         }
@@ -321,7 +366,7 @@ impl Inet {
             to = self.meant(to);
         }
         let source = self.source_of(to.ip)?;
-        if is_broadcast(&self.net, to.ip) && !self.options(|o| o.switch(options::BROADCAST)) {
+        if self.is_broadcast(to.ip) && !self.options(|o| o.switch(options::BROADCAST)) {
             return Err(Errno::EACCES);
         }
         if ping {
@@ -344,9 +389,10 @@ impl Inet {
             if made {
                 Packet::made(data, own)?
             } else {
+                let device = if how.device == 0 { Self::device(&s) } else { how.device };
                 let ttl = how.ttl.unwrap_or_else(|| s.time_to_live(to.ip));
                 let tos = how.tos.unwrap_or_else(|| s.service(to.ip));
-                let mut p = Packet { from: own, to: to.ip, protocol, ttl, tos, data, whole: None };
+                let mut p = Packet { from: own, to: to.ip, protocol, ttl, tos, data, whole: None, device };
                 if ping {
                     // The number is the socket's own.
                     p.data.iter_mut().skip(4).zip(local.port.to_be_bytes()).for_each(|(to, b)| *to = b);
@@ -357,8 +403,16 @@ impl Inet {
                 Some(p)
             }
         };
-        // What is for elsewhere ends here, whatever its sender was told.
-        if let Some(p) = packet.filter(|p| p.to.is_multicast() || is_broadcast(&self.net, p.to) || self.is_own(p.to)) {
+        let Some(p) = packet else { return Ok(count) };
+        let many = p.to.is_multicast() || self.is_broadcast(p.to);
+        if let Some(outside) = self.net.outside().filter(|_| !self.is_own(p.to)) {
+            outside.send_packet(&p, false, p.device);
+            if !many {
+                return Ok(count);
+            }
+        }
+        // Without a way out what is for elsewhere ends here, whatever its sender was told.
+        if many || self.is_own(p.to) {
             arrive(&self.net, self, p);
         }
         Ok(count)
@@ -408,7 +462,7 @@ mod tests {
     #[test]
     fn headers_that_programs_make_are_read_and_filled_in() {
         let own: IpAddr = "127.0.0.1".parse().unwrap();
-        let p = Packet { from: own, to: own, protocol: 253, ttl: 9, tos: 4, data: vec![1, 2, 3], whole: None };
+        let p = Packet { from: own, to: own, protocol: 253, ttl: 9, tos: 4, data: vec![1, 2, 3], whole: None, device: 0 };
         let raw = p.bytes();
         assert_eq!((raw.len(), checksum(&[&raw[..20]])), (23, 0));
         let again = Packet::made(raw.clone(), own).unwrap().unwrap();

@@ -1,4 +1,5 @@
-//! TCP, `tcp(7)`, between two sockets of a namespace.
+//! TCP, `tcp(7)`: what is true of a socket whoever is at the other end, and connections between two sockets of a namespace. Those to elsewhere
+//! are in `remote`.
 //!
 //! A connection is two sockets that know each other weakly: each holds what was sent to it. What one side does to the other's state
 //! (data, end, reset) is done as the call is made, so the states in which a side waits for an acknowledgement are never seen. What a
@@ -9,6 +10,7 @@ use std::sync::{Arc, Weak};
 
 use super::address::Endpoint;
 use super::ports::Pair;
+use super::remote::{Doors, Remote};
 use super::{Inet, Kind, LEAST, State, Waiting, check_family, is_full, options};
 use crate::errno::Errno;
 use crate::ipc::unix::Options;
@@ -24,9 +26,11 @@ pub const SEND_BUFFER: usize = 16_384;
 pub const RECEIVE_BUFFER: usize = 131_072;
 const SEND_GROWN: usize = 262_144;
 /// Bytes that are joined to one piece, and that are taken from a program at once.
-const PIECE: usize = 65_536;
+pub(super) const PIECE: usize = 65_536;
 /// Bytes of a segment on the loopback device: its packets' less two headers and a time stamp, half of them at most.
 pub const SEGMENT: usize = 32_741;
+/// Of one that goes elsewhere: Ethernet's.
+const SEGMENT_OUTSIDE: usize = 1448;
 /// How long what is held back may wait (`TCP_CORK` in `tcp(7)`).
 const HELD_BACK: i64 = NS / 5;
 /// How long a connection is tried while the listener's queue is full (six times, `net.ipv4.tcp_syn_retries`).
@@ -77,9 +81,12 @@ struct Urgent {
 /// What a TCP socket has besides what all have.
 #[derive(Default)]
 pub(crate) struct Tcp {
-    phase: Phase,
-    /// The other end of the connection.
+    pub(super) phase: Phase,
+    /// The other end of the connection: in the namespace, or elsewhere.
     other: Weak<Inet>,
+    pub(super) remote: Option<Remote>,
+    /// Of a listener: where connections from elsewhere come in.
+    pub(super) doors: Doors,
     /// It came from a listener.
     pub(super) accepted: bool,
     /// Its port was chosen for the connection: others may be to elsewhere.
@@ -103,9 +110,9 @@ pub(crate) struct Tcp {
     /// What is held back as more is to come (`TCP_CORK`, `MSG_MORE`), and what lets it go after a while.
     held: Vec<u8>,
     release: Option<Arc<dyn Wake>>,
-    backlog: usize,
+    pub(super) backlog: usize,
     /// Connections that wait to be accepted, and sockets that wait for there to be room.
-    pending: VecDeque<Arc<Inet>>,
+    pub(super) pending: VecDeque<Arc<Inet>>,
     waiting: VecDeque<Weak<Inet>>,
     /// Connections that have said nothing yet, where that is waited for (`TCP_DEFER_ACCEPT`); and the listener that such a one waits at.
     silent: Vec<Arc<Inet>>,
@@ -113,13 +120,28 @@ pub(crate) struct Tcp {
     /// How often it was dissolved: calls that wait meanwhile end.
     dissolved: u64,
     /// Gives up waiting: for room, or for a word.
-    patience: Option<Arc<dyn Wake>>,
+    pub(super) patience: Option<Arc<dyn Wake>>,
 }
 
 impl Tcp {
     /// Whether it listens.
     pub(super) fn listens(&self) -> bool {
         self.phase == Phase::Listen
+    }
+
+    /// Whether nobody has answered yet.
+    pub(super) fn is_connecting(&self) -> bool {
+        self.phase == Phase::SynSent
+    }
+
+    /// Bytes that are here and were not read.
+    pub(super) fn unread(&self) -> usize {
+        self.bytes.get()
+    }
+
+    /// How many connections wait here to be accepted.
+    pub(super) fn waiting_here(&self) -> usize {
+        self.pending.len() + self.silent.len()
     }
 
     /// Whether it has no connection.
@@ -174,7 +196,7 @@ impl Tcp {
         }
     }
 
-    fn push(&mut self, data: Vec<u8>) {
+    pub(super) fn push(&mut self, data: Vec<u8>) {
         self.bytes.add(data.len());
         if let Some(last) = self.pieces.back_mut()
             && last.len() + data.len() <= PIECE
@@ -233,13 +255,37 @@ impl Wake for Later {
 
 impl State {
     /// The connection is over (`tcp_done`).
-    fn finish(&mut self) {
+    pub(super) fn finish(&mut self) {
         self.tcp.phase = Phase::Close;
         self.shut = [true; 2];
     }
 
-    fn pair(&self) -> Option<Pair> {
+    pub(super) fn pair(&self) -> Option<Pair> {
         Some((self.local?, self.peer?))
+    }
+
+    /// What a connection of this listener begins with.
+    pub(super) fn child(&self, local: Endpoint, peer: Endpoint) -> Self {
+        let tcp = Tcp { phase: Phase::SynSent, accepted: true, joined: true, ..Tcp::default() };
+        Self {
+            local: Some(local),
+            holds: true,
+            bound: [true; 2],
+            peer: Some(peer),
+            error: None,
+            timeouts: self.timeouts,
+            send_buffer: self.send_buffer,
+            receive_buffer: self.receive_buffer,
+            sized: self.sized,
+            // The priority is the listener's own.
+            options: Options { priority: 0, ..self.options.clone() },
+            values: self.values.clone(),
+            filter: self.filter.clone(),
+            shut: [false; 2],
+            tcp,
+            udp: Default::default(),
+            raw: Default::default(),
+        }
     }
 }
 
@@ -251,13 +297,15 @@ impl Inet {
 
     /// Which state it is in, and how much waits in it: unread, and for a listener connections.
     pub fn tcp_look(&self) -> (Phase, usize, usize) {
-        let s = self.state.lock();
+        let mut s = self.state.lock();
+        s.pull();
         (s.tcp.phase, s.tcp.bytes.get(), if s.tcp.listens() { s.tcp.pending.len() } else { 0 })
     }
 
     /// What is unread, with the end of the other side, which counts as a byte.
     pub fn tcp_unread(&self) -> usize {
-        let s = self.state.lock();
+        let mut s = self.state.lock();
+        s.pull();
         s.tcp.bytes.get() + usize::from(s.tcp.phase == Phase::CloseWait && s.tcp.ended && !s.tcp.told_end)
     }
 
@@ -299,6 +347,9 @@ impl Inet {
         s.tcp.backlog = backlog;
         s.shut = [false; 2];
         s.tcp.ended = false;
+        drop(s);
+        drop(table);
+        self.listen_outside(backlog);
         Ok(())
     }
 
@@ -336,6 +387,9 @@ impl Inet {
             s.tcp.told_end = false;
         }
         count(&self.net.counts.active);
+        if let Some(outside) = self.net.outside().filter(|_| !self.is_own(to.ip)) {
+            return self.knock_outside(outside);
+        }
         let result = self.knock();
         if result == Err(Errno::EAGAIN) {
             self.wait_for_room();
@@ -403,27 +457,8 @@ impl Inet {
                 l.tcp.waiting.push_back(self.me.clone());
                 return Err(Errno::EAGAIN);
             }
-            let tcp = Tcp { phase: Phase::SynSent, accepted: true, joined: true, ..Tcp::default() };
             let tries = l.values.get(options::TCP, options::DEFER_ACCEPT);
-            let child = State {
-                local: Some(to),
-                holds: true,
-                bound: [true; 2],
-                peer: Some(local),
-                error: None,
-                timeouts: l.timeouts,
-                send_buffer: l.send_buffer,
-                receive_buffer: l.receive_buffer,
-                sized: l.sized,
-                // The priority is the listener's own.
-                options: Options { priority: 0, ..l.options.clone() },
-                values: l.values.clone(),
-                filter: l.filter.clone(),
-                shut: [false; 2],
-                tcp,
-                udp: Default::default(),
-                raw: Default::default(),
-            };
+            let child = l.child(to, local);
             (child, tries)
         };
         let child = Inet::with((listener.domain, Kind::Tcp), &listener.net, listener.uid, &listener.timers, child);
@@ -456,7 +491,7 @@ impl Inet {
     }
 
     /// Waits at the listener until something was said, or for the time of so many tries. ECONNREFUSED if it listens no more.
-    fn defer(self: &Arc<Self>, listener: &Arc<Inet>, tries: i32) -> Result<(), Errno> {
+    pub(super) fn defer(self: &Arc<Self>, listener: &Arc<Inet>, tries: i32) -> Result<(), Errno> {
         {
             let overdue = self
                 .later(Deadline::after(i64::from(options::seconds_of(tries)).saturating_mul(NS)), Self::come_forward);
@@ -475,7 +510,7 @@ impl Inet {
     }
 
     /// One that was waited for to say something did, or ended: it can be accepted.
-    fn come_forward(&self) {
+    pub(super) fn come_forward(&self) {
         let listener = {
             let mut s = self.state.lock();
             let listener = std::mem::take(&mut s.tcp.deferred);
@@ -511,7 +546,7 @@ impl Inet {
     }
 
     /// A connection that was tried came to nothing.
-    fn refuse(&self, why: Errno) {
+    pub(super) fn refuse(&self, why: Errno) {
         let pair = {
             let mut s = self.state.lock();
             if s.tcp.phase != Phase::SynSent {
@@ -584,8 +619,9 @@ impl Inet {
 
     /// Dissolves what connection there is: the other side is told by a reset.
     pub fn tcp_disconnect(&self) {
-        let (freed, pair, other, pending, waiting) = {
+        let (freed, pair, other, pending, waiting, remote, doors) = {
             let mut s = self.state.lock();
+            let (remote, doors) = (s.tcp.remote.take(), std::mem::take(&mut s.tcp.doors));
             let (pair, local) = (s.pair(), s.local);
             if s.tcp.has_peer() || s.tcp.phase == Phase::SynSent {
                 s.error = Some(Errno::ECONNRESET);
@@ -600,8 +636,12 @@ impl Inet {
             s.peer = None;
             s.shut = [false; 2];
             s.tcp = Tcp { accepted: s.tcp.accepted, dissolved: s.tcp.dissolved, ..Tcp::default() };
-            (local.filter(|_| held && !port_stays), pair, other, pending, waiting)
+            (local.filter(|_| held && !port_stays), pair, other, pending, waiting, remote, doors)
         };
+        doors.close();
+        if let Some(remote) = remote {
+            remote.close(true);
+        }
         match freed {
             Some(_) => self.unregister(freed, pair, None),
             None => {
@@ -627,6 +667,9 @@ impl Inet {
             let next = s.tcp.pending.pop_front().ok_or(Errno::EAGAIN)?;
             (next, s.tcp.waiting.pop_front())
         };
+        if let Some(remote) = &mut next.state.lock().tcp.remote {
+            remote.accepted();
+        }
         if let Some(waiting) = more.and_then(|w| w.upgrade()) {
             let _ = waiting.knock();
         }
@@ -648,7 +691,7 @@ impl Inet {
 
     /// Sends bytes: how many. EAGAIN, EPIPE and what happened to the connection.
     pub fn tcp_send(&self, from: &mut Source<'_>, how: Send) -> Result<usize, Errno> {
-        let (other, limit) = {
+        let (other, limit, away) = {
             let mut s = self.state.lock();
             if !matches!(s.tcp.phase, Phase::Established | Phase::CloseWait) || s.shut[1] {
                 if s.tcp.phase == Phase::SynSent {
@@ -659,7 +702,8 @@ impl Inet {
             if let Some(e) = s.error.take() {
                 return Err(e);
             }
-            (s.tcp.other.upgrade(), s.send_buffer)
+            let away = s.tcp.remote.as_ref().map(|r| r.room(s.send_buffer));
+            (s.tcp.other.upgrade(), s.send_buffer, away)
         };
         if from.left() == 0 {
             return Ok(0);
@@ -668,7 +712,7 @@ impl Inet {
         if kept >= limit {
             return Err(Errno::EAGAIN);
         }
-        let room = other.as_ref().map_or(PIECE, |o| o.room(limit));
+        let room = away.unwrap_or_else(|| other.as_ref().map_or(PIECE, |o| o.room(limit)));
         if room == 0 {
             return Err(Errno::EAGAIN);
         }
@@ -681,7 +725,9 @@ impl Inet {
         let n = want;
         let urgent = data.last().copied().filter(|_| how.urgent && from.left() == 0);
         let Some(data) = self.hold_back(data, how) else { return Ok(n) };
-        if other.as_ref().is_some_and(|o| o.tcp_deliver(data, urgent)) {
+        if away.is_some() {
+            self.send_outside(&data);
+        } else if other.as_ref().is_some_and(|o| o.tcp_deliver(data, urgent)) {
             self.state.lock().tcp.sent += n as u64;
         } else {
             // There is nobody to read it: it was sent, and is answered by a reset.
@@ -690,11 +736,20 @@ impl Inet {
         Ok(n)
     }
 
+    fn send_outside(&self, data: &[u8]) {
+        let mut s = self.state.lock();
+        if let Some(remote) = &mut s.tcp.remote {
+            remote.write(data);
+            s.tcp.sent += data.len() as u64;
+        }
+    }
+
     /// Keeps what does not fill a segment where more is to come; what is to be sent now.
     fn hold_back(&self, mut data: Vec<u8>, how: Send) -> Option<Vec<u8>> {
         let mut s = self.state.lock();
         let corked = how.more || s.values.get(options::TCP, options::CORK3) != 0;
-        if corked && !how.urgent && s.tcp.held.len() + data.len() < SEGMENT {
+        let segment = if s.tcp.remote.is_some() { SEGMENT_OUTSIDE } else { SEGMENT };
+        if corked && !how.urgent && s.tcp.held.len() + data.len() < segment {
             s.tcp.held.append(&mut data);
             if s.tcp.release.is_none() {
                 let release = self.later(Deadline::after(HELD_BACK), Self::tcp_release);
@@ -713,12 +768,14 @@ impl Inet {
 
     /// Sends what was held back.
     pub fn tcp_release(&self) {
-        let (data, other) = {
+        let (data, other, away) = {
             let mut s = self.state.lock();
             s.tcp.release = None;
-            (std::mem::take(&mut s.tcp.held), s.tcp.other.upgrade())
+            (std::mem::take(&mut s.tcp.held), s.tcp.other.upgrade(), s.tcp.remote.is_some())
         };
-        if !data.is_empty()
+        if away && !data.is_empty() {
+            self.send_outside(&data);
+        } else if !data.is_empty()
             && let Some(other) = other
             && !other.tcp_deliver(data, None)
         {
@@ -758,7 +815,7 @@ impl Inet {
     }
 
     /// The other side has ended.
-    fn tcp_end(&self) {
+    pub(super) fn tcp_end(&self) {
         let left = {
             let mut s = self.state.lock();
             match s.tcp.phase {
@@ -797,14 +854,19 @@ impl Inet {
     }
 
     /// Resets the connection of one that nobody accepts any more.
-    fn tcp_abort(&self) {
-        let (local, pair, other) = {
+    pub(super) fn tcp_abort(&self) {
+        let (local, pair, other, remote) = {
             let mut s = self.state.lock();
+            let remote = s.tcp.remote.take();
             let other = if s.tcp.has_peer() { s.tcp.other.upgrade() } else { None };
             s.finish();
-            (s.local, s.pair(), other)
+            (s.local, s.pair(), other, remote)
         };
         self.unregister(local, pair, None);
+        if let Some(mut remote) = remote {
+            remote.accepted();
+            remote.close(true);
+        }
         if let Some(other) = other {
             other.tcp_reset();
         }
@@ -816,6 +878,7 @@ impl Inet {
         if s.tcp.listens() {
             return Err(Errno::ENOTCONN);
         }
+        s.pull();
         let got = s.read_stream(to, how)?;
         if let Some(got) = got {
             let other = s.tcp.other.upgrade();
@@ -869,7 +932,8 @@ impl Inet {
 
     /// Bytes that can be read (`SIOCINQ`); EINVAL of a listener.
     pub fn tcp_waiting(&self) -> Result<usize, Errno> {
-        let s = self.state.lock();
+        let mut s = self.state.lock();
+        s.pull();
         if s.tcp.listens() {
             return Err(Errno::EINVAL);
         }
@@ -878,7 +942,8 @@ impl Inet {
 
     /// Bytes that are left to be read; one where nothing is but the end (`TCP_INQ`).
     pub fn tcp_left(&self) -> usize {
-        let s = self.state.lock();
+        let mut s = self.state.lock();
+        s.pull();
         if s.tcp.bytes.get() == 0 { usize::from(s.tcp.ended) } else { s.tcp.bytes.get() }
     }
 
@@ -888,6 +953,9 @@ impl Inet {
             let s = self.state.lock();
             if s.tcp.listens() {
                 return Err(Errno::EINVAL);
+            }
+            if let Some(remote) = &s.tcp.remote {
+                return Ok(s.tcp.held.len() + remote.unacknowledged());
             }
             (s.tcp.other.upgrade(), s.tcp.held.len())
         };
@@ -925,6 +993,9 @@ impl Inet {
                 Phase::CloseWait if ends => s.finish(),
                 _ => {}
             }
+            if let Some(remote) = s.tcp.remote.as_mut().filter(|_| ends) {
+                remote.finish();
+            }
             let over = s.pair().filter(|_| s.tcp.phase == Phase::Close);
             let other = s.tcp.other.upgrade().filter(|_| ends);
             drop(s);
@@ -942,24 +1013,30 @@ impl Inet {
 
     pub(super) fn tcp_close(&self) {
         self.tcp_release();
-        let (local, pair, other, resets, left, pending, waiting) = {
+        let (local, pair, other, resets, left, (pending, waiting), (remote, doors)) = {
             let mut s = self.state.lock();
+            s.pull();
+            let away = (s.tcp.remote.take(), std::mem::take(&mut s.tcp.doors));
             let phase = s.tcp.phase;
             let lingers_not = s.options.linger[0] != 0 && s.options.linger[1] == 0;
-            let resets = s.tcp.bytes.get() > 0 || lingers_not;
+            let resets = s.tcp.bytes.get() > 0 || lingers_not || phase == Phase::SynSent;
             let other = if s.tcp.has_peer() { s.tcp.other.upgrade() } else { None };
             // Who closes first keeps the connection in mind.
             let first = matches!(phase, Phase::Established | Phase::FinWait) && !resets;
             let left = first.then(|| self.claim_of(&s));
             let (local, pair) = (s.local.filter(|_| s.holds), s.pair().filter(|_| !s.tcp.is_closed()));
-            let (pending, waiting) = s.tcp.take_queues();
+            let queues = s.tcp.take_queues();
             s.finish();
             let rest = (std::mem::take(&mut s.tcp.pieces), std::mem::take(&mut s.tcp.bytes));
             drop(s);
             drop(rest);
-            (local, pair, other, resets, left, pending, waiting)
+            (local, pair, other, resets, left, queues, away)
         };
         self.unregister(local, pair, left);
+        doors.close();
+        if let Some(remote) = remote {
+            remote.close(resets);
+        }
         match other {
             Some(other) if resets => other.tcp_reset(),
             Some(other) => other.tcp_end(),
@@ -970,7 +1047,8 @@ impl Inet {
     }
 
     pub(super) fn tcp_events(&self) -> PollMask {
-        let s = self.state.lock();
+        let mut s = self.state.lock();
+        s.pull();
         let mut m = PollMask::empty();
         if s.tcp.listens() {
             m.set(PollMask::IN | PollMask::RDNORM, !s.tcp.pending.is_empty());
@@ -990,6 +1068,10 @@ impl Inet {
         }
         m.set(PollMask::PRI, s.tcp.urgent.is_some_and(|u| !u.taken));
         let (closed, other, limit) = (s.shut[1], s.tcp.other.upgrade(), s.send_buffer);
+        if let Some(remote) = &s.tcp.remote {
+            m.set(PollMask::OUT | PollMask::WRNORM, closed || remote.room(limit) > 0);
+            return m;
+        }
         drop(s);
         let kept = other.as_ref().map_or(0, |o| self.held_back(o));
         let room = other.is_none_or(|o| o.room(limit) > 0);

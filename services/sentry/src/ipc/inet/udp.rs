@@ -14,6 +14,7 @@ use super::ports::best;
 use super::raw::{self, Packet};
 use super::{Inet, Kind, State, Waiting, check_family, is_full, options};
 use crate::errno::Errno;
+use crate::namespaces::NetNamespace;
 use crate::namespaces::net::count;
 use crate::time::{Clock, now};
 use crate::uio::{Sink, Source};
@@ -45,6 +46,15 @@ pub struct Along {
     pub tos: u8,
     /// When it was sent, `CLOCK_REALTIME` nanoseconds.
     pub time: i64,
+    /// The number of the device that it came by, or leaves by; of the latter 0: whichever leads there.
+    pub device: u32,
+}
+
+impl Along {
+    /// What comes with a packet.
+    pub(super) fn of(p: &Packet, from: Endpoint) -> Self {
+        Self { from, to: p.to, ttl: p.ttl, tos: p.tos, time: now(Clock::Realtime), device: p.device }
+    }
 }
 
 struct Datagram {
@@ -68,6 +78,8 @@ pub struct Failed {
 pub enum Why {
     /// Nobody has the port, says that address.
     Nobody(IpAddr),
+    /// A message of ICMP's says so: by whom, type, code, what it adds.
+    Told(IpAddr, u8, u8, u32),
     /// It is longer than what goes over the device.
     TooLong(u32),
 }
@@ -98,6 +110,8 @@ pub struct Sending {
     pub probe: bool,
     /// It is cut into datagrams of so many bytes (`UDP_SEGMENT`); 0: it is one.
     pub segment: usize,
+    /// The device that it leaves by, instead of the one that leads there; 0: none in particular.
+    pub device: u32,
 }
 
 /// What was received.
@@ -135,6 +149,17 @@ impl State {
             IpAddr::V6(_) => self.values.get(options::IPV6, options::TCLASS).max(0),
         };
         value as u8
+    }
+
+    /// Whether what it sends to a group is heard within, too (`IP_MULTICAST_LOOP`).
+    fn hears_itself(&self, to: IpAddr) -> bool {
+        const LOOP: i32 = 34;
+        const LOOP6: i32 = 19;
+        !to.is_multicast()
+            || match to {
+                IpAddr::V4(_) => self.values.get(options::IP, LOOP) != 0,
+                IpAddr::V6(_) => self.values.get(options::IPV6, LOOP6) != 0,
+            }
     }
 
     fn wants_errors(&self, to: IpAddr) -> bool {
@@ -188,8 +213,13 @@ impl Inet {
         if !to.is_multicast() && to != IpAddr::V4(Ipv4Addr::BROADCAST) {
             return self.source(to);
         }
-        let out = self.state.lock().values.interface(to.is_ipv4());
-        out.filter(|_| self.net.loopback.is_up()).ok_or(Errno::ENETUNREACH)
+        let (out, device) = {
+            let s = self.state.lock();
+            (s.values.interface(to.is_ipv4()), Self::device(&s))
+        };
+        let asked = out.filter(|_| self.net.loopback.is_up());
+        let other = || self.net.outside().and_then(|o| o.any(to.is_ipv4(), device));
+        asked.or_else(other).ok_or(Errno::ENETUNREACH)
     }
 
     /// Sends a datagram to there, or to the peer. EDESTADDRREQ, EMSGSIZE, ENETUNREACH, EACCES, an error that came back before.
@@ -247,9 +277,14 @@ impl Inet {
                 ttl: how.ttl.unwrap_or_else(|| s.time_to_live(to.ip)),
                 tos: how.tos.unwrap_or_else(|| s.service(to.ip)),
                 time: now(Clock::Realtime),
+                device: if how.device == 0 { Self::device(&s) } else { how.device },
             };
             (along, s.peer)
         };
+        if self.whole(to.ip, data.len().saturating_add(HEADER)) == Err(Errno::EMSGSIZE) && how.segment == 0 {
+            self.tell_too_long(to, length);
+            return Err(Errno::EMSGSIZE);
+        }
         if how.probe {
             return Ok(count);
         }
@@ -290,23 +325,23 @@ impl Inet {
 
     fn deliver(&self, to: Endpoint, data: Vec<u8>, along: Along, peer: Option<Endpoint>) {
         count(&self.net.counts.sent);
+        let many = to.ip.is_multicast() || self.is_broadcast(to.ip);
+        // Elsewhere; what is for many is for those within, too.
+        if let Some(outside) = self.net.outside().filter(|_| !self.is_own(to.ip)) {
+            let away = !many || outside.network.has(along.from.ip);
+            if away {
+                let whole = self.whole(to.ip, data.len().saturating_add(HEADER)).unwrap_or(false);
+                outside.send_packet(&Self::packet(to, &data, along), whole, along.device);
+            }
+            if !many || away && !self.state.lock().hears_itself(to.ip) {
+                return;
+            }
+        }
         // What a device that is down gets is lost.
         if !self.net.loopback.is_up() {
             return;
         }
-        let all = self.net.ports(Kind::Udp).lock().at(to.port);
-        let many = to.ip.is_multicast() || self.is_broadcast(to.ip);
-        let fits: Vec<_> =
-            all.into_iter().filter_map(|s| s.udp_score(to, along.from, many).map(|score| (score, s))).collect();
-        if many {
-            // By the loopback device it comes back whatever `IP_MULTICAST_LOOP` says.
-            fits.iter().for_each(|(_, s)| s.udp_take(data.clone(), along));
-            return;
-        }
-        if let Some(receiver) = best(fits, along.from) {
-            receiver.udp_take(data, along);
-            return;
-        }
+        let Some(data) = hand_over(&self.net, to, data, along) else { return };
         count(&self.net.counts.no_port);
         self.tell_unreachable(to, &data, along);
         // Nobody there: the error is for who is connected, or asked.
@@ -323,6 +358,23 @@ impl Inet {
         self.queue.wake(PollMask::ERR);
     }
 
+    /// Whether something of that length for there must go as one packet (`IP_MTU_DISCOVER`). EMSGSIZE: it cannot.
+    pub(super) fn whole(&self, to: IpAddr, len: usize) -> Result<bool, Errno> {
+        const DO: i32 = 2;
+        const PROBE: i32 = 3;
+        const DISCOVER: i32 = 10;
+        const DISCOVER6: i32 = 23;
+        let Some(outside) = self.net.outside().filter(|_| !self.is_own(to)) else { return Ok(false) };
+        let (level, option, header) =
+            if to.is_ipv4() { (options::IP, DISCOVER, 20) } else { (options::IPV6, DISCOVER6, 40) };
+        let how = self.values(|v| v.get(level, option));
+        let mtu = outside.mtu(to) as usize;
+        match how {
+            DO | PROBE if len.saturating_add(header) > mtu => Err(Errno::EMSGSIZE),
+            how => Ok(how == DO || how == PROBE),
+        }
+    }
+
     /// A datagram as the packet that it would be.
     fn packet(to: Endpoint, data: &[u8], along: Along) -> Packet {
         let mut bytes = along.from.port.to_be_bytes().to_vec();
@@ -334,7 +386,8 @@ impl Inet {
         let sum = checksum(&[&pseudo(from, to, PROTOCOL, bytes.len()), &bytes]);
         let sum = if sum == 0 { u16::MAX } else { sum };
         bytes.iter_mut().skip(6).zip(sum.to_be_bytes()).for_each(|(to, b)| *to = b);
-        Packet { from, to, protocol: PROTOCOL, ttl: along.ttl, tos: along.tos, data: bytes, whole: None }
+        let device = along.device;
+        Packet { from, to, protocol: PROTOCOL, ttl: along.ttl, tos: along.tos, data: bytes, whole: None, device }
     }
 
     /// Raw sockets get a copy.
@@ -354,25 +407,9 @@ impl Inet {
 
     /// A datagram that a raw socket made. One that is broken is lost.
     pub(super) fn deliver_datagram(&self, p: &Packet) {
-        let half = |at: usize| p.data.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |b| u16::from_be_bytes(*b));
-        let len = usize::from(half(4));
-        let Some(data) = p.data.get(HEADER..len) else { return };
-        let summed = half(6) != 0;
-        let good = || {
-            let whole = p.data.get(..len).unwrap_or_default();
-            checksum(&[&pseudo(p.from, p.to, PROTOCOL, len), whole]) == 0
-        };
-        if summed && !good() || !summed && p.to.is_ipv6() {
-            return;
+        if let Some((to, data, along)) = read(p) {
+            self.deliver(to, data, along, None);
         }
-        let along = Along {
-            from: Endpoint { ip: p.from, port: half(0) },
-            to: p.to,
-            ttl: p.ttl,
-            tos: p.tos,
-            time: now(Clock::Realtime),
-        };
-        self.deliver(Endpoint { ip: p.to, port: half(2) }, data.to_vec(), along, None);
     }
 
     /// Puts a packet of a raw or ping socket into its queue; whether there was room.
@@ -388,9 +425,9 @@ impl Inet {
     }
 
     /// How well it fits a datagram; `None`: not at all.
-    fn udp_score(&self, to: Endpoint, from: Endpoint, many: bool) -> Option<u32> {
-        let s = self.state.lock();
-        if !self.is_on_loopback(&s) {
+    fn udp_score(&self, to: Endpoint, along: &Along, many: bool) -> Option<u32> {
+        let (s, from) = (self.state.lock(), along.from);
+        if !self.hears_device(&s, along.device) {
             return None;
         }
         let claim = self.claim_of(&s);
@@ -556,5 +593,83 @@ impl Inet {
         m.set(PollMask::HUP, s.shut == [true; 2]);
         m.set(PollMask::ERR, s.error.is_some() || !s.udp.errors.is_empty());
         m
+    }
+}
+
+/// A datagram in a packet: where to, what, and what comes with it. `None`: it is broken.
+fn read(p: &Packet) -> Option<(Endpoint, Vec<u8>, Along)> {
+    let half = |at: usize| p.data.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |b| u16::from_be_bytes(*b));
+    let len = usize::from(half(4));
+    let data = p.data.get(HEADER..len)?;
+    let summed = half(6) != 0;
+    let good = || {
+        let whole = p.data.get(..len).unwrap_or_default();
+        checksum(&[&pseudo(p.from, p.to, PROTOCOL, len), whole]) == 0
+    };
+    if summed && p.device <= 1 && !good() || !summed && p.to.is_ipv6() {
+        return None;
+    }
+    let along = Along::of(p, Endpoint { ip: p.from, port: half(0) });
+    Some((Endpoint { ip: p.to, port: half(2) }, data.to_vec(), along))
+}
+
+/// Gives a datagram to those of the namespace that it is for. Back comes what nobody is there for.
+fn hand_over(net: &NetNamespace, to: Endpoint, data: Vec<u8>, along: Along) -> Option<Vec<u8>> {
+    let all = net.ports(Kind::Udp).lock().at(to.port);
+    let many = to.ip.is_multicast() || net.is_broadcast(to.ip);
+    let fits: Vec<_> = all.into_iter().filter_map(|s| s.udp_score(to, &along, many).map(|score| (score, s))).collect();
+    if many {
+        fits.iter().for_each(|(_, s)| s.udp_take(data.clone(), along));
+        return None;
+    }
+    match best(fits, along.from) {
+        Some(receiver) => {
+            receiver.udp_take(data, along);
+            None
+        }
+        None => Some(data),
+    }
+}
+
+/// A datagram has come from elsewhere; whether somebody is there for it.
+pub(super) fn come_in(net: &NetNamespace, p: &Packet) -> bool {
+    let Some((to, data, along)) = read(p) else { return true };
+    let found = hand_over(net, to, data, along).is_none();
+    if !found {
+        count(&net.counts.no_port);
+    }
+    found
+}
+
+/// A message of ICMP's about what a socket of this namespace has sent: `inner` is as much of that packet as came back.
+pub(super) fn failed(net: &NetNamespace, message: &Packet, inner: &[u8]) {
+    let [kind, code, _, _, w @ ..] = message.data.first_chunk::<8>().copied().unwrap_or_default();
+    let four = message.from.is_ipv4();
+    let Some(p) = Packet::beginning(inner) else { return };
+    let half = |at: usize| p.data.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |b| u16::from_be_bytes(*b));
+    let info = if four { u32::from_be_bytes(w) & 0xffff } else { u32::from_be_bytes(w) };
+    let Some((error, hard)) = icmp::error_of(four, kind, code) else { return };
+    let (sockets, to) = match p.protocol {
+        PROTOCOL => (net.ports(Kind::Udp).lock().at(half(0)), Endpoint { ip: p.to, port: half(2) }),
+        icmp::ICMP | icmp::ICMP6 => {
+            (net.ports(Kind::Ping(p.protocol)).lock().at(half(4)), Endpoint { ip: p.to, port: 0 })
+        }
+        _ => return,
+    };
+    for socket in sockets {
+        let mut s = socket.state.lock();
+        let own = s.local.is_none_or(|l| l.ip.is_unspecified() || l.ip == p.from);
+        let peer = s.peer.is_none_or(|peer| peer.ip == to.ip && (to.port == 0 || peer.port == to.port));
+        let asked = s.wants_errors(to.ip);
+        if !own || !peer || !asked && (s.peer.is_none() || !hard) {
+            continue;
+        }
+        if asked && s.udp.errors.len() < ERRORS {
+            let data = p.data.get(HEADER..).unwrap_or_default().to_vec();
+            s.udp.errors.push_back(Failed { data, to, why: Why::Told(message.from, kind, code, info) });
+        }
+        s.error = Some(error);
+        drop(s);
+        socket.queue.wake(PollMask::ERR);
     }
 }

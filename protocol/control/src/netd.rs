@@ -1,0 +1,214 @@
+//! Supervisor <-> netd, and what both know of a network.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{LogLine, LogSettings};
+
+/// The most interfaces of a sandbox.
+pub const INTERFACES: usize = 32;
+/// The most addresses of an interface, and routes of a network.
+pub const ADDRESSES: usize = 256;
+
+/// A network as it was found in the container's network namespace: it is the sandbox's now.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Its interfaces, but for the loopback one.
+    pub interfaces: Vec<Interface>,
+    /// Its routes, in the order in which they are looked at.
+    pub routes: Vec<Route>,
+}
+
+/// An interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub index: u32,
+    /// Its Ethernet address.
+    pub mac: [u8; 6],
+    /// The longest IP packet, bytes.
+    pub mtu: u32,
+    /// Its addresses.
+    pub addresses: Vec<Address>,
+}
+
+/// An address of an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    /// It.
+    pub ip: IpAddr,
+    /// Bits of it that are the network's.
+    pub prefix: u8,
+}
+
+/// A route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// Where it leads: a network.
+    pub to: Address,
+    /// By which router; `None`: it is on the link.
+    pub via: Option<IpAddr>,
+    /// By which interface.
+    pub interface: u32,
+    /// From which address, unless that is asked for.
+    pub source: Option<IpAddr>,
+    /// Of several to one network the one with the least is taken.
+    pub metric: u32,
+}
+
+impl Address {
+    /// Whether another address is in its network.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        let bits = |ip: IpAddr| match ip {
+            IpAddr::V4(ip) => u128::from(ip.to_bits()) << 96,
+            IpAddr::V6(ip) => ip.to_bits(),
+        };
+        let mask = u128::MAX.checked_shl(128u32.saturating_sub(u32::from(self.prefix))).unwrap_or(0);
+        self.ip.is_ipv4() == ip.is_ipv4() && (bits(self.ip) ^ bits(ip)) & mask == 0
+    }
+
+    /// Its network's broadcast address.
+    pub fn broadcast(&self) -> Option<IpAddr> {
+        let IpAddr::V4(ip) = self.ip else { return None };
+        let host = u32::MAX.checked_shr(u32::from(self.prefix)).filter(|_| self.prefix < 31)?;
+        Some(IpAddr::V4((ip.to_bits() | host).into()))
+    }
+}
+
+impl Network {
+    /// Whether an address is one of its own.
+    pub fn has(&self, ip: IpAddr) -> bool {
+        self.interfaces.iter().any(|i| i.addresses.iter().any(|a| a.ip == ip))
+    }
+
+    /// Whether an address is that of all on one of its links.
+    pub fn is_broadcast(&self, ip: IpAddr) -> bool {
+        self.interfaces.iter().any(|i| i.addresses.iter().any(|a| a.broadcast() == Some(ip)))
+    }
+
+    /// The interface with a number.
+    pub fn interface(&self, index: u32) -> Option<&Interface> {
+        self.interfaces.iter().find(|i| i.index == index)
+    }
+
+    /// The way to an address; by that interface only, if one is named: its link alone will do then.
+    pub fn route(&self, to: IpAddr, by: Option<u32>) -> Option<Route> {
+        let fits = |r: &&Route| r.to.contains(to) && by.is_none_or(|by| by == r.interface);
+        let best = self.routes.iter().filter(fits).max_by_key(|r| (r.to.prefix, std::cmp::Reverse(r.metric)));
+        let link = |by: u32| {
+            let to = Address { ip: to, prefix: if to.is_ipv4() { 32 } else { 128 } };
+            self.interface(by).map(|_| Route { to, via: None, interface: by, source: None, metric: 0 })
+        };
+        best.copied().or_else(|| by.and_then(link))
+    }
+
+    /// The address that something by a route comes from.
+    pub fn source(&self, route: &Route, to: IpAddr) -> Option<IpAddr> {
+        let own = || {
+            let all = || self.interface(route.interface).into_iter().flat_map(|i| &i.addresses);
+            let fits = |a: &&Address| a.ip.is_ipv4() == to.is_ipv4();
+            let local = |ip: IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+            let next = route.via.unwrap_or(to);
+            // One of the same network, else one that is good as far as the other.
+            all()
+                .filter(fits)
+                .max_by_key(|a| (local(a.ip) == local(to), a.contains(next), a.contains(to)))
+                .map(|a| a.ip)
+        };
+        route.source.or_else(own)
+    }
+}
+
+/// The first message a netd receives. Descriptors with it, in this order: the socket to the Sentry, the window that both share, then one packet
+/// socket for each interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetdOrders {
+    /// The sandbox's id, for the log.
+    pub sandbox: String,
+    /// The network.
+    pub network: Network,
+    /// How to log.
+    pub log: LogSettings,
+}
+
+/// Every later message to netd.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToNetd {
+    /// Tell what was counted. Answered by [`FromNetd::Counters`].
+    Count,
+    /// End. No answer but the channel's end.
+    Stop,
+}
+
+/// Everything netd says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromNetd {
+    /// The walls are up and packets are taken.
+    Ready,
+    /// It cannot go on.
+    Failed {
+        /// Why.
+        message: String,
+    },
+    /// What was counted: names and numbers.
+    Counters(Vec<(String, u64)>),
+    /// A line for the log.
+    Log(LogLine),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Address {
+        let (ip, prefix) = text.split_once('/').unwrap();
+        Address { ip: ip.parse().unwrap(), prefix: prefix.parse().unwrap() }
+    }
+
+    #[test]
+    fn the_longest_prefix_leads_there() {
+        let interface = |index, addresses: &[&str]| Interface {
+            name: format!("eth{index}"),
+            index,
+            mac: [2, 0, 0, 0, 0, 1],
+            mtu: 1500,
+            addresses: addresses.iter().map(|a| address(a)).collect(),
+        };
+        let route = |to, via: Option<&str>, interface, metric| Route {
+            to: address(to),
+            via: via.map(|v| v.parse().unwrap()),
+            interface,
+            source: None,
+            metric,
+        };
+        let network = Network {
+            interfaces: vec![interface(2, &["10.0.0.5/24", "fe80::1/64", "fd00::5/64"]), interface(3, &["10.1.0.5/16"])],
+            routes: vec![
+                route("0.0.0.0/0", Some("10.1.0.1"), 3, 100),
+                route("0.0.0.0/0", Some("10.0.0.1"), 2, 0),
+                route("10.0.0.0/24", None, 2, 0),
+                route("10.1.0.0/16", None, 3, 0),
+                route("::/0", Some("fe80::99"), 2, 0),
+            ],
+        };
+        let way = |to: &str, by| {
+            let to = to.parse().unwrap();
+            let route = network.route(to, by)?;
+            Some((route.interface, route.via, network.source(&route, to)))
+        };
+        let ip = |text: &str| Some(text.parse().unwrap());
+        assert_eq!(way("10.0.0.9", None), Some((2, None, ip("10.0.0.5"))));
+        assert_eq!(way("8.8.8.8", None), Some((2, ip("10.0.0.1"), ip("10.0.0.5"))));
+        assert_eq!(way("8.8.8.8", Some(3)), Some((3, ip("10.1.0.1"), ip("10.1.0.5"))));
+        assert_eq!(way("2001:db8::1", None), Some((2, ip("fe80::99"), ip("fd00::5"))));
+        assert_eq!(way("fe80::2", Some(2)), Some((2, ip("fe80::99"), ip("fe80::1"))));
+        assert_eq!(way("2001:db8::1", Some(3)).map(|w| w.2), Some(None));
+        assert!(network.has("10.1.0.5".parse().unwrap()) && !network.has("10.1.0.6".parse().unwrap()));
+        assert!(network.is_broadcast("10.1.255.255".parse().unwrap()));
+        assert_eq!(address("10.0.0.1/32").broadcast(), None);
+        assert!(address("0.0.0.0/0").contains("1.2.3.4".parse().unwrap()));
+    }
+}

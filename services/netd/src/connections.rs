@@ -1,0 +1,424 @@
+//! Connections of TCP: what the Sentry wants in its slots, and what the engine makes of it.
+//!
+//! Owns which slot is which connection. Data goes from the Sentry's ring into the engine's buffer and back, one copy each way; who finds the other's ring full
+//! asks to be told. Called by `stack` and `service`.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cofferdam_socket::queue::{Receiver, Sender};
+use cofferdam_socket::ring::{Consumer, Producer};
+use cofferdam_socket::slot::{self, Operation, Slot, said, told};
+use cofferdam_socket::{Broken, NETDS, PACKETS, SLOTS, Side, Window, packet};
+use crate::stack::Wire;
+use cofferdam_tcp::{End, Engine, Family, Flow, Id, Limits, ListenerId, Output, Phase, Tuning, Unreachable};
+
+/// Packets of the Sentry's that are sent before something else gets its turn.
+const TURN: usize = 256;
+
+/// What the Sentry is told by: its packets, its queue, and whether its bell is to be rung.
+#[derive(Debug)]
+pub struct Sentry {
+    window: Arc<Window>,
+    queue: Sender,
+    packets: Producer,
+    slot: Slot,
+    /// It sleeps and something is there for it.
+    pub ring: bool,
+}
+
+impl Sentry {
+    fn tell(&mut self, slot: &Slot) -> Result<(), Broken> {
+        self.ring |= self.queue.tell(slot)?;
+        Ok(())
+    }
+
+    /// Hands a packet on; whether there was room.
+    pub fn packet(&mut self, head: &packet::Head, data: &[u8]) -> Result<bool, Broken> {
+        let fits = packet::put(&mut self.packets, head, data)?;
+        let slot = self.slot;
+        self.tell(&slot)?;
+        Ok(fits)
+    }
+}
+
+#[derive(Debug)]
+struct Connection {
+    id: Id,
+    slot: Slot,
+    outgoing: Consumer,
+    incoming: Producer,
+    /// What was told.
+    told: u32,
+    tuned: u32,
+    finished: bool,
+}
+
+#[derive(Debug)]
+struct Listener {
+    id: ListenerId,
+    slot: Slot,
+    /// How many connections it was given.
+    given: u32,
+}
+
+/// All of a sandbox's.
+#[derive(Debug)]
+pub struct Connections {
+    engine: Engine,
+    window: Arc<Window>,
+    /// The way to the Sentry.
+    pub sentry: Sentry,
+    /// Packets of the Sentry's.
+    packets: Consumer,
+    by_slot: HashMap<u32, Connection>,
+    by_id: HashMap<Id, u32>,
+    listeners: HashMap<u32, Listener>,
+    listeners_by_id: HashMap<ListenerId, u32>,
+    /// Slots of netd's own that are free, the last used first; and the first that was never used.
+    free: VecDeque<u32>,
+    unused: u32,
+}
+
+impl Connections {
+    /// None yet.
+    pub fn new(window: Arc<Window>, limits: Limits, seed: u64) -> Result<Self, Broken> {
+        let slot = Slot::new(&window, PACKETS)?;
+        let (incoming, packets) = slot.rings(&window, Side::Netd);
+        let sentry = Sentry {
+            window: window.clone(),
+            queue: Sender::new(window.clone(), Side::Sentry),
+            packets: incoming,
+            slot,
+            ring: false,
+        };
+        Ok(Self {
+            engine: Engine::new(limits, seed),
+            window,
+            sentry,
+            packets,
+            by_slot: HashMap::new(),
+            by_id: HashMap::new(),
+            listeners: HashMap::new(),
+            listeners_by_id: HashMap::new(),
+            free: VecDeque::new(),
+            unused: NETDS,
+        })
+    }
+
+    /// The engine's counts.
+    pub fn counters(&self) -> cofferdam_tcp::Counters {
+        self.engine.counters()
+    }
+
+    /// When there is something to do.
+    pub fn next(&self) -> Option<Instant> {
+        self.engine.next()
+    }
+
+    /// A packet of TCP has come.
+    pub fn receive(
+        &mut self,
+        raw: &[u8],
+        trusted: bool,
+        mtu: usize,
+        now: Instant,
+        out: &mut impl Output,
+    ) -> Result<(), Broken> {
+        self.engine.receive(raw, trusted, mtu, now, out);
+        self.changes()
+    }
+
+    /// A packet did not arrive.
+    pub fn unreachable(&mut self, flow: Flow, sequence: u32, why: Unreachable) {
+        self.engine.unreachable(flow, sequence, why);
+    }
+
+    /// Does what is due, and tells the Sentry of it.
+    pub fn work(&mut self, now: Instant, out: &mut impl Output) -> Result<(), Broken> {
+        self.engine.poll(now, out);
+        self.changes()
+    }
+
+    fn changes(&mut self) -> Result<(), Broken> {
+        while let Some((listener, id, flow)) = self.engine.accepted() {
+            self.give(listener, id, flow)?;
+        }
+        while let Some(id) = self.engine.changed() {
+            if let Some(number) = self.by_id.get(&id).copied() {
+                self.pump(number)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A new connection of a listener goes to the Sentry.
+    fn give(&mut self, listener: ListenerId, id: Id, flow: Flow) -> Result<(), Broken> {
+        let number = self.free.pop_back().or_else(|| {
+            let next = Some(self.unused).filter(|n| *n < SLOTS)?;
+            self.unused += 1;
+            Some(next)
+        });
+        let of = self.listeners_by_id.get(&listener).and_then(|n| self.listeners.get_mut(n));
+        let (Some(number), Some(of)) = (number, of) else {
+            self.free.extend(number);
+            self.engine.abort(id);
+            return Ok(());
+        };
+        of.given = of.given.wrapping_add(1);
+        let listening = of.slot;
+        let pending = of.given.wrapping_sub(listening.accepted(&self.window));
+        self.engine.set_pending(listener, pending as usize);
+        let slot = Slot::new(&self.window, number)?;
+        slot.begin(&self.window, listening.number(), flow.local, flow.remote);
+        self.enter(slot, id, told::NEW | told::CONNECTED);
+        self.sentry.tell(&slot)?;
+        self.pump(number)
+    }
+
+    fn enter(&mut self, slot: Slot, id: Id, told: u32) {
+        let (incoming, outgoing) = slot.rings(&self.window, Side::Netd);
+        let connection = Connection { id, slot, outgoing, incoming, told, tuned: 0, finished: false };
+        self.by_slot.insert(slot.number(), connection);
+        self.by_id.insert(id, slot.number());
+    }
+
+    /// Sends packets of the Sentry's: so many, that something else gets its turn. Whether there are more.
+    pub fn send_packets(&mut self, wire: &mut Wire) -> Result<bool, Broken> {
+        let mut more = true;
+        for _ in 0..TURN {
+            match packet::take(&mut self.packets)? {
+                Some((head, data)) => wire.send_packet(&head, data),
+                None => {
+                    more = false;
+                    break;
+                }
+            }
+        }
+        let slot = self.sentry.slot;
+        if slot.was_waited_for(&self.window, Side::Sentry) {
+            self.sentry.tell(&slot)?;
+        }
+        Ok(more)
+    }
+
+    /// The Sentry says that something is to be done in a slot.
+    pub fn asked(&mut self, slot: Slot, now: Instant, wire: &Wire) -> Result<(), Broken> {
+        let number = slot.number();
+        if self.by_slot.contains_key(&number) {
+            return self.pump(number);
+        }
+        if let Some(listener) = self.listeners.get(&number) {
+            let (id, said) = (listener.id, slot.said(&self.window));
+            if said & said::CLOSED != 0 {
+                self.listeners.remove(&number);
+                self.listeners_by_id.remove(&id);
+                self.engine.unlisten(id);
+                slot.release(&self.window);
+                return self.sentry.tell(&slot);
+            }
+            let pending = listener.given.wrapping_sub(slot.accepted(&self.window));
+            self.engine.set_pending(id, pending as usize);
+            let (_, _, _, backlog) = slot.wanted(&self.window)?;
+            self.engine.set_backlog(id, backlog as usize);
+            return Ok(());
+        }
+        // Of netd's own only those that are in use mean something; of the Sentry's one that it has done with before it was begun is nothing.
+        if slot.is_netds() || slot.is_released(&self.window) {
+            return Ok(());
+        }
+        self.begin(slot, now, wire)
+    }
+
+    fn begin(&mut self, slot: Slot, now: Instant, wire: &Wire) -> Result<(), Broken> {
+        let (what, local, remote, backlog) = slot.wanted(&self.window)?;
+        let (tuned, tuning) = slot.tuning(&self.window);
+        let tuning = tuning_of(tuning);
+        let done = match what {
+            Operation::Listen => self.listen(local, backlog, tuning).map(|id| {
+                self.listeners_by_id.insert(id, slot.number());
+                self.listeners.insert(slot.number(), Listener { id, slot, given: 0 });
+            }),
+            Operation::Connect => {
+                self.engine.connect(Flow { local, remote }, wire.mtu(remote.ip()), tuning, now).map(|id| {
+                    self.enter(slot, id, 0);
+                    if let Some(c) = self.by_slot.get_mut(&slot.number()) {
+                        c.tuned = tuned;
+                    }
+                })
+            }
+        };
+        match done {
+            Ok(()) if what == Operation::Connect => self.pump(slot.number()),
+            Ok(()) => Ok(()),
+            Err(e) => {
+                slot.set_error(&self.window, e.number());
+                slot.tell(&self.window, told::FAILED | told::OVER | told::RELEASED);
+                self.sentry.tell(&slot)
+            }
+        }
+    }
+
+    fn listen(&mut self, at: SocketAddr, backlog: u32, tuning: Tuning) -> Result<ListenerId, cofferdam_tcp::Error> {
+        let (ip, family) = match at.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => (None, Family::V4),
+            IpAddr::V6(ip) if ip.is_unspecified() => (None, Family::V6),
+            ip => (Some(ip), if ip.is_ipv4() { Family::V4 } else { Family::V6 }),
+        };
+        self.engine.listen(ip, at.port(), family, backlog as usize, tuning)
+    }
+
+    /// Moves what can be moved of a connection, and tells the Sentry what it may want to know.
+    fn pump(&mut self, number: u32) -> Result<(), Broken> {
+        let Some(c) = self.by_slot.get_mut(&number) else { return Ok(()) };
+        let w = &self.window;
+        let said = c.slot.said(w);
+        let (tuned, tuning) = c.slot.tuning(w);
+        if tuned != c.tuned {
+            c.tuned = tuned;
+            self.engine.tune(c.id, tuning_of(tuning));
+        }
+        let mut news = false;
+        if said & said::RESET != 0 && said & said::CLOSED != 0 {
+            self.engine.abort(c.id);
+            return self.end(number);
+        }
+        // Out.
+        let mut broken = None;
+        let mut moved = 0;
+        while c.outgoing.available()? > 0 {
+            let outgoing = &mut c.outgoing;
+            let n = self.engine.send(c.id, |room| {
+                outgoing.take(room).unwrap_or_else(|e| {
+                    broken = Some(e);
+                    0
+                })
+            });
+            if n == 0 {
+                break;
+            }
+            moved += n;
+        }
+        if let Some(e) = broken {
+            return Err(e);
+        }
+        let left = c.outgoing.available()?;
+        if moved > 0 && c.slot.was_waited_for(w, Side::Sentry) {
+            news = true;
+        }
+        if said & (said::FINISHED | said::CLOSED) != 0 && left == 0 && !c.finished {
+            c.finished = true;
+            self.engine.finish(c.id);
+        }
+        // In.
+        loop {
+            let incoming = &mut c.incoming;
+            let mut broken = None;
+            let n = self.engine.recv(c.id, |bytes| {
+                incoming.put_some(bytes).unwrap_or_else(|e| {
+                    broken = Some(e);
+                    0
+                })
+            });
+            if let Some(e) = broken {
+                return Err(e);
+            }
+            if n == 0 {
+                break;
+            }
+            news = true;
+        }
+        let look = self.engine.look(c.id);
+        let over = look.as_ref().is_none_or(|l| l.phase == Phase::Closed);
+        if let Some(look) = &look {
+            if look.unread > 0 && c.incoming.room()? == 0 {
+                c.slot.wait_for_room(w, Side::Netd);
+                // It may have made room before it could know.
+                if c.incoming.room()? > 0 && c.slot.was_waited_for(w, Side::Netd) {
+                    return self.pump(number);
+                }
+            }
+            let unsent = u32::try_from(look.unacked).unwrap_or(u32::MAX).saturating_add(left);
+            let rtt = look.rtt.map_or(0, |d| u32::try_from(d.as_micros()).unwrap_or(u32::MAX));
+            c.slot.set_progress(w, unsent, rtt);
+        }
+        let mut told = c.told;
+        if look.as_ref().is_some_and(|l| l.phase != Phase::Connecting && l.end.is_none()) {
+            told |= told::CONNECTED;
+        }
+        if look.as_ref().is_some_and(|l| l.finished && l.unread == 0) {
+            told |= told::FINISHED;
+        }
+        if over && look.as_ref().is_none_or(|l| l.unread == 0) {
+            told |= told::OVER;
+            if let Some(end) = look.as_ref().and_then(|l| l.end) {
+                c.slot.set_error(w, number_of(end));
+                told |= told::FAILED;
+            }
+        }
+        if told != c.told {
+            c.told = told;
+            c.slot.tell(w, told);
+            news = true;
+        }
+        let slot = c.slot;
+        // Nobody has it any more: what is left is the engine's business. A connection whose data the engine has not taken yet is kept.
+        if said & said::CLOSED != 0 && (left == 0 || over) {
+            return self.end(number);
+        }
+        if news && said & said::CLOSED == 0 {
+            self.sentry.tell(&slot)?;
+        }
+        Ok(())
+    }
+
+    /// The slot is free for another.
+    fn end(&mut self, number: u32) -> Result<(), Broken> {
+        let Some(c) = self.by_slot.remove(&number) else { return Ok(()) };
+        self.by_id.remove(&c.id);
+        self.engine.detach(c.id);
+        if c.slot.is_netds() {
+            c.slot.forget(&self.window);
+            self.free.push_back(number);
+            return Ok(());
+        }
+        c.slot.release(&self.window);
+        self.sentry.tell(&c.slot)
+    }
+
+    /// The receiver of what the Sentry asks.
+    pub fn queue(window: &Arc<Window>) -> Receiver {
+        Receiver::new(window.clone(), Side::Netd)
+    }
+
+    /// How many there are: connections and listeners.
+    pub fn count(&self) -> (usize, usize) {
+        (self.by_slot.len(), self.listeners.len())
+    }
+}
+
+fn tuning_of(t: slot::Tuning) -> Tuning {
+    Tuning {
+        nodelay: t.nodelay,
+        keepalive: (t.keepalive > 0).then(|| Duration::from_secs(t.keepalive.into())),
+        user_timeout: (t.user_timeout > 0).then(|| Duration::from_millis(t.user_timeout.into())),
+        hop_limit: if t.hops == 0 { 64 } else { t.hops },
+    }
+}
+
+/// The number of the error that a program is told.
+fn number_of(end: End) -> i32 {
+    use rustix::io::Errno;
+    let errno = match end {
+        End::Refused => Errno::CONNREFUSED,
+        End::Reset => Errno::CONNRESET,
+        End::TimedOut => Errno::TIMEDOUT,
+        End::Unreachable(Unreachable::Port) => Errno::CONNREFUSED,
+        End::Unreachable(Unreachable::Protocol) => Errno::NOPROTOOPT,
+        End::Unreachable(Unreachable::Network) => Errno::NETUNREACH,
+        End::Unreachable(_) => Errno::HOSTUNREACH,
+    };
+    errno.raw_os_error()
+}

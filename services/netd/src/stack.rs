@@ -1,0 +1,571 @@
+//! From frames to packets and back: Ethernet, neighbours, IP.
+//!
+//! [`Wire`] sends packets by the interface that leads to where they go; [`Stack`] takes frames and hands what they carry on: TCP to `connections`, the rest to the
+//! Sentry. Called by `service`.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Instant;
+
+use cofferdam_control::netd::{Interface, Network};
+use cofferdam_socket::packet::{self, flags};
+use cofferdam_tcp::{Flow, Output, Unreachable};
+use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::wire::{
+    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, Icmpv6Packet, Icmpv6Repr, NdiscNeighborFlags, NdiscRepr,
+    RawHardwareAddress,
+};
+
+use crate::connections::Connections;
+use crate::counters::Counters;
+use crate::device::{Arrived, Cut, Device, ETHERNET, OFFLOAD, Offload};
+use crate::fragments::{Fragments, Key, Outcome};
+use crate::ip::{self, Head, ICMP, ICMP6, TCP};
+use crate::neighbour::{Ask, Mac, Neighbours, Waiting, Way, group, solicited};
+
+const ARP: u16 = 0x0806;
+const IP4: u16 = 0x0800;
+const IP6: u16 = 0x86dd;
+const ALL: Mac = [0xff; 6];
+/// Packets for the Sentry that wait for room in its ring.
+const LOCAL: usize = 64;
+
+/// An interface with its device.
+#[derive(Debug)]
+pub struct Link {
+    /// What it is.
+    pub interface: Interface,
+    /// Its device.
+    pub device: Device,
+    neighbours: Neighbours<Offload>,
+}
+
+/// The way out.
+#[derive(Debug)]
+pub struct Wire {
+    network: Network,
+    /// In the network's order.
+    pub links: Vec<Link>,
+    /// What was counted.
+    pub counters: Counters,
+    /// For the Sentry: what became of packets of its own.
+    local: VecDeque<(Head, Vec<u8>)>,
+    /// The number of the next packet that is taken apart.
+    number: u32,
+    now: Instant,
+}
+
+impl Wire {
+    /// With the devices of a network's interfaces, in their order.
+    pub fn new(network: Network, devices: Vec<Device>, number: u32, now: Instant) -> Self {
+        let link = |(interface, device): (&Interface, _)| Link {
+            interface: interface.clone(),
+            device,
+            neighbours: Neighbours::default(),
+        };
+        let links = network.interfaces.iter().zip(devices).map(link).collect();
+        Self { network, links, counters: Counters::default(), local: VecDeque::new(), number, now }
+    }
+
+    /// The network.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// What time it is.
+    pub fn set_now(&mut self, now: Instant) {
+        self.now = now;
+    }
+
+    /// The longest packet to there.
+    pub fn mtu(&self, to: IpAddr) -> usize {
+        let route = self.network.route(to, None);
+        let interface = route.and_then(|r| self.network.interface(r.interface));
+        interface.map_or(1500, |i| i.mtu as usize).max(576)
+    }
+
+    fn at(&self, index: u32) -> Option<usize> {
+        self.links.iter().position(|l| l.interface.index == index)
+    }
+
+    /// Sends a packet of the Sentry's that is not TCP's.
+    pub fn send_packet(&mut self, head: &packet::Head, data: Vec<u8>) {
+        let by = Some(head.interface).filter(|n| *n != 0);
+        if head.flags & flags::HEADED != 0 {
+            let sound = ip::parse(&data).is_some_and(|(h, _)| h.to == head.to);
+            if sound {
+                self.send(&data, Offload::default(), by);
+            } else {
+                self.counters.broken += 1;
+            }
+            return;
+        }
+        let own = Head {
+            from: head.from,
+            to: head.to,
+            protocol: head.protocol,
+            hops: head.hops,
+            service: head.service,
+            piece: None,
+        };
+        let route = self.network.route(head.to, by).map(|r| r.interface);
+        let Some(mtu) = route.or(by).and_then(|n| self.network.interface(n)).or(self.network.interfaces.first()).map(|i| i.mtu as usize) else {
+            return;
+        };
+        self.number = self.number.wrapping_add(1);
+        let headers = if head.to.is_ipv4() { ip::HEADER4 } else { ip::HEADER6 };
+        if headers.saturating_add(data.len()) <= mtu {
+            if let Some(raw) = ip::build(&own, self.number as u16, head.flags & flags::WHOLE != 0, &data) {
+                self.send(&raw, Offload::default(), by);
+            }
+            return;
+        }
+        if head.flags & flags::WHOLE != 0 {
+            // Nobody has to be asked for it to be known.
+            let about = data.get(..data.len().min(1200)).unwrap_or_default();
+            if let Some(raw) = ip::build(&own, self.number as u16, true, about) {
+                let (kind, word) = if head.to.is_ipv4() { ((3, 4), mtu as u32 & 0xffff) } else { ((2, 0), mtu as u32) };
+                self.tell_sender(&raw, kind, word);
+            }
+            return;
+        }
+        for raw in ip::cut(&own, self.number, &data, mtu).unwrap_or_default() {
+            self.send(&raw, Offload::default(), by);
+        }
+    }
+
+    /// Sends an IP packet. `how`: as from the IP header on.
+    fn send(&mut self, packet: &[u8], how: Offload, by: Option<u32>) {
+        let to = match packet.first().map(|b| b >> 4) {
+            Some(4) => packet.get(16..).and_then(<[u8]>::first_chunk::<4>).map(|b| IpAddr::from(*b)),
+            Some(6) => packet.get(24..).and_then(<[u8]>::first_chunk::<16>).map(|b| IpAddr::from(*b)),
+            _ => None,
+        };
+        let Some(to) = to else {
+            self.counters.broken += 1;
+            return;
+        };
+        let all = to == IpAddr::from([255; 4]) || to.is_multicast();
+        let route = self.network.route(to, by);
+        let first = || self.network.interfaces.first().map(|i| i.index);
+        let interface = route.map(|r| r.interface).or(by).or_else(|| if all { first() } else { None });
+        let Some(at) = interface.and_then(|n| self.at(n)) else {
+            self.counters.no_route += 1;
+            return;
+        };
+        let kind = if to.is_ipv4() { IP4 } else { IP6 };
+        if to.is_multicast() {
+            self.emit(at, group(to), kind, packet, how);
+            return;
+        }
+        if all || self.network.is_broadcast(to) {
+            self.emit(at, ALL, kind, packet, how);
+            return;
+        }
+        let next = route.and_then(|r| r.via).unwrap_or(to);
+        let now = self.now;
+        let Some(link) = self.links.get_mut(at) else { return };
+        match link.neighbours.way(next, now, || Waiting { packet: packet.to_vec(), how }) {
+            Way::Known(mac, ask) => {
+                self.emit(at, mac, kind, packet, how);
+                ask.into_iter().for_each(|a| self.ask(at, a));
+            }
+            Way::Waits(ask) => ask.into_iter().for_each(|a| self.ask(at, a)),
+            Way::Lost => self.counters.no_neighbour += 1,
+        }
+    }
+
+    fn emit(&mut self, at: usize, to: Mac, kind: u16, packet: &[u8], mut how: Offload) {
+        let Some(link) = self.links.get_mut(at) else { return };
+        let mut ethernet = [0; ETHERNET];
+        let bytes = to.into_iter().chain(link.interface.mac).chain(kind.to_be_bytes());
+        ethernet.iter_mut().zip(bytes).for_each(|(to, b)| *to = b);
+        const HEADER: u16 = ETHERNET as u16;
+        how.sum = how.sum.map(|(start, offset)| (start.saturating_add(HEADER), offset));
+        how.cut = how.cut.map(|c| Cut { headers: c.headers.saturating_add(HEADER), ..c });
+        if link.device.send(&ethernet, packet, how) {
+            self.counters.sent += 1;
+            self.counters.sent_bytes += packet.len() as u64;
+        } else {
+            self.counters.not_taken += 1;
+        }
+    }
+
+    /// Asks who has an address.
+    fn ask(&mut self, at: usize, ask: Ask) {
+        let Some(link) = self.links.get(at) else { return };
+        let mac = link.interface.mac;
+        let own = |six: bool| {
+            let all = link.interface.addresses.iter().map(|a| a.ip).filter(|ip| ip.is_ipv6() == six);
+            all.max_by_key(|ip| matches!((ip, ask.ip), (IpAddr::V6(a), IpAddr::V6(b)) if a.is_unicast_link_local() == b.is_unicast_link_local()))
+        };
+        match (ask.ip, own(ask.ip.is_ipv6())) {
+            (IpAddr::V4(ip), Some(IpAddr::V4(from))) => self.arp(at, ArpOperation::Request, from, ask.to.unwrap_or(ALL), ip, [0; 6]),
+            (IpAddr::V6(ip), Some(IpAddr::V6(from))) => {
+                let lladdr = Some(RawHardwareAddress::from(EthernetAddress(mac)));
+                let repr = Icmpv6Repr::Ndisc(NdiscRepr::NeighborSolicit { target_addr: ip, lladdr });
+                let to = if ask.to.is_some() { ip } else { solicited(ip) };
+                self.discover(at, from, to, ask.to.unwrap_or(group(IpAddr::V6(to))), repr);
+            }
+            _ => {}
+        }
+    }
+
+    fn arp(&mut self, at: usize, operation: ArpOperation, from: std::net::Ipv4Addr, mac: Mac, ip: std::net::Ipv4Addr, target: Mac) {
+        let Some(link) = self.links.get(at) else { return };
+        let repr = ArpRepr::EthernetIpv4 {
+            operation,
+            source_hardware_addr: EthernetAddress(link.interface.mac),
+            source_protocol_addr: from,
+            target_hardware_addr: EthernetAddress(target),
+            target_protocol_addr: ip,
+        };
+        let mut raw = vec![0; repr.buffer_len()];
+        repr.emit(&mut ArpPacket::new_unchecked(&mut raw));
+        self.emit(at, mac, ARP, &raw, Offload::default());
+    }
+
+    /// A message of neighbour discovery.
+    fn discover(&mut self, at: usize, from: Ipv6Addr, to: Ipv6Addr, mac: Mac, repr: Icmpv6Repr<'_>) {
+        let mut data = vec![0; repr.buffer_len()];
+        repr.emit(&from, &to, &mut Icmpv6Packet::new_unchecked(&mut data), &ChecksumCapabilities::default());
+        let head = Head { from: from.into(), to: to.into(), protocol: ICMP6, hops: 255, service: 0, piece: None };
+        if let Some(raw) = ip::build(&head, 0, true, &data) {
+            self.emit(at, mac, IP6, &raw, Offload::default());
+        }
+    }
+
+    /// A neighbour says where it is.
+    fn learn(&mut self, at: usize, ip: IpAddr, mac: Mac, new: bool) {
+        let now = self.now;
+        let Some(link) = self.links.get_mut(at) else { return };
+        let kind = if ip.is_ipv4() { IP4 } else { IP6 };
+        for waiting in link.neighbours.learn(ip, mac, now, new) {
+            self.emit(at, mac, kind, &waiting.packet, waiting.how);
+        }
+    }
+
+    /// Tells the sender, who is one of the Sentry's, that a packet is not going on.
+    fn tell_sender(&mut self, about: &[u8], kind: (u8, u8), word: u32) {
+        let from = ip::parse(about).map(|(h, _)| h.from);
+        if let Some(message) = from.and_then(|from| ip::unreachable(from, about, kind, word))
+            && self.local.len() < LOCAL
+        {
+            self.local.push_back(message);
+        }
+    }
+
+    /// When [`tick`](Self::tick) has something to do.
+    pub fn next(&self) -> Option<Instant> {
+        self.links.iter().filter_map(|l| l.neighbours.next()).min()
+    }
+
+    /// Asks again, and gives up. Packets of TCP that nobody is there for.
+    fn tick(&mut self) -> Vec<Vec<u8>> {
+        let mut lost_of_tcp = Vec::new();
+        for at in 0..self.links.len() {
+            let now = self.now;
+            let Some(link) = self.links.get_mut(at) else { break };
+            let (asks, lost) = link.neighbours.tick(now);
+            asks.into_iter().for_each(|a| self.ask(at, a));
+            for (_, waiting) in lost {
+                self.counters.no_neighbour += 1;
+                let Some((head, _)) = ip::parse(&waiting.packet) else { continue };
+                if head.protocol == TCP {
+                    lost_of_tcp.push(waiting.packet);
+                } else {
+                    let kind = if head.to.is_ipv4() { (3, 1) } else { (1, 3) };
+                    self.tell_sender(&waiting.packet, kind, 0);
+                }
+            }
+        }
+        lost_of_tcp
+    }
+}
+
+impl Output for Wire {
+    fn send(&mut self, packet: &[u8], header: usize, segment: u16) {
+        /// Where TCP has its sum.
+        const SUM: u16 = 16;
+        let six = packet.first().is_some_and(|b| b >> 4 == 6);
+        let start = if six { ip::HEADER6 } else { ip::HEADER4 } as u16;
+        let cut = u16::try_from(header).ok().filter(|_| segment != 0).map(|headers| Cut { size: segment, headers, six });
+        Wire::send(self, packet, Offload { sum: Some((start, SUM)), cut }, None);
+    }
+
+    fn has_room(&self) -> bool {
+        !self.links.iter().any(|l| l.device.full)
+    }
+}
+
+/// The way in.
+#[derive(Debug)]
+pub struct Stack {
+    /// The way out.
+    pub wire: Wire,
+    /// Connections.
+    pub connections: Connections,
+    fragments: Fragments,
+}
+
+impl Stack {
+    /// Of a network and what its connections are.
+    pub fn new(wire: Wire, connections: Connections) -> Self {
+        Self { wire, connections, fragments: Fragments::default() }
+    }
+
+    /// A frame has come by a link; it begins after what the device says of it.
+    pub fn frame(&mut self, at: usize, buffer: &[u8], arrived: Arrived) -> Result<(), cofferdam_socket::Broken> {
+        self.wire.counters.received += 1;
+        self.wire.counters.received_bytes += arrived.len as u64;
+        let frame = buffer.get(OFFLOAD..).and_then(|b| b.get(..arrived.len)).unwrap_or_default();
+        let Some((header, packet)) = frame.split_first_chunk::<ETHERNET>() else {
+            self.wire.counters.broken += 1;
+            return Ok(());
+        };
+        let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, kind @ ..] = *header;
+        let (to, from, kind) = ([d0, d1, d2, d3, d4, d5], [s0, s1, s2, s3, s4, s5], u16::from_be_bytes(kind));
+        let own = self.wire.links.get(at).is_some_and(|l| l.interface.mac == to);
+        // The lowest bit of the first byte says that it is for several.
+        if !own && d0 & 1 == 0 {
+            self.wire.counters.foreign += 1;
+            return Ok(());
+        }
+        match kind {
+            ARP => self.arp(at, packet),
+            IP4 | IP6 if packet.first().map(|b| b >> 4) == Some(if kind == IP4 { 4 } else { 6 }) => {
+                self.packet(at, from, packet, arrived.trusted, !own)?;
+            }
+            _ => self.wire.counters.foreign += 1,
+        }
+        Ok(())
+    }
+
+    fn arp(&mut self, at: usize, packet: &[u8]) {
+        let parsed = ArpPacket::new_checked(packet).and_then(|p| ArpRepr::parse(&p));
+        let Ok(ArpRepr::EthernetIpv4 {
+            operation, source_hardware_addr, source_protocol_addr, target_protocol_addr, ..
+        }) = parsed
+        else {
+            self.wire.counters.broken += 1;
+            return;
+        };
+        let Some(link) = self.wire.links.get(at) else { return };
+        let mac = source_hardware_addr.0;
+        let fair = mac.first().is_some_and(|b| b & 1 == 0) && !self.wire.network.has(source_protocol_addr.into());
+        let asked = link.interface.addresses.iter().any(|a| a.ip == IpAddr::V4(target_protocol_addr));
+        if !fair {
+            return;
+        }
+        // Who asks for us will want an answer; what others tell each other is only noted of whom we know.
+        if !source_protocol_addr.is_unspecified() {
+            self.wire.learn(at, source_protocol_addr.into(), mac, asked);
+        }
+        if asked && operation == ArpOperation::Request {
+            self.wire.arp(at, ArpOperation::Reply, target_protocol_addr, mac, source_protocol_addr, mac);
+        }
+    }
+
+    /// An IP packet. `mac`: of who sent the frame; `many`: the frame was for several.
+    fn packet(&mut self, at: usize, mac: Mac, raw: &[u8], trusted: bool, many: bool) -> Result<(), cofferdam_socket::Broken> {
+        let Some((head, data)) = ip::parse(raw) else {
+            self.wire.counters.broken += 1;
+            return Ok(());
+        };
+        let own = self.wire.network.has(head.to);
+        let all = head.to == IpAddr::from([255; 4]) || self.wire.network.is_broadcast(head.to);
+        // Nobody is several, or we.
+        let fair = !head.from.is_multicast() && !head.from.is_loopback() && !head.to.is_loopback()
+            && head.from != IpAddr::from([255; 4]) && !self.wire.network.has(head.from);
+        if !fair || !own && !all && !head.to.is_multicast() {
+            self.wire.counters.foreign += 1;
+            return Ok(());
+        }
+        if let Some((number, place, more)) = head.piece {
+            self.wire.counters.pieces += 1;
+            let key = Key { from: head.from, to: head.to, protocol: head.protocol, number };
+            match self.fragments.take(key, place, more, data, self.wire.now) {
+                Outcome::Kept => {}
+                Outcome::Lost(n) => self.wire.counters.pieces_lost += n,
+                Outcome::Whole(data) => {
+                    self.wire.counters.whole += 1;
+                    let whole = Head { piece: None, ..head };
+                    return self.take(at, mac, whole, &data, false, many || all, None);
+                }
+            }
+            return Ok(());
+        }
+        self.take(at, mac, head, data, trusted, many || all, Some(raw))
+    }
+
+    /// What a whole packet carries. `raw`: the packet, unless it came in pieces.
+    #[allow(clippy::too_many_arguments, reason = "what is known of one packet")]
+    fn take(
+        &mut self,
+        at: usize,
+        mac: Mac,
+        head: Head,
+        data: &[u8],
+        trusted: bool,
+        many: bool,
+        raw: Option<&[u8]>,
+    ) -> Result<(), cofferdam_socket::Broken> {
+        let index = self.wire.links.get(at).map_or(0, |l| l.interface.index);
+        let mtu = self.wire.links.get(at).map_or(1500, |l| l.interface.mtu as usize);
+        if head.protocol == TCP {
+            if many || head.to.is_multicast() {
+                return Ok(());
+            }
+            // What was between the headers, or came in pieces, is not TCP's business.
+            let plain = raw.filter(|raw| raw.len() >= data.len() && headers(raw) == Some(raw.len() - data.len()));
+            let built = if plain.is_none() { ip::build(&head, 0, true, data) } else { None };
+            let Some(raw) = plain.or(built.as_deref()) else { return Ok(()) };
+            let now = self.wire.now;
+            return self.connections.receive(raw, trusted, mtu, now, &mut self.wire);
+        }
+        if !trusted && !ip::is_sound(&head, data) {
+            self.wire.counters.broken += 1;
+            return Ok(());
+        }
+        match (head.protocol, head.to) {
+            (ICMP6, IpAddr::V6(_)) if matches!(data.first(), Some(133..=137)) => {
+                self.discovered(at, mac, &head, data);
+                return Ok(());
+            }
+            (ICMP, IpAddr::V4(_)) | (ICMP6, IpAddr::V6(_)) => self.told(&head, data),
+            _ => {}
+        }
+        let mut how = 0;
+        if many && !head.to.is_multicast() {
+            how |= flags::BROADCAST;
+        }
+        let head = packet::Head {
+            from: head.from,
+            to: head.to,
+            protocol: head.protocol,
+            hops: head.hops,
+            service: head.service,
+            flags: how,
+            interface: index,
+        };
+        if !self.connections.sentry.packet(&head, data)? {
+            self.wire.counters.no_room += 1;
+        }
+        Ok(())
+    }
+
+    /// An error about a packet of TCP's.
+    fn told(&mut self, head: &Head, data: &[u8]) {
+        let Some(([kind, code, _, _, _, _, high, low], inner)) = data.split_first_chunk::<8>() else { return };
+        let mtu = usize::from(u16::from_be_bytes([*high, *low]));
+        let why = match (head.to.is_ipv4(), kind, code) {
+            (true, 3, 4) | (false, 2, _) => Unreachable::TooBig(mtu),
+            (true, 3, 0 | 5 | 6 | 7 | 8 | 11 | 12) | (false, 1, 0) => Unreachable::Network,
+            (true, 3, 3) | (false, 1, 4) => Unreachable::Port,
+            (true, 3, 2) => Unreachable::Protocol,
+            (true, 3, _) | (false, 1, _) => Unreachable::Host,
+            _ => return,
+        };
+        self.unreachable(inner, why);
+    }
+
+    /// A packet of TCP's (its beginning at least) did not arrive.
+    fn unreachable(&mut self, packet: &[u8], why: Unreachable) {
+        let Some((from, to, protocol, rest)) = beginning(packet) else { return };
+        let Some([a, b, c, d, sequence @ ..]) = rest.first_chunk::<8>().filter(|_| protocol == TCP) else { return };
+        let local = (from, u16::from_be_bytes([*a, *b])).into();
+        let remote = (to, u16::from_be_bytes([*c, *d])).into();
+        self.connections.unreachable(Flow { local, remote }, u32::from_be_bytes(*sequence), why);
+    }
+
+    /// A message of neighbour discovery (RFC 4861; one that came from further away is none).
+    fn discovered(&mut self, at: usize, mac: Mac, head: &Head, data: &[u8]) {
+        let (IpAddr::V6(from), IpAddr::V6(to)) = (head.from, head.to) else { return };
+        let caps = ChecksumCapabilities::ignored();
+        let parsed = Icmpv6Packet::new_checked(data).and_then(|p| Icmpv6Repr::parse(&from, &to, &p, &caps));
+        if head.hops != 255 || mac.first().is_none_or(|b| b & 1 != 0) {
+            self.wire.counters.broken += 1;
+            return;
+        }
+        let ethernet = |a: Option<RawHardwareAddress>| {
+            a.and_then(|a| <[u8; 6]>::try_from(a.as_bytes()).ok()).filter(|a| a.first().is_some_and(|b| b & 1 == 0))
+        };
+        let Some(link) = self.wire.links.get(at) else { return };
+        let own_mac = link.interface.mac;
+        match parsed {
+            Ok(Icmpv6Repr::Ndisc(NdiscRepr::NeighborSolicit { target_addr, lladdr })) => {
+                if !link.interface.addresses.iter().any(|a| a.ip == IpAddr::V6(target_addr)) {
+                    return;
+                }
+                let told = ethernet(lladdr).unwrap_or(mac);
+                // Who has no address yet is answered to all (RFC 4861, 7.2.4).
+                let nobody = from.is_unspecified();
+                if !nobody {
+                    self.wire.learn(at, from.into(), told, true);
+                }
+                let flags = if nobody { NdiscNeighborFlags::OVERRIDE } else { NdiscNeighborFlags::SOLICITED | NdiscNeighborFlags::OVERRIDE };
+                let lladdr = Some(RawHardwareAddress::from(EthernetAddress(own_mac)));
+                let repr = Icmpv6Repr::Ndisc(NdiscRepr::NeighborAdvert { flags, target_addr, lladdr });
+                let all = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+                let (to, mac) = if nobody { (all, group(all.into())) } else { (from, told) };
+                self.wire.discover(at, target_addr, to, mac, repr);
+            }
+            Ok(Icmpv6Repr::Ndisc(NdiscRepr::NeighborAdvert { target_addr, lladdr, .. })) => {
+                if !self.wire.network.has(target_addr.into()) {
+                    self.wire.learn(at, target_addr.into(), ethernet(lladdr).unwrap_or(mac), false);
+                }
+            }
+            // Routers are the host's business: who made the network has said which there are.
+            Ok(_) => {}
+            Err(_) => self.wire.counters.broken += 1,
+        }
+    }
+
+    /// When [`tick`](Self::tick) has something to do.
+    pub fn next(&self) -> Option<Instant> {
+        self.wire.next().into_iter().chain(self.connections.next()).min()
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self) -> Result<(), cofferdam_socket::Broken> {
+        for packet in self.wire.tick() {
+            self.unreachable(&packet, Unreachable::Host);
+        }
+        if !self.fragments.is_empty() {
+            self.wire.counters.pieces_lost += self.fragments.tick(self.wire.now);
+        }
+        self.connections.work(self.wire.now, &mut self.wire)?;
+        while let Some((head, data)) = self.wire.local.pop_front() {
+            let head = packet::Head {
+                from: head.from,
+                to: head.to,
+                protocol: head.protocol,
+                hops: head.hops,
+                service: head.service,
+                flags: 0,
+                interface: 0,
+            };
+            self.connections.sentry.packet(&head, &data)?;
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of a packet's headers before TCP's, if there is nothing else between.
+fn headers(packet: &[u8]) -> Option<usize> {
+    match packet.first()? >> 4 {
+        4 => Some(ip::HEADER4).filter(|_| packet.first() == Some(&0x45)),
+        _ => Some(ip::HEADER6),
+    }
+}
+
+/// The beginning of a packet as an error brings it back: from, to, protocol, and what it carried.
+fn beginning(packet: &[u8]) -> Option<(IpAddr, IpAddr, u8, &[u8])> {
+    if packet.first()? >> 4 == 4 {
+        let len = usize::from(packet.first()? & 15) * 4;
+        let ip = |at: usize| packet.get(at..).and_then(<[u8]>::first_chunk::<4>).map(|b| IpAddr::from(*b));
+        return Some((ip(12)?, ip(16)?, *packet.get(9)?, packet.get(len..)?));
+    }
+    let ip = |at: usize| packet.get(at..).and_then(<[u8]>::first_chunk::<16>).map(|b| IpAddr::from(*b));
+    Some((ip(8)?, ip(24)?, *packet.get(6)?, packet.get(ip::HEADER6..)?))
+}

@@ -1,0 +1,313 @@
+//! The way out of the sandbox: the channel to netd.
+//!
+//! Owns the window that is shared with netd, which slots of it are whose, and the thread that hears what netd tells. Sockets (`ipc::inet`) put data into
+//! their slots themselves, on the thread of whoever writes; nobody waits for netd but that one thread. What netd says is hostile: a rule that it
+//! breaks ends this sandbox's network ([`Outside::lost`]), and nothing else.
+//!
+//! Locks: `slots`, `packets` and `queue` are held alone or after a socket's state, and nothing is taken after them.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use cofferdam_control::netd::{Interface, Network, Route};
+use cofferdam_socket::packet::{self, flags};
+use cofferdam_socket::queue::{Receiver, Sender};
+use cofferdam_socket::ring::{Consumer, Producer};
+use cofferdam_socket::slot::{Operation, Slot, Tuning};
+use cofferdam_socket::{Broken, NETDS, PACKETS, Side, WINDOW_BYTES, Window, WindowError};
+use rustix::io::Errno as HostErrno;
+use rustix::net::{RecvFlags, SendFlags};
+
+use crate::ipc::inet::Inet;
+use crate::ipc::inet::raw::Packet;
+use crate::namespaces::NetNamespace;
+use crate::sync::Mutex;
+use crate::wait::run_woken;
+
+/// Slots of the Sentry's.
+struct Slots {
+    /// Whose each is.
+    owners: HashMap<u32, Weak<Inet>>,
+    /// Those that nobody has any more, and that netd is not done with.
+    leaving: HashSet<u32>,
+    /// Those that can be used again, and the first that was never used.
+    free: Vec<u32>,
+    unused: u32,
+}
+
+/// The outside as a network namespace has it.
+pub struct Outside {
+    /// Its interfaces and routes.
+    pub network: Network,
+    window: Arc<Window>,
+    bell: OwnedFd,
+    queue: Mutex<Sender>,
+    packets: Mutex<Producer>,
+    slots: Mutex<Slots>,
+    lost: AtomicBool,
+}
+
+/// A slot in use: what a connection has of it.
+pub struct Rings {
+    /// Which.
+    pub slot: Slot,
+    /// What is sent.
+    pub outgoing: Producer,
+    /// What came.
+    pub incoming: Consumer,
+}
+
+impl Outside {
+    /// With the channel to netd: its bell, and the window.
+    pub fn new(network: Network, bell: OwnedFd, window: OwnedFd) -> Result<(Arc<Self>, Listener), WindowError> {
+        let window = Arc::new(Window::from_peer(window, WINDOW_BYTES)?);
+        // Slot 0 is there by construction.
+        let slot = Slot::new(&window, PACKETS).map_err(|_| WindowError::NotSealed(WINDOW_BYTES))?;
+        let (outgoing, incoming) = slot.rings(&window, Side::Sentry);
+        let outside = Arc::new(Self {
+            network,
+            queue: Mutex::new(Sender::new(window.clone(), Side::Netd)),
+            packets: Mutex::new(outgoing),
+            slots: Mutex::new(Slots { owners: HashMap::new(), leaving: HashSet::new(), free: Vec::new(), unused: PACKETS + 1 }),
+            lost: AtomicBool::new(false),
+            window: window.clone(),
+            bell,
+        });
+        let hears = Listener { outside: outside.clone(), queue: Receiver::new(window, Side::Sentry), packets: incoming };
+        Ok((outside, hears))
+    }
+
+    /// The window, for who reads a slot's words.
+    pub fn window(&self) -> &Arc<Window> {
+        &self.window
+    }
+
+    /// Whether netd is gone.
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// The way to an address, and the address that one comes from there.
+    pub fn route(&self, to: IpAddr, by: Option<u32>) -> Option<(Route, IpAddr)> {
+        let route = self.network.route(to, by)?;
+        Some((route, self.network.source(&route, to)?))
+    }
+
+    /// The interface of a name.
+    pub fn named(&self, name: &[u8]) -> Option<&Interface> {
+        self.network.interfaces.iter().find(|i| i.name.as_bytes() == name)
+    }
+
+    /// Tells netd to look at a slot.
+    pub fn tell(&self, slot: &Slot) {
+        let ring = self.queue.lock().tell(slot);
+        match ring {
+            Ok(false) => {}
+            Ok(true) => {
+                // One that has rings enough needs no more; one that is gone is found out by who listens.
+                let _ = rustix::net::send(&self.bell, &[1], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+            }
+            Err(e) => self.lose(e),
+        }
+    }
+
+    /// The longest packet to there, bytes.
+    pub fn mtu(&self, to: IpAddr) -> u32 {
+        let route = self.network.route(to, None);
+        route.and_then(|r| self.network.interface(r.interface)).map_or(1500, |i| i.mtu)
+    }
+
+    /// An address of a family that something for many comes from, by that interface or any (0).
+    pub fn any(&self, four: bool, by: u32) -> Option<IpAddr> {
+        let all = self.network.interfaces.iter().filter(|i| by == 0 || i.index == by);
+        all.flat_map(|i| &i.addresses).map(|a| a.ip).find(|ip| ip.is_ipv4() == four)
+    }
+
+    /// Sends a packet of a socket's. `whole`: it must not go in pieces; `by`: the device that it leaves by, or 0.
+    pub fn send_packet(&self, p: &Packet, whole: bool, by: u32) -> bool {
+        let (mut how, data) = match &p.whole {
+            Some(raw) => (flags::HEADED, raw),
+            None => (0, &p.data),
+        };
+        if whole {
+            how |= flags::WHOLE;
+        }
+        let head = packet::Head {
+            from: p.from,
+            to: p.to,
+            protocol: p.protocol,
+            hops: p.ttl,
+            service: p.tos,
+            flags: how,
+            interface: if by <= 1 { 0 } else { by },
+        };
+        self.send(&head, data)
+    }
+
+    /// Sends a packet that is not TCP's. What has no room is lost.
+    fn send(&self, head: &packet::Head, data: &[u8]) -> bool {
+        let put = packet::put(&mut self.packets.lock(), head, data);
+        match put {
+            Ok(fits) => {
+                if let Ok(slot) = Slot::new(&self.window, PACKETS) {
+                    self.tell(&slot);
+                }
+                fits
+            }
+            Err(e) => {
+                self.lose(e);
+                false
+            }
+        }
+    }
+
+    /// A slot for a connection or a listener of a socket's. `None`: there are none left, or netd is gone.
+    pub fn take(
+        &self,
+        owner: &Arc<Inet>,
+        what: Operation,
+        local: SocketAddr,
+        remote: Option<SocketAddr>,
+        backlog: u32,
+        tuning: Tuning,
+    ) -> Option<Rings> {
+        if self.is_lost() {
+            return None;
+        }
+        let slot = {
+            let mut slots = self.slots.lock();
+            let number = slots.free.pop().or_else(|| {
+                let next = Some(slots.unused).filter(|n| *n < NETDS)?;
+                slots.unused += 1;
+                Some(next)
+            })?;
+            slots.owners.insert(number, Arc::downgrade(owner));
+            Slot::new(&self.window, number).ok()?
+        };
+        slot.prepare(&self.window, what, local, remote, backlog);
+        slot.tune(&self.window, tuning);
+        let (outgoing, incoming) = slot.rings(&self.window, Side::Sentry);
+        Some(Rings { slot, outgoing, incoming })
+    }
+
+    /// A slot that netd has begun is a socket's.
+    pub fn own(&self, slot: Slot, owner: &Arc<Inet>) -> Rings {
+        self.slots.lock().owners.insert(slot.number(), Arc::downgrade(owner));
+        let (outgoing, incoming) = slot.rings(&self.window, Side::Sentry);
+        Rings { slot, outgoing, incoming }
+    }
+
+    /// A socket is done with its slot, and has said so to netd.
+    pub fn leave(&self, slot: &Slot) {
+        {
+            let mut slots = self.slots.lock();
+            slots.owners.remove(&slot.number());
+            if !slot.is_netds() {
+                slots.leaving.insert(slot.number());
+            }
+        }
+        self.tell(slot);
+    }
+
+    /// netd broke a rule: nothing is believed of it any more.
+    pub fn lose(&self, why: Broken) {
+        if !self.lost.swap(true, Ordering::Relaxed) {
+            tracing::error!("netd: {why}: the sandbox has no network any more");
+        }
+        let _ = rustix::net::shutdown(&self.bell, rustix::net::Shutdown::Both);
+    }
+
+    fn owner(&self, slot: &Slot) -> Option<Arc<Inet>> {
+        self.slots.lock().owners.get(&slot.number()).and_then(Weak::upgrade)
+    }
+
+    fn owners(&self) -> Vec<Arc<Inet>> {
+        self.slots.lock().owners.values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// netd is done with a slot that nobody has: it is free.
+    fn free(&self, slot: &Slot) {
+        let mut slots = self.slots.lock();
+        // What a hostile netd says is free twice, or never was used, is not.
+        if slots.leaving.remove(&slot.number()) {
+            slots.free.push(slot.number());
+        }
+    }
+}
+
+/// What hears netd, on a thread of its own.
+pub struct Listener {
+    outside: Arc<Outside>,
+    queue: Receiver,
+    packets: Consumer,
+}
+
+impl Listener {
+    /// Hears until netd is gone.
+    pub fn serve(mut self, net: &Arc<NetNamespace>) {
+        loop {
+            match self.work(net) {
+                Ok(()) => {}
+                Err(e) => {
+                    self.outside.lose(e);
+                    break;
+                }
+            }
+            run_woken();
+            if !self.queue.sleep() {
+                continue;
+            }
+            let mut raw = [0; 64];
+            let rung = rustix::net::recv(&self.outside.bell, &mut raw, RecvFlags::empty());
+            self.queue.wake();
+            match rung {
+                Ok((0, _)) => break,
+                Ok(_) | Err(HostErrno::INTR) => {}
+                Err(_) => break,
+            }
+        }
+        self.outside.lost.store(true, Ordering::Relaxed);
+        for socket in self.outside.owners() {
+            socket.outside_is_gone();
+        }
+        run_woken();
+    }
+
+    fn work(&mut self, net: &Arc<NetNamespace>) -> Result<(), Broken> {
+        while let Some(slot) = self.queue.pop()? {
+            if slot.number() == PACKETS {
+                while let Some((head, data)) = packet::take(&mut self.packets)? {
+                    crate::ipc::inet::raw::come_in(net, head, data);
+                }
+            } else if let Some(socket) = self.outside.owner(&slot) {
+                socket.news(&slot);
+            } else if slot.is_netds() {
+                self.newcomer(&slot)?;
+            } else if slot.is_released(&self.outside.window) {
+                slot.forget(&self.outside.window);
+                self.outside.free(&slot);
+            }
+        }
+        Ok(())
+    }
+
+    /// A connection of a listener.
+    fn newcomer(&self, slot: &Slot) -> Result<(), Broken> {
+        use cofferdam_socket::slot::{said, told};
+        let w = &self.outside.window;
+        if slot.told(w) & told::NEW == 0 || slot.said(w) & said::CLOSED != 0 {
+            return Ok(());
+        }
+        let (listener, local, remote) = slot.newcomer(w)?;
+        let listener = Slot::new(w, listener)?;
+        let taken = self.outside.owner(&listener).is_some_and(|l| l.welcome(&self.outside, slot, &listener, local, remote));
+        if !taken {
+            slot.say(w, said::CLOSED | said::RESET);
+            self.outside.tell(slot);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,126 @@
+//! The network of a sandbox: its netd, from the namespace that an engine has made.
+//!
+//! Engines put interfaces into a container's network namespace before it starts, by a hook or beforehand; so this is where that is looked at
+//! (`takeover`), and a netd is started if there is any. One that dies takes its connections with it, and another one takes its place. Called by
+//! `container`.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::rc::Rc;
+
+use cofferdam_control::netd::{FromNetd, NetdOrders, Network, ToNetd};
+use cofferdam_control::sentry::{FailureKind, FromSentry, ToSentry};
+use cofferdam_control::{AsyncChannel, Channel, LogLevel, LogSettings};
+use cofferdam_socket::{WINDOW_BYTES, Window};
+use tokio::time::timeout;
+
+use crate::house::House;
+use crate::launcher::Service;
+use crate::link::{Link, PATIENCE, internal};
+use crate::sandbox::Sandbox;
+use crate::spec::Refused;
+use crate::takeover::Taken;
+
+/// A network that was taken over, with a packet socket for each of its interfaces.
+pub struct Outside {
+    /// It.
+    pub network: Network,
+    sockets: Vec<OwnedFd>,
+    /// What could not be taken over.
+    pub warnings: Vec<String>,
+}
+
+fn host(why: impl std::fmt::Display) -> Refused {
+    Refused::new(FailureKind::Host, format!("the container's network: {why}"))
+}
+
+/// Takes over what is in the network namespace of a process. `None`: there is nothing.
+pub async fn take(house: &House, pid: i32) -> Result<Option<Outside>, Refused> {
+    let path = format!("/proc/{pid}/ns/net");
+    let namespace = File::open(&path).map_err(|e| host(format!("{path}: {e}")))?;
+    // The host's own is not for anybody to have.
+    let own = std::fs::metadata("/proc/self/ns/net").map_err(|e| host(format!("/proc/self/ns/net: {e}")))?;
+    let this = namespace.metadata().map_err(|e| host(format!("{path}: {e}")))?;
+    if (own.dev(), own.ino()) == (this.dev(), this.ino()) {
+        return Ok(None);
+    }
+    let (ours, theirs) = Channel::pair().map_err(internal)?;
+    house.take_network(namespace.as_fd(), theirs.as_fd())?;
+    drop((namespace, theirs));
+    let ours = AsyncChannel::new(ours).map_err(internal)?;
+    let got = match timeout(PATIENCE, ours.receive::<Result<Taken, String>>()).await {
+        Ok(got) => got.map_err(|e| host(format!("the process that takes it over: {e}")))?,
+        Err(_) => return Err(host("it is not taken over in time")),
+    };
+    let taken = got.message.map_err(|e| host(format!("{path}: {e}")))?;
+    if taken.network.interfaces.len() != got.descriptors.len() {
+        return Err(host("a wrong number of packet sockets"));
+    }
+    let Taken { network, warnings } = taken;
+    let outside = Outside { network, sockets: got.descriptors, warnings };
+    Ok((!outside.sockets.is_empty() || !outside.warnings.is_empty()).then_some(outside))
+}
+
+/// Starts a netd for a network and brings the Sentry and it together.
+pub async fn connect(
+    house: &Rc<House>,
+    sandbox: &Rc<Sandbox>,
+    id: &str,
+    outside: &Outside,
+    log: LogSettings,
+    join: impl AsyncFnOnce(i32) -> Result<(), Refused>,
+) -> Result<Rc<Link<FromNetd>>, Refused> {
+    let netd = Rc::new(Link::new(house, Service::Netd)?);
+    if let Ok(Some(pid)) = timeout(PATIENCE, netd.launched.started()).await {
+        join(pid).await?;
+    }
+    let (sentrys, netds) = Channel::pair().map_err(internal)?;
+    let window = Window::create("cofferdam-net", WINDOW_BYTES).map_err(host)?;
+    let window = window.fd().try_clone_to_owned().map_err(host)?;
+    let orders = NetdOrders { sandbox: id.to_owned(), network: outside.network.clone(), log };
+    let mut rights: Vec<BorrowedFd<'_>> = vec![netds.as_fd(), window.as_fd()];
+    rights.extend(outside.sockets.iter().map(AsFd::as_fd));
+    let hear = tokio::task::spawn_local(hear(netd.clone(), sandbox.clone()));
+    match netd.ask(&orders, &rights).await {
+        Ok(FromNetd::Ready) => {}
+        Ok(FromNetd::Failed { message }) => return Err(host(format!("netd: {message}"))),
+        Ok(_) => return Err(host("netd answered something else")),
+        Err(_) => return Err(host(netd.obituary("does not answer in time").await)),
+    }
+    drop((netds, hear));
+    let network = outside.network.clone();
+    match sandbox.ask(ToSentry::Network(network), &[sentrys.as_fd(), window.as_fd()]).await {
+        Ok(FromSentry::Done) => Ok(netd),
+        Ok(FromSentry::Failed { kind, message, .. }) => Err(Refused::new(kind, message)),
+        _ => Err(host("the Sentry does not take it")),
+    }
+}
+
+/// Hears what a netd says until it is gone.
+async fn hear(netd: Rc<Link<FromNetd>>, sandbox: Rc<Sandbox>) {
+    let why = loop {
+        match netd.channel.receive::<FromNetd>().await {
+            Ok(got) => match got.message {
+                FromNetd::Log(line) => sandbox.log("netd", &line),
+                message => {
+                    if let Err(e) = netd.answer(None, message) {
+                        break e.to_owned();
+                    }
+                }
+            },
+            Err(e) => break e.to_string(),
+        }
+    };
+    if !sandbox.is_over() {
+        let reason = netd.obituary(&why).await;
+        sandbox.tell_log(LogLevel::Error, reason);
+    }
+    netd.forget();
+}
+
+/// Ends one.
+pub async fn stop(house: &House, netd: &Link<FromNetd>) {
+    let _ = netd.tell(&ToNetd::Stop);
+    netd.farewell(house).await;
+}

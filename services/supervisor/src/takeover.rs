@@ -1,0 +1,214 @@
+//! Takes a container's network over from the host's kernel, for its netd.
+//!
+//! An engine has put interfaces into the network namespace that the document names, with addresses and routes (CNI, netavark, libnetwork).
+//! Here these are read, a packet socket is opened for each interface, and the addresses are taken away, so that the host's kernel answers for
+//! none of them any more. Runs in a process of its own, which the launcher makes and which enters the namespace for good; it reads nothing but
+//! what the host's kernel says. Called by `launcher`.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use cofferdam_control::Channel;
+use cofferdam_control::netd::{ADDRESSES, Address, INTERFACES, Interface, Network, Route};
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
+use rustix::thread::LinkNameSpaceType;
+use serde::{Deserialize, Serialize};
+
+/// What came of it: the network, with a packet socket for each interface, and what could not be taken over.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Taken {
+    /// It.
+    pub network: Network,
+    /// For the log.
+    pub warnings: Vec<String>,
+}
+
+/// Enters the namespace and answers with what it has. A namespace without any interface but the loopback one stays as it is.
+pub fn serve(namespace: &OwnedFd, answer: &Channel) {
+    let (result, sockets) = match take(namespace) {
+        Ok((taken, sockets)) => (Ok(taken), sockets),
+        Err(e) => (Err(e), Vec::new()),
+    };
+    let sockets: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
+    // Who does not listen any more does not need it.
+    let _ = answer.send(&result, &sockets);
+}
+
+fn take(namespace: &OwnedFd) -> Result<(Taken, Vec<OwnedFd>), String> {
+    rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+        .map_err(|e| format!("entering it: {e}"))?;
+    let mut netlink = Netlink::open().map_err(|e| format!("netlink: {e}"))?;
+    let mut warnings = Vec::new();
+    let mut interfaces = links(&mut netlink, &mut warnings)?;
+    let found = addresses(&mut netlink)?;
+    for message in &found {
+        let own = interfaces.get_mut(&message.header.index);
+        let room = own.filter(|i| i.addresses.len() < ADDRESSES);
+        if let (Some(interface), Some(ip)) = (room, own_address(message)) {
+            interface.addresses.push(Address { ip, prefix: message.header.prefix_len });
+        }
+    }
+    interfaces.retain(|_, i| !i.addresses.is_empty());
+    let routes = routes(&mut netlink, &interfaces)?;
+    let mut sockets = Vec::new();
+    for interface in interfaces.values() {
+        sockets.push(cofferdam_confine::packet_socket(interface.index).map_err(|e| format!("{}: {e}", interface.name))?);
+    }
+    for message in found.into_iter().filter(|m| interfaces.contains_key(&m.header.index)) {
+        netlink.change(RouteNetlinkMessage::DelAddress(message)).map_err(|e| format!("taking an address away: {e}"))?;
+    }
+    for interface in interfaces.values() {
+        // Nor is it to make itself new ones. A host without IPv6 has no such file, and an unprivileged one may not write it: then it has no routers
+        // that would tell it of any.
+        let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", interface.name), "1");
+    }
+    let network = Network { interfaces: interfaces.into_values().collect(), routes };
+    Ok((Taken { network, warnings }, sockets))
+}
+
+fn links(netlink: &mut Netlink, warnings: &mut Vec<String>) -> Result<BTreeMap<u32, Interface>, String> {
+    let mut all = BTreeMap::new();
+    for message in netlink.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))? {
+        let RouteNetlinkMessage::NewLink(link) = message else { continue };
+        let mut interface =
+            Interface { name: String::new(), index: link.header.index, mac: [0; 6], mtu: 1500, addresses: Vec::new() };
+        for attribute in &link.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => interface.name.clone_from(name),
+                LinkAttribute::Mtu(mtu) => interface.mtu = *mtu,
+                LinkAttribute::Address(mac) => interface.mac = mac.as_slice().try_into().unwrap_or_default(),
+                _ => {}
+            }
+        }
+        let (up, kind) = (link.header.flags.contains(LinkFlags::Up), link.header.link_layer_type);
+        if !up || kind == LinkLayerType::Loopback {
+            continue;
+        }
+        if kind != LinkLayerType::Ether || all.len() >= INTERFACES {
+            warnings.push(format!("the interface {} ({kind:?}) is left out: no Ethernet, or one too many", interface.name));
+            continue;
+        }
+        all.insert(interface.index, interface);
+    }
+    Ok(all)
+}
+
+fn addresses(netlink: &mut Netlink) -> Result<Vec<AddressMessage>, String> {
+    let all = netlink.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
+    Ok(all.into_iter().filter_map(|m| if let RouteNetlinkMessage::NewAddress(a) = m { Some(a) } else { None }).collect())
+}
+
+/// The interface's own address: of a link between two the other end's is told beside it.
+fn own_address(message: &AddressMessage) -> Option<IpAddr> {
+    let local = message.attributes.iter().find_map(|a| if let AddressAttribute::Local(ip) = a { Some(*ip) } else { None });
+    let or = || message.attributes.iter().find_map(|a| if let AddressAttribute::Address(ip) = a { Some(*ip) } else { None });
+    local.or_else(or)
+}
+
+fn routes(netlink: &mut Netlink, interfaces: &BTreeMap<u32, Interface>) -> Result<Vec<Route>, String> {
+    let mut all = Vec::new();
+    for family in [netlink_packet_route::AddressFamily::Inet, netlink_packet_route::AddressFamily::Inet6] {
+        let mut ask = RouteMessage::default();
+        ask.header.address_family = family;
+        for message in netlink.dump(RouteNetlinkMessage::GetRoute(ask))? {
+            let RouteNetlinkMessage::NewRoute(route) = message else { continue };
+            if let Some(route) = read_route(&route, family).filter(|r| interfaces.contains_key(&r.interface))
+                && all.len() < ADDRESSES
+            {
+                all.push(route);
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn read_route(message: &RouteMessage, family: netlink_packet_route::AddressFamily) -> Option<Route> {
+    if message.header.kind != RouteType::Unicast || message.header.table != RouteHeader::RT_TABLE_MAIN {
+        return None;
+    }
+    let ip = |a: &RouteAddress| match a {
+        RouteAddress::Inet(ip) => Some(IpAddr::V4(*ip)),
+        RouteAddress::Inet6(ip) => Some(IpAddr::V6(*ip)),
+        _ => None,
+    };
+    let any = match family {
+        netlink_packet_route::AddressFamily::Inet => IpAddr::from([0; 4]),
+        _ => IpAddr::from([0; 16]),
+    };
+    let to = Address { ip: any, prefix: message.header.destination_prefix_length };
+    let mut route = Route { to, via: None, interface: 0, source: None, metric: 0 };
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(a) => route.to.ip = ip(a)?,
+            RouteAttribute::Gateway(a) => route.via = Some(ip(a)?),
+            RouteAttribute::PrefSource(a) => route.source = ip(a),
+            RouteAttribute::Oif(index) => route.interface = *index,
+            RouteAttribute::Priority(metric) => route.metric = *metric,
+            _ => {}
+        }
+    }
+    Some(route)
+}
+
+/// A socket to the host's kernel (`rtnetlink(7)`).
+struct Netlink(OwnedFd);
+
+impl Netlink {
+    fn open() -> rustix::io::Result<Self> {
+        let kind = SocketType::RAW;
+        rustix::net::socket_with(AddressFamily::NETLINK, kind, SocketFlags::CLOEXEC, None).map(Self)
+    }
+
+    fn send(&mut self, what: RouteNetlinkMessage, flags: u16) -> Result<(), String> {
+        let mut message = NetlinkMessage::from(what);
+        message.header.flags = NLM_F_REQUEST | flags;
+        message.finalize();
+        let mut raw = vec![0; message.buffer_len()];
+        message.serialize(&mut raw);
+        let to = netlink::SocketAddrNetlink::new(0, 0);
+        rustix::net::sendto(&self.0, &raw, SendFlags::empty(), &to).map(drop).map_err(|e| format!("netlink: {e}"))
+    }
+
+    /// What the kernel answers, until it says that this was all. `Err`: its error.
+    fn answers(&mut self) -> Result<Vec<RouteNetlinkMessage>, String> {
+        let mut all = Vec::new();
+        let mut buffer = vec![0; 1 << 18];
+        loop {
+            let (n, _) = rustix::net::recv(&self.0, &mut buffer, RecvFlags::empty()).map_err(|e| format!("netlink: {e}"))?;
+            let mut rest = buffer.get(..n).unwrap_or_default();
+            while !rest.is_empty() {
+                let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
+                    .map_err(|e| format!("netlink: an answer that cannot be read: {e}"))?;
+                let len = (message.header.length as usize).next_multiple_of(4).max(16).min(rest.len());
+                rest = rest.get(len..).unwrap_or_default();
+                match message.payload {
+                    NetlinkPayload::Done(_) => return Ok(all),
+                    NetlinkPayload::Error(e) => match e.code {
+                        None => return Ok(all),
+                        Some(_) => return Err(format!("netlink: {}", e.to_io())),
+                    },
+                    NetlinkPayload::InnerMessage(inner) => all.push(inner),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn dump(&mut self, what: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, String> {
+        self.send(what, NLM_F_DUMP)?;
+        self.answers()
+    }
+
+    fn change(&mut self, what: RouteNetlinkMessage) -> Result<(), String> {
+        self.send(what, NLM_F_ACK)?;
+        self.answers().map(drop)
+    }
+}
