@@ -21,7 +21,7 @@ use crate::foreground::{Stay, Terminal};
 use crate::hooks::{self, Hooks};
 use crate::notify::{self, Manager};
 use crate::terminal::Own;
-use crate::{activation, document, events, exec, features, standin, terminal, update};
+use crate::{activation, document, events, exec, features, namespaces, standin, terminal, update};
 
 /// Who waits for news of a container, when he cannot be told.
 const MANAGER: &str = "NOTIFY_SOCKET";
@@ -244,6 +244,9 @@ fn foreground_start_to_end(
             write_pid(file, std::process::id())?;
         }
         of.iter().try_for_each(|h| h.inside(&connection, std::process::id()))?;
+        if let Some(network) = oci.map(|_| namespaces::network(root, &id)).transpose()?.flatten() {
+            connection.ask_traced(&Request::Network { id: id.clone() }, &[network.as_fd()], &mut trace)?;
+        }
         connection.ask_traced(&Request::Start { id: id.clone(), process: 0 }, &[], &mut trace).map_err(not_run)?;
         of.iter().for_each(|h| h.run_all("poststart", Status::Running, std::process::id(), report));
         let terminal = Terminal::of(&own);

@@ -39,26 +39,43 @@ struct Mount {
     read_only: bool,
 }
 
-/// Enters them. Nothing happens where the caller has no right to: then nobody like him may enter them either.
-pub fn enter(root: &Path, id: &str) -> Result<(), Failure> {
-    let failed = |what: &str, source: std::io::Error| Failure::Host {
-        what: format!("the container's namespaces on the host: {what}"),
-        source,
-    };
+fn failed(what: &str, source: std::io::Error) -> Failure {
+    Failure::Host { what: format!("the container's namespaces on the host: {what}"), source }
+}
+
+fn recorded(root: &Path, id: &str) -> Result<Record, Failure> {
     let text = std::fs::read(root.join(id).join("state.json")).map_err(|e| failed("its state", e))?;
-    let record: Record = serde_json::from_slice(&text).map_err(|e| failed("its state", e.into()))?;
+    serde_json::from_slice(&text).map_err(|e| failed("its state", e.into()))
+}
+
+/// The network namespace that the document names, for a container without anything that stands in for it there.
+pub fn network(root: &Path, id: &str) -> Result<Option<OwnedFd>, Failure> {
+    let Some(path) = recorded(root, id)?.network.filter(|p| !p.as_os_str().is_empty()) else { return Ok(None) };
+    let opened = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    opened.map(Some).map_err(|e| failed(&path.display().to_string(), e.into()))
+}
+
+/// Enters them. The network namespace, where that is not the host's. Nothing happens where the caller has no right to: then nobody like him
+/// may enter them either.
+pub fn enter(root: &Path, id: &str) -> Result<Option<OwnedFd>, Failure> {
+    let record = recorded(root, id)?;
     let network = match &record.network {
         None => Ok(()),
         Some(path) if path.as_os_str().is_empty() => unshare(UnshareFlags::NEWNET),
         Some(path) => join(path),
     };
     match network.and_then(|()| unshare(UnshareFlags::NEWNS)) {
-        Err(Errno::PERM) => return Ok(()),
+        Err(Errno::PERM) => return Ok(None),
         other => other.map_err(|e| failed("unshare", e.into()))?,
     }
+    // Before the host's /proc is out of sight.
+    let own = || rustix::fs::open("/proc/thread-self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    let network = record.network.as_ref().map(|_| own()).transpose();
+    let network = network.map_err(|e| failed("its network", e.into()))?;
     let tree = build(&record).map_err(|(what, e)| failed(&what, e.into()))?;
     rustix::process::fchdir(&tree).map_err(|e| failed("its root", e.into()))?;
-    root_here().map_err(|e| failed("its root", std::io::Error::other(e)))
+    root_here().map_err(|e| failed("its root", std::io::Error::other(e)))?;
+    Ok(network)
 }
 
 #[allow(deprecated, reason = "its successor is `unsafe fn`, and this crate has no unsafe code")]

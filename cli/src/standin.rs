@@ -73,7 +73,13 @@ pub fn run(root: &Path, id: &str, process: u32) -> Result<ExitCode, Failure> {
     // Before the host's names are out of sight.
     let manager = if process == 0 { notify::recorded(root, id).and_then(Result::ok) } else { None };
     // Engines know what is a container's by its first process.
-    let asked = if process == 0 { asked.and_then(|c| namespaces::enter(root, id).map(|()| c)) } else { asked };
+    let enter = |connection: Connection| {
+        if let Some(network) = namespaces::enter(root, id)? {
+            connection.ask_traced(&Request::Network { id: id.into() }, &[network.as_fd()], &mut Vec::new())?;
+        }
+        Ok(connection)
+    };
+    let asked = if process == 0 { asked.and_then(enter) } else { asked };
     match &asked {
         Ok(_) => println!("ready"),
         Err(e) => println!("{e}"),

@@ -195,6 +195,12 @@ pub enum Request {
         /// Which process.
         process: u32,
     },
+    /// The network namespace that stands for the container's on the host: what an engine puts there until the container starts is the
+    /// container's. Descriptor with it: the namespace. Answered by `Done`.
+    Network {
+        /// The container.
+        id: String,
+    },
     /// A process's terminal has a new size. Answered by `Done`.
     Resize {
         /// The container.

@@ -1,7 +1,7 @@
 //! Sentry <-> netd: one window of shared memory, and a bell.
 //!
 //! The window holds *slots* (`slot`), one for each connection and each listener, with a ring of bytes in either direction (`ring`), a queue in
-//! either direction of the slots in which something happened (`queue`), and in slot 0 the packets of all that is not TCP (`packet`). The
+//! either direction of the slots in which something happened (`queue`), and in slot 0 the packets of all that is not TCP (`packet`), and what interfaces have counted (`traffic`). The
 //! socket beside it only carries bells: a byte to a side that has said that it sleeps. So a side that works is never woken, and neither can make the
 //! other wait.
 //!
@@ -12,6 +12,7 @@ pub mod packet;
 pub mod queue;
 pub mod ring;
 pub mod slot;
+pub mod traffic;
 
 pub use cofferdam_shm::{Window, WindowError};
 
@@ -33,7 +34,8 @@ pub const RING_LEAST: u32 = 1 << 16;
 
 /// Where things lie: the two queues, slots' words, rings.
 const QUEUE_BYTES: u64 = 64 + 4 * SLOTS as u64;
-const SLOTS_AT: u64 = (2 * QUEUE_BYTES).next_multiple_of(4096);
+const TRAFFIC_AT: u64 = (2 * QUEUE_BYTES).next_multiple_of(4096);
+const SLOTS_AT: u64 = TRAFFIC_AT + 4096;
 const SLOT_BYTES: u64 = 256;
 const RINGS_AT: u64 = (SLOTS_AT + SLOT_BYTES * SLOTS as u64).next_multiple_of(RING_MOST as u64);
 

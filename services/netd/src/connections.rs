@@ -13,7 +13,9 @@ use cofferdam_socket::ring::{Consumer, Producer};
 use cofferdam_socket::slot::{self, Operation, Slot, said, told};
 use cofferdam_socket::{Broken, NETDS, PACKETS, SLOTS, Side, Window, packet};
 use crate::stack::Wire;
-use cofferdam_tcp::{End, Engine, Family, Flow, Id, Limits, ListenerId, Output, Phase, Tuning, Unreachable};
+use cofferdam_tcp::{
+    Bind, End, Engine, Flow, Id, Keepalive, Limits, ListenerId, Output, Phase, Tuning, Unreachable,
+};
 
 /// Packets of the Sentry's that are sent before something else gets its turn.
 const TURN: usize = 256;
@@ -21,7 +23,6 @@ const TURN: usize = 256;
 /// What the Sentry is told by: its packets, its queue, and whether its bell is to be rung.
 #[derive(Debug)]
 pub struct Sentry {
-    window: Arc<Window>,
     queue: Sender,
     packets: Producer,
     slot: Slot,
@@ -88,7 +89,6 @@ impl Connections {
         let slot = Slot::new(&window, PACKETS)?;
         let (incoming, packets) = slot.rings(&window, Side::Netd);
         let sentry = Sentry {
-            window: window.clone(),
             queue: Sender::new(window.clone(), Side::Sentry),
             packets: incoming,
             slot,
@@ -108,9 +108,32 @@ impl Connections {
         })
     }
 
-    /// The engine's counts.
-    pub fn counters(&self) -> cofferdam_tcp::Counters {
-        self.engine.counters()
+    /// What the engine counted, with names.
+    pub fn count(&self) -> Vec<(String, u64)> {
+        let c = self.engine.counters();
+        [
+            ("tcp_active_opens", c.active_opens),
+            ("tcp_passive_opens", c.passive_opens),
+            ("tcp_attempt_fails", c.attempt_fails),
+            ("tcp_established_resets", c.established_resets),
+            ("tcp_segments_received", c.segments_in),
+            ("tcp_segments_sent", c.segments_out),
+            ("tcp_segments_retransmitted", c.retransmitted),
+            ("tcp_malformed", c.malformed),
+            ("tcp_checksum_errors", c.checksum_errors),
+            ("tcp_resets_sent", c.resets_out),
+            ("tcp_resets_received", c.resets_in),
+            ("tcp_syns_dropped", c.dropped_syns),
+            ("tcp_half_open_dropped", c.dropped_half_open),
+            ("tcp_cookies_sent", c.cookies_sent),
+            ("tcp_cookies_received", c.cookies_received),
+            ("tcp_time_wait_dropped", c.dropped_time_wait),
+            ("tcp_connections", c.connections),
+            ("tcp_half_open", c.half_open),
+            ("tcp_time_wait", c.time_wait),
+        ]
+        .map(|(name, n)| (name.to_owned(), n))
+        .to_vec()
     }
 
     /// When there is something to do.
@@ -254,7 +277,7 @@ impl Connections {
             Ok(()) if what == Operation::Connect => self.pump(slot.number()),
             Ok(()) => Ok(()),
             Err(e) => {
-                slot.set_error(&self.window, e.number());
+                slot.set_error(&self.window, refusal(e));
                 slot.tell(&self.window, told::FAILED | told::OVER | told::RELEASED);
                 self.sentry.tell(&slot)
             }
@@ -262,12 +285,12 @@ impl Connections {
     }
 
     fn listen(&mut self, at: SocketAddr, backlog: u32, tuning: Tuning) -> Result<ListenerId, cofferdam_tcp::Error> {
-        let (ip, family) = match at.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => (None, Family::V4),
-            IpAddr::V6(ip) if ip.is_unspecified() => (None, Family::V6),
-            ip => (Some(ip), if ip.is_ipv4() { Family::V4 } else { Family::V6 }),
+        let bind = match at.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => Bind::V4,
+            IpAddr::V6(ip) if ip.is_unspecified() => Bind::V6,
+            ip => Bind::To(ip),
         };
-        self.engine.listen(ip, at.port(), family, backlog as usize, tuning)
+        self.engine.listen(bind, at.port(), backlog as usize, tuning)
     }
 
     /// Moves what can be moved of a connection, and tells the Sentry what it may want to know.
@@ -340,21 +363,21 @@ impl Connections {
                     return self.pump(number);
                 }
             }
-            let unsent = u32::try_from(look.unacked).unwrap_or(u32::MAX).saturating_add(left);
-            let rtt = look.rtt.map_or(0, |d| u32::try_from(d.as_micros()).unwrap_or(u32::MAX));
+            let unsent = u32::try_from(look.unacknowledged).unwrap_or(u32::MAX).saturating_add(left);
+            let rtt = look.round_trip.map_or(0, |(d, _)| u32::try_from(d.as_micros()).unwrap_or(u32::MAX));
             c.slot.set_progress(w, unsent, rtt);
         }
         let mut told = c.told;
         if look.as_ref().is_some_and(|l| l.phase != Phase::Connecting && l.end.is_none()) {
             told |= told::CONNECTED;
         }
-        if look.as_ref().is_some_and(|l| l.finished && l.unread == 0) {
+        if look.as_ref().is_some_and(|l| l.ended && l.unread == 0) {
             told |= told::FINISHED;
         }
         if over && look.as_ref().is_none_or(|l| l.unread == 0) {
             told |= told::OVER;
-            if let Some(end) = look.as_ref().and_then(|l| l.end) {
-                c.slot.set_error(w, number_of(end));
+            if let Some((end, four)) = look.as_ref().and_then(|l| Some((l.end?, l.flow.remote.is_ipv4()))) {
+                c.slot.set_error(w, number_of(end, four));
                 told |= told::FAILED;
             }
         }
@@ -392,33 +415,45 @@ impl Connections {
     pub fn queue(window: &Arc<Window>) -> Receiver {
         Receiver::new(window.clone(), Side::Netd)
     }
-
-    /// How many there are: connections and listeners.
-    pub fn count(&self) -> (usize, usize) {
-        (self.by_slot.len(), self.listeners.len())
-    }
 }
 
 fn tuning_of(t: slot::Tuning) -> Tuning {
     Tuning {
         nodelay: t.nodelay,
-        keepalive: (t.keepalive > 0).then(|| Duration::from_secs(t.keepalive.into())),
+        keepalive: (t.keepalive > 0).then(|| Keepalive::after(Duration::from_secs(t.keepalive.into()))),
         user_timeout: (t.user_timeout > 0).then(|| Duration::from_millis(t.user_timeout.into())),
         hop_limit: if t.hops == 0 { 64 } else { t.hops },
+        ..Tuning::default()
     }
 }
 
 /// The number of the error that a program is told.
-fn number_of(end: End) -> i32 {
+fn number_of(end: End, four: bool) -> i32 {
     use rustix::io::Errno;
     let errno = match end {
         End::Refused => Errno::CONNREFUSED,
         End::Reset => Errno::CONNRESET,
         End::TimedOut => Errno::TIMEDOUT,
-        End::Unreachable(Unreachable::Port) => Errno::CONNREFUSED,
-        End::Unreachable(Unreachable::Protocol) => Errno::NOPROTOOPT,
-        End::Unreachable(Unreachable::Network) => Errno::NETUNREACH,
+        End::Unreachable(Unreachable::Icmp { kind, code }) => match (four, kind, code) {
+            (true, 3, 0 | 5 | 6 | 9 | 11) | (false, 1, 0) => Errno::NETUNREACH,
+            (true, 3, 3) | (false, 1, 4) => Errno::CONNREFUSED,
+            (true, 3, 2) => Errno::NOPROTOOPT,
+            (false, 1, 1 | 5 | 6) => Errno::ACCESS,
+            _ => Errno::HOSTUNREACH,
+        },
         End::Unreachable(_) => Errno::HOSTUNREACH,
+    };
+    errno.raw_os_error()
+}
+
+/// The engine's error where something cannot be begun.
+fn refusal(e: cofferdam_tcp::Error) -> i32 {
+    use cofferdam_tcp::Error;
+    use rustix::io::Errno;
+    let errno = match e {
+        Error::Address => Errno::INVAL,
+        Error::InUse => Errno::ADDRNOTAVAIL,
+        Error::Full => Errno::NOBUFS,
     };
     errno.raw_os_error()
 }

@@ -4,10 +4,6 @@
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Counters {
-    pub received: u64,
-    pub received_bytes: u64,
-    pub sent: u64,
-    pub sent_bytes: u64,
     /// Frames and packets that are none, or lie about themselves.
     pub broken: u64,
     /// Packets for somebody else.
@@ -22,18 +18,12 @@ pub struct Counters {
     pub no_neighbour: u64,
     /// Packets to where no route leads.
     pub no_route: u64,
-    /// Packets that the device did not take.
-    pub not_taken: u64,
 }
 
 impl Counters {
     /// With their names.
     pub fn list(&self) -> Vec<(String, u64)> {
         [
-            ("packets_received", self.received),
-            ("bytes_received", self.received_bytes),
-            ("packets_sent", self.sent),
-            ("bytes_sent", self.sent_bytes),
             ("packets_broken", self.broken),
             ("packets_foreign", self.foreign),
             ("fragments_received", self.pieces),
@@ -42,7 +32,6 @@ impl Counters {
             ("packets_without_room", self.no_room),
             ("packets_without_neighbour", self.no_neighbour),
             ("packets_without_route", self.no_route),
-            ("packets_not_taken", self.not_taken),
         ]
         .map(|(name, n)| (name.to_owned(), n))
         .to_vec()

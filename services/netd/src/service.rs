@@ -11,7 +11,7 @@ use cofferdam_confine::Walls;
 use cofferdam_control::netd::{FromNetd, NetdOrders, ToNetd};
 use cofferdam_control::{Channel, ControlError};
 use cofferdam_socket::queue::Receiver;
-use cofferdam_socket::{Broken, PACKETS, WINDOW_BYTES, Window};
+use cofferdam_socket::{Broken, PACKETS, WINDOW_BYTES, Window, traffic};
 use cofferdam_tcp::Limits;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll;
@@ -66,6 +66,7 @@ struct Service<'a> {
     epoll: OwnedFd,
     stack: Stack,
     queue: Receiver,
+    window: Arc<Window>,
     buffer: Vec<u8>,
     /// Devices whose room is waited for.
     waits: Vec<bool>,
@@ -112,8 +113,10 @@ pub fn run(control: &Channel) -> Result<(), ServiceError> {
     let wire = Wire::new(orders.network, devices, number as u32, Instant::now());
     let stack = Stack::new(wire, connections);
     let buffer = vec![0; LONGEST];
-    let mut service = Service { control, bell, epoll, stack, queue, buffer, waits, more: false, deaf: false };
+    let service = Service { control, bell, epoll, stack, queue, window, buffer, waits, more: false, deaf: false };
     control.send_plain(&FromNetd::Ready)?;
+    // Behind the walls nothing is closed any more: the end of the process does that.
+    let mut service = std::mem::ManuallyDrop::new(service);
     service.serve()
 }
 
@@ -140,10 +143,16 @@ impl Service<'_> {
                 (false, Some(at)) => Some(at.saturating_duration_since(Instant::now())),
                 (false, None) => None,
             };
-            let timeout = timeout.map(|t| rustix::event::Timespec {
-                tv_sec: i64::try_from(t.as_secs()).unwrap_or(i64::MAX),
-                tv_nsec: t.subsec_nanos().into(),
+            // In whole milliseconds, and never so long that they do not fit.
+            let timeout = timeout.map(|t| {
+                let ms = t.as_nanos().div_ceil(1_000_000).min(60_000) as i64;
+                rustix::event::Timespec { tv_sec: ms / 1000, tv_nsec: ms % 1000 * 1_000_000 }
             });
+            if !busy {
+                for (n, link) in self.stack.wire.links.iter().enumerate() {
+                    traffic::put(&self.window, n, &link.traffic);
+                }
+            }
             events.clear();
             match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
@@ -152,7 +161,8 @@ impl Service<'_> {
             self.queue.wake();
             self.stack.wire.set_now(Instant::now());
             for event in &events {
-                match event.data.u64() {
+                let (who, flags) = (event.data, event.flags);
+                match who.u64() {
                     SUPERVISOR => {
                         if !self.ordered()? {
                             return Ok(());
@@ -161,7 +171,7 @@ impl Service<'_> {
                     SENTRY => self.bell_rang()?,
                     device => {
                         let at = usize::try_from(device - DEVICES).unwrap_or(usize::MAX);
-                        if event.flags.contains(epoll::EventFlags::OUT)
+                        if flags.contains(epoll::EventFlags::OUT)
                             && let Some(link) = self.stack.wire.links.get_mut(at)
                         {
                             link.device.full = false;
@@ -258,7 +268,7 @@ impl Service<'_> {
                 ToNetd::Stop => Ok(false),
                 ToNetd::Count => {
                     let mut all = self.stack.wire.counters.list();
-                    all.extend(self.stack.connections.counters().list());
+                    all.extend(self.stack.connections.count());
                     self.control.send_plain(&FromNetd::Counters(all))?;
                     Ok(true)
                 }

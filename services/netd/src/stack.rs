@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use cofferdam_control::netd::{Interface, Network};
 use cofferdam_socket::packet::{self, flags};
+use cofferdam_socket::traffic::Traffic;
 use cofferdam_tcp::{Flow, Output, Unreachable};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
@@ -38,6 +39,8 @@ pub struct Link {
     /// Its device.
     pub device: Device,
     neighbours: Neighbours<Offload>,
+    /// What it has counted.
+    pub traffic: Traffic,
 }
 
 /// The way out.
@@ -62,6 +65,7 @@ impl Wire {
             interface: interface.clone(),
             device,
             neighbours: Neighbours::default(),
+            traffic: Traffic::default(),
         };
         let links = network.interfaces.iter().zip(devices).map(link).collect();
         Self { network, links, counters: Counters::default(), local: VecDeque::new(), number, now }
@@ -184,10 +188,10 @@ impl Wire {
         how.sum = how.sum.map(|(start, offset)| (start.saturating_add(HEADER), offset));
         how.cut = how.cut.map(|c| Cut { headers: c.headers.saturating_add(HEADER), ..c });
         if link.device.send(&ethernet, packet, how) {
-            self.counters.sent += 1;
-            self.counters.sent_bytes += packet.len() as u64;
+            link.traffic.sent_packets += 1;
+            link.traffic.sent_bytes += (packet.len() + ETHERNET) as u64;
         } else {
-            self.counters.not_taken += 1;
+            link.traffic.sent_lost += 1;
         }
     }
 
@@ -316,8 +320,10 @@ impl Stack {
 
     /// A frame has come by a link; it begins after what the device says of it.
     pub fn frame(&mut self, at: usize, buffer: &[u8], arrived: Arrived) -> Result<(), cofferdam_socket::Broken> {
-        self.wire.counters.received += 1;
-        self.wire.counters.received_bytes += arrived.len as u64;
+        if let Some(link) = self.wire.links.get_mut(at) {
+            link.traffic.received_packets += 1;
+            link.traffic.received_bytes += arrived.len as u64;
+        }
         let frame = buffer.get(OFFLOAD..).and_then(|b| b.get(..arrived.len)).unwrap_or_default();
         let Some((header, packet)) = frame.split_first_chunk::<ETHERNET>() else {
             self.wire.counters.broken += 1;
@@ -456,14 +462,12 @@ impl Stack {
 
     /// An error about a packet of TCP's.
     fn told(&mut self, head: &Head, data: &[u8]) {
-        let Some(([kind, code, _, _, _, _, high, low], inner)) = data.split_first_chunk::<8>() else { return };
-        let mtu = usize::from(u16::from_be_bytes([*high, *low]));
+        let Some(([kind, code, _, _, word @ ..], inner)) = data.split_first_chunk::<8>() else { return };
+        let mtu = u32::from_be_bytes(*word);
         let why = match (head.to.is_ipv4(), kind, code) {
-            (true, 3, 4) | (false, 2, _) => Unreachable::TooBig(mtu),
-            (true, 3, 0 | 5 | 6 | 7 | 8 | 11 | 12) | (false, 1, 0) => Unreachable::Network,
-            (true, 3, 3) | (false, 1, 4) => Unreachable::Port,
-            (true, 3, 2) => Unreachable::Protocol,
-            (true, 3, _) | (false, 1, _) => Unreachable::Host,
+            (true, 3, 4) => Unreachable::TooBig(mtu & 0xffff),
+            (false, 2, _) => Unreachable::TooBig(mtu),
+            (true, 3 | 11, _) | (false, 1 | 3, _) => Unreachable::Icmp { kind: *kind, code: *code },
             _ => return,
         };
         self.unreachable(inner, why);
@@ -529,7 +533,9 @@ impl Stack {
     /// Does what is due.
     pub fn tick(&mut self) -> Result<(), cofferdam_socket::Broken> {
         for packet in self.wire.tick() {
-            self.unreachable(&packet, Unreachable::Host);
+            let six = packet.first().is_some_and(|b| b >> 4 == 6);
+            let (kind, code) = if six { (1, 3) } else { (3, 1) };
+            self.unreachable(&packet, Unreachable::Icmp { kind, code });
         }
         if !self.fragments.is_empty() {
             self.wire.counters.pieces_lost += self.fragments.tick(self.wire.now);

@@ -74,8 +74,8 @@ pub struct Container {
     started: Cell<bool>,
     /// Whether a stand-in (or an owning connection) has it, so that the death of its `create` does not matter.
     pub kept: Cell<bool>,
-    /// Its document has a network namespace, which is not the host's.
-    networked: bool,
+    /// What stands for its network namespace on the host, until it starts.
+    network: RefCell<Option<OwnedFd>>,
     /// Where its services and stand-ins are, unless the host has no such place for it.
     cgroup: RefCell<Option<Cgroup>>,
     /// What the document asks of that.
@@ -160,7 +160,6 @@ impl Container {
             wanted.without_weight();
         }
         let outside = plan.outside();
-        let networked = outside.has_network();
         let mut record = Record::create(
             &house.root,
             &request.id,
@@ -235,7 +234,7 @@ impl Container {
             trace: RefCell::default(),
             started: Cell::new(false),
             kept: Cell::new(false),
-            networked,
+            network: RefCell::default(),
             cgroup: RefCell::new(cgroup),
             wanted: RefCell::new(wanted),
         });
@@ -700,14 +699,19 @@ impl Container {
         }
     }
 
+    /// Notes the network namespace that stands for its own.
+    pub fn has_network(&self, descriptors: Vec<OwnedFd>) -> Result<(), Refused> {
+        let [namespace] = <[OwnedFd; 1]>::try_from(descriptors)
+            .map_err(|_| Refused::new(FailureKind::Invalid, "a network without its namespace"))?;
+        *self.network.borrow_mut() = Some(namespace);
+        Ok(())
+    }
+
     /// Gives its sandbox the network that its engine has made by now.
     async fn connect(&self) -> Result<(), Refused> {
-        let pid = self.state.borrow().pid;
-        if !self.networked || !self.is_first() || pid == 0 {
-            return Ok(());
-        }
+        let Some(namespace) = self.network.borrow_mut().take().filter(|_| self.is_first()) else { return Ok(()) };
         let join = async |pid| self.join(pid);
-        let connected = self.sandbox.connect(pid, self.logbook.settings(), join).await;
+        let connected = self.sandbox.connect(namespace, self.logbook.settings(), join).await;
         self.mark("network connected");
         match connected {
             // Who has no right to the network has none.

@@ -6,7 +6,6 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
 
 use cofferdam_control::netd::{FromNetd, NetdOrders, Network, ToNetd};
@@ -35,14 +34,12 @@ fn host(why: impl std::fmt::Display) -> Refused {
     Refused::new(FailureKind::Host, format!("the container's network: {why}"))
 }
 
-/// Takes over what is in the network namespace of a process. `None`: there is nothing.
-pub async fn take(house: &House, pid: i32) -> Result<Option<Outside>, Refused> {
-    let path = format!("/proc/{pid}/ns/net");
-    let namespace = File::open(&path).map_err(|e| host(format!("{path}: {e}")))?;
+/// Takes over what is in a network namespace. `None`: there is nothing.
+pub async fn take(house: &House, namespace: OwnedFd) -> Result<Option<Outside>, Refused> {
+    let place = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).map(|s| (s.st_dev, s.st_ino)).map_err(host);
     // The host's own is not for anybody to have.
-    let own = std::fs::metadata("/proc/self/ns/net").map_err(|e| host(format!("/proc/self/ns/net: {e}")))?;
-    let this = namespace.metadata().map_err(|e| host(format!("{path}: {e}")))?;
-    if (own.dev(), own.ino()) == (this.dev(), this.ino()) {
+    let own = File::open("/proc/self/ns/net").map_err(|e| host(format!("/proc/self/ns/net: {e}")))?;
+    if place(own.as_fd())? == place(namespace.as_fd())? {
         return Ok(None);
     }
     let (ours, theirs) = Channel::pair().map_err(internal)?;
@@ -53,7 +50,7 @@ pub async fn take(house: &House, pid: i32) -> Result<Option<Outside>, Refused> {
         Ok(got) => got.map_err(|e| host(format!("the process that takes it over: {e}")))?,
         Err(_) => return Err(host("it is not taken over in time")),
     };
-    let taken = got.message.map_err(|e| host(format!("{path}: {e}")))?;
+    let taken = got.message.map_err(host)?;
     if taken.network.interfaces.len() != got.descriptors.len() {
         return Err(host("a wrong number of packet sockets"));
     }

@@ -166,10 +166,10 @@ impl Sandbox {
         let _ = self.sentry.tell_numbered(|number| Numbered { number, order });
     }
 
-    /// Gives it a network: what there is in the namespace of a process. `join` puts netd to where the limits are.
+    /// Gives it a network: what there is in a namespace. `join` puts netd to where the limits are.
     pub async fn connect(
         self: &Rc<Self>,
-        pid: i32,
+        namespace: OwnedFd,
         log: LogSettings,
         join: impl AsyncFnOnce(i32) -> Result<(), Refused>,
     ) -> Result<(), Refused> {
@@ -177,7 +177,7 @@ impl Sandbox {
         if self.network.borrow().is_some() {
             return Ok(());
         }
-        let Some(outside) = network::take(&house, pid).await? else { return Ok(()) };
+        let Some(outside) = network::take(&house, namespace).await? else { return Ok(()) };
         for warning in &outside.warnings {
             self.tell_log(LogLevel::Warn, warning.clone());
         }

@@ -79,11 +79,6 @@ impl NetNamespace {
         matches!(ip, IpAddr::V4(ip) if own(ip)) || self.outside().is_some_and(|o| o.network.is_broadcast(ip))
     }
 
-    /// Whether what is for there stays in the namespace.
-    pub fn is_within(&self, ip: IpAddr) -> bool {
-        self.has(ip) || self.outside().is_none()
-    }
-
     /// The address that something for there comes from, by the device `by` or any (0). `None`: nothing leads there.
     pub fn source(&self, to: IpAddr, by: u32) -> Option<IpAddr> {
         if by <= INDEX

@@ -17,6 +17,7 @@ use cofferdam_socket::packet::{self, flags};
 use cofferdam_socket::queue::{Receiver, Sender};
 use cofferdam_socket::ring::{Consumer, Producer};
 use cofferdam_socket::slot::{Operation, Slot, Tuning};
+use cofferdam_socket::traffic::{self, Traffic};
 use cofferdam_socket::{Broken, NETDS, PACKETS, Side, WINDOW_BYTES, Window, WindowError};
 use rustix::io::Errno as HostErrno;
 use rustix::net::{RecvFlags, SendFlags};
@@ -63,7 +64,7 @@ pub struct Rings {
 impl Outside {
     /// With the channel to netd: its bell, and the window.
     pub fn new(network: Network, bell: OwnedFd, window: OwnedFd) -> Result<(Arc<Self>, Listener), WindowError> {
-        let window = Arc::new(Window::from_peer(window, WINDOW_BYTES)?);
+        let window = Arc::new(Window::from_supervisor(window, WINDOW_BYTES)?);
         // Slot 0 is there by construction.
         let slot = Slot::new(&window, PACKETS).map_err(|_| WindowError::NotSealed(WINDOW_BYTES))?;
         let (outgoing, incoming) = slot.rings(&window, Side::Sentry);
@@ -99,6 +100,11 @@ impl Outside {
     /// The interface of a name.
     pub fn named(&self, name: &[u8]) -> Option<&Interface> {
         self.network.interfaces.iter().find(|i| i.name.as_bytes() == name)
+    }
+
+    /// Its interfaces, each with what it has counted.
+    pub fn interfaces(&self) -> impl Iterator<Item = (&Interface, Traffic)> {
+        self.network.interfaces.iter().enumerate().map(|(n, i)| (i, traffic::get(&self.window, n)))
     }
 
     /// Tells netd to look at a slot.

@@ -80,6 +80,9 @@ pub(super) fn set(task: &Arc<Task>, socket: &Arc<Inet>, level: i32, option: i32,
         (UDP, Kind::Udp, _) => set_udp(task, socket, option, at, len)?,
         _ => return Err(Errno::ENOPROTOOPT),
     }
+    if socket.kind == Kind::Tcp {
+        socket.retune();
+    }
     done()
 }
 

@@ -102,13 +102,6 @@ pub struct Outside {
     notify: Option<String>,
 }
 
-impl Outside {
-    /// Whether it has a network namespace.
-    pub fn has_network(&self) -> bool {
-        self.network.is_some()
-    }
-}
-
 /// What is mounted somewhere below its root.
 #[derive(Debug, Serialize)]
 struct Branch {

@@ -136,6 +136,7 @@ fn be_sentry() -> Result<(), Box<dyn std::error::Error>> {
             | ToSentry::Front { .. }
             | ToSentry::Freeze { .. }
             | ToSentry::Limits { .. }
+            | ToSentry::Network(_)
             | ToSentry::Delete { .. } => FromSentry::Done,
             ToSentry::Exec { id, .. } => FromSentry::Created { id, pid: 2, home: None },
             ToSentry::Processes { .. } => FromSentry::Processes(Vec::new()),

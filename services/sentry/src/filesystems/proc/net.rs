@@ -19,7 +19,7 @@ pub type Make = fn(&NetNamespace, &Creds) -> String;
 /// The files, and what makes each.
 pub const FILES: &[(&str, Make)] = &[
     ("arp", |_, _| "IP address       HW type     Flags       HW address            Mask     Device\n".into()),
-    ("dev", |_, _| DEVICES.into()),
+    ("dev", devices),
     ("icmp", |net, creds| raw(net, PINGS, Domain::V4, creds)),
     ("icmp6", |net, creds| raw(net, PINGS, Domain::V6, creds)),
     ("if_inet6", if_inet6),
@@ -34,9 +34,9 @@ pub const FILES: &[(&str, Make)] = &[
         if !net.loopback.was_up() {
             return String::new();
         }
-        let heads = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT";
-        format!("{heads:<127}\n")
+        routes(net)
     }),
+    ("ipv6_route", |net, _| routes6(net)),
     ("snmp", snmp),
     ("sockstat", sockstat),
     ("sockstat6", sockstat6),
@@ -51,6 +51,57 @@ pub const FILES: &[(&str, Make)] = &[
 const DEVICES: &str = "Inter-|   Receive                                                |  Transmit\n face |bytes    packets errs drop \
     fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n    lo:       0       \
     0    0    0    0     0          0         0        0       0    0    0    0     0       0          0\n";
+
+/// The loopback device, and those that netd has.
+fn devices(net: &NetNamespace, _: &Creds) -> String {
+    let mut text: String = DEVICES.into();
+    for (interface, t) in net.outside().into_iter().flat_map(|o| o.interfaces()) {
+        let _ = writeln!(
+            text,
+            "{:>6}: {:>7} {:>7} {:>4} {:>4} {:>4} {:>5} {:>10} {:>9} {:>8} {:>7} {:>4} {:>4} {:>4} {:>5} {:>7} {:>10}",
+            interface.name, t.received_bytes, t.received_packets, 0, t.received_lost, 0, 0, 0, 0, t.sent_bytes, t.sent_packets,
+            0, t.sent_lost, 0, 0, 0, 0
+        );
+    }
+    text
+}
+
+/// Routes of IPv4.
+fn routes(net: &NetNamespace) -> String {
+    const UP: u32 = 1;
+    const GATEWAY: u32 = 2;
+    let heads = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT";
+    let mut text = format!("{heads:<127}\n");
+    let Some(outside) = net.outside() else { return text };
+    for r in &outside.network.routes {
+        let (IpAddr::V4(to), Some(by)) = (r.to.ip, outside.network.interface(r.interface)) else { continue };
+        let word = |ip: std::net::Ipv4Addr| format!("{:08X}", u32::from_ne_bytes(ip.octets()));
+        let via = if let Some(IpAddr::V4(via)) = r.via { via } else { std::net::Ipv4Addr::UNSPECIFIED };
+        let flags = UP | if r.via.is_some() { GATEWAY } else { 0 };
+        let mask = u32::MAX.checked_shl(32u32.saturating_sub(r.to.prefix.into())).unwrap_or(0).into();
+        let line =
+            format!("{}\t{}\t{}\t{flags:04X}\t0\t0\t{}\t{}\t0\t0\t0", by.name, word(to), word(via), r.metric, word(mask));
+        let _ = writeln!(text, "{line:<127}");
+    }
+    text
+}
+
+/// Routes of IPv6.
+fn routes6(net: &NetNamespace) -> String {
+    let mut text = String::new();
+    let Some(outside) = net.outside() else { return text };
+    for r in &outside.network.routes {
+        let (IpAddr::V6(to), Some(by)) = (r.to.ip, outside.network.interface(r.interface)) else { continue };
+        let via = if let Some(IpAddr::V6(via)) = r.via { via } else { std::net::Ipv6Addr::UNSPECIFIED };
+        let flags = 1 | if r.via.is_some() { 2 } else { 0 };
+        let _ = writeln!(
+            text,
+            "{:032x} {:02x} {:032x} 00 {:032x} {:08x} 00000001 00000000 {flags:08x} {:>8}",
+            to.to_bits(), r.to.prefix, 0, via.to_bits(), r.metric, by.name
+        );
+    }
+    text
+}
 
 /// An address as a table shows it.
 fn shown(at: Endpoint, domain: Domain) -> String {
@@ -208,11 +259,19 @@ fn raw(net: &NetNamespace, kind: Kind, domain: Domain, creds: &Creds) -> String 
 }
 
 fn if_inet6(net: &NetNamespace, _: &Creds) -> String {
+    let mut text = String::new();
     if net.loopback.has_six() {
-        "00000000000000000000000000000001 01 80 10 80       lo\n".into()
-    } else {
-        String::new()
+        text.push_str("00000000000000000000000000000001 01 80 10 80       lo\n");
     }
+    for i in net.outside().into_iter().flat_map(|o| &o.network.interfaces) {
+        for a in &i.addresses {
+            if let IpAddr::V6(ip) = a.ip {
+                let scope = if ip.is_unicast_link_local() { 0x20 } else { 0 };
+                let _ = writeln!(text, "{:032x} {:02x} {:02x} {scope:02x} 80 {:>8}", ip.to_bits(), i.index, a.prefix, i.name);
+            }
+        }
+    }
+    text
 }
 
 fn sockstat(net: &NetNamespace, _: &Creds) -> String {

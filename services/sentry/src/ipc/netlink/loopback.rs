@@ -4,7 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use cofferdam_control::netd::Interface;
+
 use crate::errno::Errno;
+use crate::namespaces::NetNamespace;
 use crate::sync::Mutex;
 use crate::syscalls::{SysResult, UserPtr, done};
 use crate::task::Task;
@@ -25,6 +28,8 @@ pub const PERMANENT: u32 = 0x80;
 const LOOPBACK: u32 = 8;
 const RUNNING: u32 = 0x40;
 const LOWER_UP: u32 = 0x1_0000;
+/// `IFF_*` of an interface of netd's: up, as its link is, with broadcast and multicast.
+pub const INTERFACE_FLAGS: u32 = UP | 2 | RUNNING | 0x1000 | LOWER_UP;
 
 /// An address (`struct ifaddrmsg` and its attributes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,7 +257,7 @@ pub fn ioctl(task: &Arc<Task>, request: u32, argument: u64, four: bool) -> SysRe
     let known = [NAME_OF, FLAGS, SET_FLAGS, METRIC, MTU_OF, SET_MTU, HWADDR, IFINDEX, MAP, TXQLEN].contains(&request);
     let net = task.namespaces().net.clone();
     if request == CONF {
-        return list(task, argument, &net.loopback);
+        return list(task, argument, &net);
     }
     if !(known || four && of_addresses) {
         return Err(Errno::ENOTTY);
@@ -262,11 +267,13 @@ pub fn ioctl(task: &Arc<Task>, request: u32, argument: u64, four: bool) -> SysRe
     let (name, value) = ifreq.split_at_mut_checked(16).ok_or(Errno::EFAULT)?;
     let mut put = |bytes: &[u8]| value.iter_mut().zip(bytes).for_each(|(to, b)| *to = *b);
     if request == NAME_OF {
-        if value.get(..4) != Some(&INDEX.to_ne_bytes()) {
-            return Err(Errno::ENODEV);
-        }
+        let index = value.first_chunk().map_or(0, |b| u32::from_ne_bytes(*b));
+        let found = match index {
+            INDEX => NAME,
+            index => net.outside().and_then(|o| o.network.interface(index)).map(|i| i.name.as_bytes()).ok_or(Errno::ENODEV)?,
+        };
         name.fill(0);
-        name.iter_mut().zip(NAME).for_each(|(to, b)| *to = *b);
+        name.iter_mut().zip(found).take(15).for_each(|(to, b)| *to = *b);
         at.write_array(task, &ifreq)?;
         return done();
     }
@@ -277,7 +284,10 @@ pub fn ioctl(task: &Arc<Task>, request: u32, argument: u64, four: bool) -> SysRe
     // Behind a colon stands which of its addresses is meant.
     let alias = name.split(|b| *b == 0).next().unwrap_or_default();
     if alias.split(|b| *b == b':').next() != Some(NAME) {
-        return Err(Errno::ENODEV);
+        let other = net.outside().and_then(|o| o.named(alias)).ok_or(Errno::ENODEV)?;
+        put(&of_interface(other, request)?);
+        at.write_array(task, &ifreq)?;
+        return done();
     }
     let first = net.loopback.addresses().iter().find(|a| a.name() == alias).copied();
     let address = |ip: [u8; 4]| [&2u16.to_ne_bytes()[..], &[0; 2], &ip, &[0; 8]].concat();
@@ -325,6 +335,37 @@ pub fn ioctl(task: &Arc<Task>, request: u32, argument: u64, four: bool) -> SysRe
     done()
 }
 
+/// What a request asks of an interface of netd's. EOPNOTSUPP for what would change it, EADDRNOTAVAIL without an address of IPv4.
+fn of_interface(i: &Interface, request: u32) -> Result<Vec<u8>, Errno> {
+    use request::{
+        ADDR, BRDADDR, DSTADDR, FLAGS, HWADDR, IFINDEX, MAP, METRIC, MTU_OF, NETMASK, SET_ADDR, SET_FLAGS, SET_MTU,
+        TXQLEN,
+    };
+    const ETHER: u16 = 1;
+    let address = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => [&2u16.to_ne_bytes()[..], &[0; 2], &ip.octets(), &[0; 8]].concat(),
+        IpAddr::V6(_) => vec![0; 16],
+    };
+    let own = || i.addresses.iter().find(|a| a.ip.is_ipv4()).ok_or(Errno::EADDRNOTAVAIL);
+    Ok(match request {
+        SET_ADDR | SET_FLAGS | SET_MTU => return Err(Errno::EOPNOTSUPP),
+        FLAGS => (INTERFACE_FLAGS as u16).to_ne_bytes().to_vec(),
+        METRIC => vec![0; 4],
+        MAP => vec![0; 24],
+        MTU_OF => i.mtu.to_ne_bytes().to_vec(),
+        HWADDR => [&ETHER.to_ne_bytes()[..], &i.mac, &[0; 8]].concat(),
+        TXQLEN => 1000u32.to_ne_bytes().to_vec(),
+        IFINDEX => i.index.to_ne_bytes().to_vec(),
+        NETMASK => {
+            let mask = u32::MAX.checked_shl(32u32.saturating_sub(own()?.prefix.into())).unwrap_or(0);
+            address(Ipv4Addr::from(mask).into())
+        }
+        BRDADDR => address(own()?.broadcast().unwrap_or(Ipv4Addr::UNSPECIFIED.into())),
+        ADDR | DSTADDR => address(own()?.ip),
+        _ => return Err(Errno::ENOTTY),
+    })
+}
+
 /// Numbers of requests (`SIOCGIFNAME` and its kin).
 mod request {
     pub const NAME_OF: u32 = 0x8910;
@@ -346,21 +387,26 @@ mod request {
 }
 
 /// `SIOCGIFCONF`: the IPv4 addresses that devices have, as many as there is room for.
-fn list(task: &Arc<Task>, argument: u64, device: &Loopback) -> SysResult {
+fn list(task: &Arc<Task>, argument: u64, net: &NetNamespace) -> SysResult {
     const IFREQ: usize = 40;
     let conf = UserPtr::<[u64; 2]>::new(argument);
     let [len, to] = conf.read(task)?;
     let room = i32::try_from(len & u64::from(u32::MAX)).map_err(|_| Errno::EINVAL)?;
-    let all = device.addresses();
+    let own = net.loopback.addresses();
+    let mut all: Vec<(&[u8], [u8; 4])> = own.iter().map(|a| (a.name(), a.local)).collect();
+    for i in net.outside().into_iter().flat_map(|o| &o.network.interfaces) {
+        let four = |ip| if let IpAddr::V4(ip) = ip { Some(ip.octets()) } else { None };
+        all.extend(i.addresses.iter().filter_map(|a| Some((i.name.as_bytes(), four(a.ip)?))));
+    }
     let fit = if to == 0 { all.len() } else { usize::try_from(room).unwrap_or(0) / IFREQ };
     let mut raw = Vec::new();
     for a in all.iter().take(fit) {
         let begin = raw.len();
-        raw.extend_from_slice(a.name());
+        raw.extend(a.0.iter().take(15));
         raw.resize(begin + 16, 0);
         raw.extend_from_slice(&2u16.to_ne_bytes());
         raw.extend_from_slice(&[0; 2]);
-        raw.extend_from_slice(&a.local);
+        raw.extend_from_slice(&a.1);
         raw.resize(begin + IFREQ, 0);
     }
     if to != 0 {

@@ -1,0 +1,342 @@
+//! The TCP engine of netd: packets in, packets out.
+//!
+//! Owns every TCP connection of a sandbox with the world outside: handshakes, listeners, timers, congestion control, TIME_WAIT, and for the
+//! stream of a connection that is in use a smoltcp socket. Has no descriptor, no clock, no thread; what it knows of the time its caller says.
+//! Must never panic on what a packet or a caller says, take more than constant time for a packet, or more memory than `Limits` allow.
+//! Called by netd.
+//!
+//! # How smoltcp is used
+//! smoltcp walks all sockets of a set for every packet. So each socket is in a set of its own and found by its four-tuple in a hash map.
+//! `Interface` has nothing that belongs to a connection: there is one for each MTU. And a socket exists only while its connection has
+//! something to do (`live`): handshakes, TIME_WAIT and silence are records of some hundred bytes here. It is made by playing the peer's part of a
+//! handshake to it, with the sequence numbers that the connection has; so it can be thrown away when all is read and acknowledged, and
+//! made again, with larger buffers if the stream is a fast one: smoltcp's buffers cannot be replaced.
+//!
+//! # What smoltcp 0.14 lacks, and where it is made up for
+//! Evidence: functions of its `src/socket/tcp.rs`.
+//! - After SYN|ACK it takes the unscaled window of it for a scaled one (`process`: `remote_last_win << remote_win_shift`) and accepts what
+//!   lies behind its buffer; `enqueue_unallocated` then panics. `Live::new` lets it promise a window once more, and `connection` cuts what is
+//!   beyond the buffer.
+//! - Initial sequence numbers come from a generator that can be foretold (`random_seq_no`). Here: RFC 6528.
+//! - The initial window is 2 KiB and an acknowledgement adds one segment however much it acknowledges; a recovery ends at the first
+//!   partial acknowledgement (`on_ack`), so that the second hole waits for the timer, which has a minimum of a second and counts whole
+//!   milliseconds (`RTTE_MIN_RTO`). Here: `congestion` (10 segments, CUBIC, NewReno, 200 ms and microseconds). smoltcp is told a window that is the
+//!   smaller of the peer's and the congestion window, retransmits its first segment when it is told the same three times, and all
+//!   when its timer is told to be due.
+//! - Its timeout ends connections that are merely silent (`timed_out`), and without it nothing ends: here (`connection`).
+//! - A delayed acknowledgement waits even when what came were forty segments in one packet. Here: at once from two segments on.
+//! - SYN, SYN|ACK are repeated for ever, TIME_WAIT is a whole socket for 10 s, a RST or SYN within the window is believed: here, as RFC 5961 and
+//!   RFC 1337 say.
+//! - A segment with an old acknowledgement is dropped with its data (`ack_number < ack_min`): it gets the current one before.
+//! - Left as they are: SACK is sent (one block) but of what the peer sends only the count of bytes is used, so that one hole is filled in a
+//!   round trip; a FIN that comes before what precedes it is forgotten, its sender repeats it; 32 holes in what came; no timestamps (and no
+//!   PAWS); urgent data is a part of the stream; no ECN; no Fast Open.
+
+#![deny(unsafe_code)]
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+#![cfg_attr(test, allow(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
+
+mod congestion;
+mod connection;
+mod engine;
+mod handshake;
+mod keyed;
+mod listeners;
+mod live;
+mod segment;
+mod slab;
+#[cfg(test)]
+mod tests;
+mod train;
+mod waiting;
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+pub use engine::Engine;
+pub use segment::complete_checksum;
+
+/// The two ends of a connection. Scopes and flow labels of IPv6 addresses are not looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Flow {
+    /// Our end.
+    pub local: SocketAddr,
+    /// The peer's.
+    pub remote: SocketAddr,
+}
+
+/// A connection. One that was given back names nothing any more, also when its place is taken again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Id {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+}
+
+/// A listener. As with `Id`, an old one names nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ListenerId {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+}
+
+/// Where a listener listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Bind {
+    /// At this address only; it wins against the others.
+    To(IpAddr),
+    /// At every IPv4 address.
+    V4,
+    /// At every IPv6 address.
+    V6,
+    /// At every address.
+    Both,
+}
+
+/// How much there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections, those included that ended and were not given back.
+    pub connections: usize,
+    /// Of these, those that nobody has any more.
+    pub orphans: usize,
+    /// Handshakes that a peer began, of all listeners.
+    pub half_open: usize,
+    /// Connections in TIME_WAIT.
+    pub time_wait: usize,
+    /// Listeners.
+    pub listeners: usize,
+    /// The most that waits to be read, and to be acknowledged, of one connection. Window scaling follows from the first.
+    pub receive_buffer: usize,
+    /// See `receive_buffer`.
+    pub send_buffer: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            connections: 65_536,
+            orphans: 4096,
+            half_open: 4096,
+            time_wait: 16_384,
+            listeners: 4096,
+            receive_buffer: 2 << 20,
+            send_buffer: 2 << 20,
+        }
+    }
+}
+
+/// When a silent peer is asked whether it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// After so long a silence (TCP_KEEPIDLE).
+    pub idle: Duration,
+    /// Then in this interval (TCP_KEEPINTVL).
+    pub interval: Duration,
+    /// So often (TCP_KEEPCNT).
+    pub probes: u8,
+}
+
+impl Keepalive {
+    /// Linux's interval and count.
+    pub fn after(idle: Duration) -> Self {
+        Keepalive { idle, interval: Duration::from_secs(75), probes: 9 }
+    }
+}
+
+/// What a program sets of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tuning {
+    /// Small segments need not wait for an acknowledgement (TCP_NODELAY).
+    pub nodelay: bool,
+    /// SO_KEEPALIVE.
+    pub keepalive: Option<Keepalive>,
+    /// TCP_USER_TIMEOUT: how long sent data may stay unacknowledged.
+    pub user_timeout: Option<Duration>,
+    /// IP_TTL, IPV6_UNICAST_HOPS. 0 is taken for 1.
+    pub hop_limit: u8,
+    /// IP_TOS, IPV6_TCLASS.
+    pub traffic_class: u8,
+    /// TCP_MAXSEG: no larger segments are sent or asked for. Acts from the next handshake on.
+    pub largest_segment: Option<u16>,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Tuning {
+            nodelay: false,
+            keepalive: None,
+            user_timeout: None,
+            hop_limit: 64,
+            traffic_class: 0,
+            largest_segment: None,
+        }
+    }
+}
+
+/// Where packets go.
+pub trait Output {
+    /// A whole IP packet: IPv4 or IPv6 header, TCP header, payload. The TCP checksum field holds the sum of the pseudo header only, not
+    /// inverted (Linux's CHECKSUM_PARTIAL): the device or `complete_checksum` completes it. The checksum of an IPv4 header is complete.
+    ///
+    /// `segment` = 0: one segment. Else several of so many bytes of payload each (the last may have less) that follow each other, as one
+    /// packet of at most 65,535 bytes (GSO). `header`: bytes of IP and TCP header. PSH and FIN belong to the last segment.
+    ///
+    /// It is taken or lost: what `has_room` said is kept to but for packets that answer one that came.
+    fn send(&mut self, packet: &[u8], header: usize, segment: u16);
+    /// Whether more can be sent now. If not, the engine keeps what it has; call `Engine::poll` when there is room again.
+    fn has_room(&self) -> bool;
+}
+
+/// Why something cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Ports of 0, families that differ, addresses that are nobody's.
+    #[error("no connection can be between these addresses")]
+    Address,
+    /// The four-tuple is taken.
+    #[error("there is such a connection already")]
+    InUse,
+    /// One of `Limits`.
+    #[error("there are as many as may be")]
+    Full,
+}
+
+/// What the network said of a packet of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unreachable {
+    /// An ICMP or ICMPv6 message with this type and code.
+    Icmp {
+        /// Its type.
+        kind: u8,
+        /// Its code.
+        code: u8,
+    },
+    /// Fragmentation needed (type 3, code 4), or ICMPv6 Packet Too Big: the MTU that it names.
+    TooBig(u32),
+}
+
+/// Why a connection ended before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum End {
+    /// A RST to our SYN.
+    Refused,
+    /// A RST.
+    Reset,
+    /// No answer, for too long.
+    TimedOut,
+    /// The network said so while we were connecting.
+    Unreachable(Unreachable),
+}
+
+/// Where a connection is, in RFC 9293's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// SYN_SENT, or SYN_RECEIVED after both have sent a SYN.
+    Connecting,
+    /// ESTABLISHED
+    Established,
+    /// FIN_WAIT_1
+    FinWait1,
+    /// FIN_WAIT_2
+    FinWait2,
+    /// CLOSE_WAIT
+    CloseWait,
+    /// CLOSING
+    Closing,
+    /// LAST_ACK
+    LastAck,
+    /// CLOSED, or TIME_WAIT: nothing goes or comes any more.
+    Closed,
+}
+
+/// A connection, looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Its ends.
+    pub flow: Flow,
+    /// Where it is.
+    pub phase: Phase,
+    /// Bytes to be read.
+    pub unread: usize,
+    /// Bytes that `send` took and the peer has not acknowledged.
+    pub unacknowledged: usize,
+    /// How many bytes `send` takes now, perhaps in two parts.
+    pub room: usize,
+    /// The peer's FIN came, and all before it: after `unread` bytes there is the end.
+    pub ended: bool,
+    /// `finish` was called.
+    pub finished: bool,
+    /// Why it ended, if not in the usual way.
+    pub end: Option<End>,
+    /// What the network said last of it, without ending it.
+    pub soft: Option<Unreachable>,
+    /// The smoothed round-trip time, once it was measured, and its deviation.
+    pub round_trip: Option<(Duration, Duration)>,
+    /// The retransmission timeout.
+    pub timeout: Duration,
+    /// The largest segments that are sent.
+    pub mss: u16,
+    /// The largest segments that the peer takes.
+    pub peer_mss: u16,
+    /// The path's MTU as far as it is known.
+    pub mtu: usize,
+    /// Congestion window and slow start threshold in bytes.
+    pub congestion: (u32, u32),
+    /// What the peer takes, what it was told that we take (bytes).
+    pub windows: (u32, u32),
+    /// Both window scales, the peer's first; `None`: the peer has none.
+    pub scales: Option<(u8, u8)>,
+    /// Whether SACK was agreed on.
+    pub sack: bool,
+    /// Segments that were sent again.
+    pub retransmissions: u32,
+    /// Bytes that came in order; bytes of ours that were acknowledged.
+    pub bytes: (u64, u64),
+}
+
+/// Counts since the engine was made (RFC 4022 and more).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Connections that were begun here.
+    pub active_opens: u64,
+    /// Connections that a peer began, established.
+    pub passive_opens: u64,
+    /// Of both, those that did not come about.
+    pub attempt_fails: u64,
+    /// Connections that ended by a RST or a timeout.
+    pub established_resets: u64,
+    /// Segments that came; a packet of several counts once.
+    pub segments_in: u64,
+    /// Segments that went, those included that were sent again.
+    pub segments_out: u64,
+    /// Segments that were sent again.
+    pub retransmitted: u64,
+    /// Packets that were malformed.
+    pub malformed: u64,
+    /// Packets with a wrong checksum.
+    pub checksum_errors: u64,
+    /// RSTs that went.
+    pub resets_out: u64,
+    /// RSTs that came and were believed.
+    pub resets_in: u64,
+    /// SYNs dropped because a backlog was full.
+    pub dropped_syns: u64,
+    /// Handshakes dropped for newer ones, or for want of an answer.
+    pub dropped_half_open: u64,
+    /// SYNs that were answered without remembering them.
+    pub cookies_sent: u64,
+    /// Connections that came of such an answer.
+    pub cookies_received: u64,
+    /// TIME_WAIT records dropped for newer ones.
+    pub dropped_time_wait: u64,
+    /// RFC 5961's answers to what may be forged.
+    pub challenges: u64,
+    /// Connections now: all that have an `Id`.
+    pub connections: u64,
+    /// Handshakes now.
+    pub half_open: u64,
+    /// TIME_WAIT records now.
+    pub time_wait: u64,
+    /// Connections now that have buffers.
+    pub live: u64,
+}
