@@ -3,8 +3,6 @@
 //! Owns a connection's sequence numbers, windows, timers and congestion control, and its smoltcp socket while there is one. Must never pass
 //! a segment to smoltcp that was not looked at here. Called by `engine`, which knows which connection a packet is for.
 
-use smoltcp::socket::tcp::State;
-
 use crate::congestion::{Congestion, NEVER, RoundTrip, Then};
 use crate::keyed::Key;
 use crate::live::{Interfaces, Live, Start, Way, copy, mss_of, scale_of};
@@ -139,7 +137,14 @@ pub(crate) struct Connection {
     larger_send: bool,
     /// The owner found no room.
     starved: bool,
+    /// `finish` was called; the peer's FIN had come before.
     finishing: bool,
+    passive: bool,
+    /// The sequence number of our FIN, once it was sent; of the peer's, once it was seen.
+    our_fin: Option<u32>,
+    their_fin: Option<u32>,
+    /// The first was acknowledged, the second reached.
+    finished: bool,
     ended: bool,
     pub(crate) end: Option<End>,
     soft: Option<Unreachable>,
@@ -211,6 +216,10 @@ impl Connection {
             larger_send: false,
             starved: false,
             finishing: false,
+            passive: false,
+            our_fin: None,
+            their_fin: None,
+            finished: false,
             ended: false,
             end: None,
             soft: None,
@@ -254,10 +263,20 @@ impl Connection {
     }
 
     pub(crate) fn unacknowledged(&self) -> u32 {
+        self.first_queued().wrapping_add(u32::from(self.finished))
+    }
+
+    /// It without our FIN.
+    fn first_queued(&self) -> u32 {
         self.live.as_ref().map_or(self.head, |live| live.unacknowledged())
     }
 
     pub(crate) fn expected(&self) -> u32 {
+        self.next_byte().wrapping_add(u32::from(self.ended))
+    }
+
+    /// It without the peer's FIN.
+    fn next_byte(&self) -> u32 {
         self.live.as_ref().map_or(self.tail, |live| live.expected())
     }
 
@@ -276,7 +295,7 @@ impl Connection {
     /// How much we take after what is expected. Never more than smoltcp does, which takes what it has promised.
     fn offer(&self) -> usize {
         let edge = if self.live.is_some() { self.promise } else { self.edge };
-        let offer = edge.wrapping_sub(self.expected());
+        let offer = edge.wrapping_sub(self.next_byte());
         if (offer as i32) < 0 { 0 } else { offer as usize }
     }
 
@@ -294,24 +313,25 @@ impl Connection {
         u16::try_from((window >> scale.min(14)).max(least)).unwrap_or(u16::MAX)
     }
 
-    pub(crate) fn state(&self) -> Option<State> {
+    pub(crate) fn phase(&self) -> Phase {
         match self.stage {
-            Stage::Open => Some(self.live.as_ref().map_or(State::Established, |live| live.state())),
-            Stage::Connecting { .. } | Stage::Over => None,
+            Stage::Connecting { .. } => Phase::Connecting,
+            Stage::Over => Phase::Closed,
+            Stage::Open => match (self.finishing, self.finished, self.ended) {
+                (false, _, false) => Phase::Established,
+                (false, _, true) => Phase::CloseWait,
+                (true, false, false) => Phase::FinWait1,
+                (true, false, true) if self.passive => Phase::LastAck,
+                (true, false, true) => Phase::Closing,
+                (true, true, false) => Phase::FinWait2,
+                (true, true, true) => Phase::Closed,
+            },
         }
     }
 
-    pub(crate) fn phase(&self) -> Phase {
-        match (self.stage, self.state()) {
-            (Stage::Connecting { .. }, _) => Phase::Connecting,
-            (Stage::Over, _) | (Stage::Open, None | Some(State::TimeWait | State::Closed)) => Phase::Closed,
-            (Stage::Open, Some(State::FinWait1)) => Phase::FinWait1,
-            (Stage::Open, Some(State::FinWait2)) => Phase::FinWait2,
-            (Stage::Open, Some(State::CloseWait)) => Phase::CloseWait,
-            (Stage::Open, Some(State::Closing)) => Phase::Closing,
-            (Stage::Open, Some(State::LastAck)) => Phase::LastAck,
-            (Stage::Open, Some(_)) => Phase::Established,
-        }
+    /// Both ways have ended; true: in TIME_WAIT.
+    pub(crate) fn done(&self) -> Option<bool> {
+        (matches!(self.stage, Stage::Open) && self.finished && self.ended).then_some(!self.passive)
     }
 
     fn draft(&self, flags: u8, seq: u32, ack: Option<u32>) -> Draft {
@@ -373,19 +393,17 @@ impl Connection {
         }
         self.end = end;
         self.news = true;
-        self.note_end();
-        (self.head, self.tail) = (self.unacknowledged(), self.expected());
         self.stage = Stage::Over;
         if self.unread() == 0 {
-            self.live = None;
+            self.rest();
         }
     }
 
-    fn note_end(&mut self) {
-        if !self.ended && self.live.as_ref().is_some_and(|live| live.ended()) {
-            self.ended = true;
-            self.news = true;
-        }
+    /// Does without a socket.
+    fn rest(&mut self) {
+        (self.head, self.tail) = (self.first_queued(), self.next_byte());
+        self.live = None;
+        (self.larger_receive, self.larger_send) = (false, false);
     }
 
     /// RST and ACK, for an abort.
@@ -409,10 +427,8 @@ impl Connection {
     }
 
     fn build(&mut self, receive: usize, send: usize) {
-        let ended = self.state() == Some(State::CloseWait);
-        (self.head, self.tail) = (self.unacknowledged(), self.expected().wrapping_sub(u32::from(ended)));
+        (self.head, self.tail) = (self.first_queued(), self.next_byte());
         let start = Start {
-            ended,
             local: self.flow.local,
             remote: self.flow.remote,
             head: self.head,
@@ -430,16 +446,16 @@ impl Connection {
         self.live = Live::new(&start).map(Box::new);
         let scale = scale_of(receive);
         self.promise = self.tail.wrapping_add(((receive >> scale) << scale) as u32);
-        self.furthest = self.expected();
+        self.furthest = self.tail;
     }
 
     /// Nothing is under way in either direction, so that the socket could be another.
     fn quiescent(&self) -> bool {
-        matches!(self.state(), Some(State::Established | State::CloseWait))
+        matches!(self.stage, Stage::Open)
             && self.queued() == 0
             && self.unread() == 0
             && self.flight() == 0
-            && !after(self.furthest, self.expected())
+            && !after(self.furthest, self.next_byte())
     }
 
     /// Larger buffers, where a fast stream would have them.
@@ -466,6 +482,8 @@ impl Connection {
             start: ip_header(self.flow.local.ip()),
             scale: self.live.as_ref().map_or(0, |live| live.scale),
             promised: self.promised,
+            beyond: u32::from(self.ended),
+            fin: self.our_fin,
             traffic_class: self.tuning.traffic_class,
         }
     }
@@ -509,7 +527,7 @@ impl Connection {
                 self.round_trip.sent(youngest, now);
             }
         }
-        if self.flight() > 0 && self.resend_at == NEVER && self.window > 0 {
+        if self.flight() > 0 && self.resend_at == NEVER && (self.window > 0 || self.queued() == 0) {
             self.resend_at = now.saturating_add(self.round_trip.timeout());
         }
         if let Some((ack, edge)) = seen.acked {
@@ -550,7 +568,7 @@ impl Connection {
             }
             let scale = if segment.has(SYN) { 0 } else { self.peer.scale.unwrap_or(0) };
             self.open(self.peer, self.tail, u32::from(segment.window) << scale, works);
-            self.established_now(tries, at, now, works);
+            self.established_now(tries, at, now);
             if segment.has(SYN) {
                 self.acknowledge = true;
             } else {
@@ -577,7 +595,7 @@ impl Connection {
         let (peer, tail) = (Peer::of(segment), segment.seq.wrapping_add(1));
         if segment.has(ACK) {
             self.open(peer, tail, u32::from(segment.window), works);
-            self.established_now(tries, at, now, works);
+            self.established_now(tries, at, now);
             self.acknowledge = true;
         } else {
             // Simultaneous open: our SYN once more, now with an acknowledgement.
@@ -587,18 +605,12 @@ impl Connection {
         }
     }
 
-    fn established_now(&mut self, tries: u8, at: u64, now: u64, works: &mut Works) {
+    fn established_now(&mut self, tries: u8, at: u64, now: u64) {
         // The first SYN was sent a second before it would be sent again.
         if tries == 1 {
             self.round_trip.sample(now.saturating_add(1_000_000).saturating_sub(at));
         }
         (self.heard_at, self.progress_at, self.used_at) = (now, now, now);
-        if self.finishing {
-            self.wake(works);
-            if let Some(live) = &mut self.live {
-                live.finish();
-            }
-        }
     }
 
     fn input_open<O: Output>(&mut self, segment: &Segment<'_>, now: u64, works: &mut Works, out: &mut O) {
@@ -627,10 +639,14 @@ impl Connection {
                 self.heard(now);
                 return self.send_ack(works, out);
             }
-            if ahead == u32::MAX {
-                self.heard(now);
+            // An acknowledgement that was overtaken by data says what it says. One before the last byte asks whether we live.
+            let near = expected.wrapping_sub(segment.seq) as usize <= works.receive();
+            if ahead == u32::MAX || !near {
+                self.challenge(now, works, out);
             }
-            return self.challenge(now, works, out);
+            if !near {
+                return;
+            }
         }
         // All of it is beyond what we take.
         if !after(expected, segment.seq) && ahead > offer {
@@ -681,14 +697,11 @@ impl Connection {
             }
             self.resend_at = if newly == flight { NEVER } else { now.saturating_add(self.round_trip.timeout()) };
         }
-        if window == 0 {
+        if window == 0 && self.our_fin.is_none() {
             self.resend_at = NEVER;
         }
-        // Without a socket there is nothing that an acknowledgement could change.
-        if self.live.is_none() {
-            if length == 0 {
-                return;
-            }
+        // For an acknowledgement, and for a FIN in its place, no socket is made.
+        if self.live.is_none() && !segment.payload.is_empty() {
             self.wake(works);
         }
         self.feed(segment, now, works, out);
@@ -700,15 +713,30 @@ impl Connection {
 
     /// Passes to smoltcp what of a segment it may have.
     fn feed<O: Output>(&mut self, segment: &Segment<'_>, now: u64, works: &mut Works, out: &mut O) {
-        let (expected, una) = (self.expected(), self.unacknowledged());
+        let una = self.unacknowledged();
         let (unread, queued) = (self.unread(), self.queued());
         let ack = if after(una, segment.ack) { una } else { segment.ack };
-        let fin = segment.has(FIN);
+        // Not our FIN's.
+        let bytes_end = self.first_queued().wrapping_add(self.queued() as u32);
+        if self.our_fin.is_some_and(|fin| after(ack, fin)) && !self.finished {
+            self.finished = true;
+            self.news = true;
+        }
+        let ack = if after(ack, bytes_end) { bytes_end } else { ack };
         let field = self.field();
-        let seen = if segment.length() == 0 {
+        let expected = self.next_byte();
+        let seen = if segment.payload.is_empty() {
+            if segment.has(FIN) {
+                self.their_fin.get_or_insert(segment.seq);
+                self.acknowledge = true;
+            }
             self.with(now, works, out, |live, way| live.acknowledge(ack, field, way))
         } else {
-            let room = self.offer();
+            let mut room = self.offer();
+            if let Some(fin) = self.their_fin {
+                let left = fin.wrapping_sub(expected);
+                room = room.min(if (left as i32) < 0 { 0 } else { left as usize });
+            }
             let skip = expected.wrapping_sub(segment.seq);
             let skip = if (skip as i32) > 0 { skip as usize } else { 0 };
             let begin = segment.seq.wrapping_sub(expected).wrapping_add(skip as u32) as usize;
@@ -720,18 +748,21 @@ impl Connection {
             }
             self.unanswered = self.unanswered.saturating_add(fits);
             // Two segments' worth is acknowledged at once, and so is the end. If smoltcp waits already, it sees to that itself.
+            let fin = segment.has(FIN);
+            if fin && whole {
+                self.their_fin.get_or_insert(end);
+            }
             let at_once = fin || !whole || self.unanswered >= usize::from(self.mss()).saturating_mul(2);
             self.acknowledge |= at_once;
             let at_once = at_once && self.unanswered == fits;
-            if whole && ack == segment.ack {
+            if whole && !fin && ack == segment.ack {
                 let packet = segment.packet;
                 let window = segment.window;
                 self.with(now, works, out, |live, way| live.receive(packet, window, at_once, way))
             } else {
-                let end = if whole && fin { FIN } else { 0 };
                 let payload = segment.payload.get(..fits).unwrap_or_default();
                 let (from, to) = (segment.remote, segment.local);
-                let made = copy(from, to, segment.seq, ack, field, end, payload);
+                let made = copy(from, to, segment.seq, ack, field, payload);
                 self.with(now, works, out, |live, way| live.receive(&made, field, at_once, way))
             }
         };
@@ -742,7 +773,11 @@ impl Connection {
         self.received = self.received.saturating_add(came as u64);
         self.acknowledged = self.acknowledged.saturating_add(gone as u64);
         self.news |= came > 0 || gone > 0 && self.starved && !self.larger_send;
-        self.note_end();
+        if !self.ended && self.their_fin == Some(self.next_byte()) {
+            self.ended = true;
+            self.news = true;
+            self.acknowledge = true;
+        }
         if came > 0 {
             self.measure(came, now, works);
         }
@@ -770,7 +805,6 @@ impl Connection {
         if !out.has_room() {
             return true;
         }
-        if cfg!(test) && std::env::var("SHOW").is_ok() { eprintln!("{now} output {:?} window {} field {} queued {} flight {} larger {} {} ack {}", self.flow.local, self.window, self.field(), self.queued(), self.flight(), self.larger_receive, self.larger_send, self.acknowledge); }
         self.grow(works);
         if self.due(now, works, out) {
             return false;
@@ -786,7 +820,9 @@ impl Connection {
             let mut turns = 0usize;
             // Where a window ends is no reason for a small segment.
             let limited = self.queued() > (usize::from(field) << self.peer.scale.unwrap_or(0).min(14));
-            let nagle = !self.tuning.nodelay || limited;
+            let nagle = !(self.tuning.nodelay || self.finishing) || limited;
+            let fin_at = self.first_queued().wrapping_add(self.queued() as u32);
+            let (wants_fin, highest) = (self.finishing && self.our_fin.is_none(), self.highest);
             let seen = self.with(now, works, out, |live, way| {
                 live.tune(!nagle, hop_limit);
                 live.set_window(field, way);
@@ -797,13 +833,33 @@ impl Connection {
                 while turns < TURN && live.step(&mut seen, way) {
                     turns = turns.saturating_add(1);
                 }
+                let done = wants_fin && seen.youngest.unwrap_or(highest) == fin_at && way.train.finish(fin_at);
                 way.train.flush(way.out);
-                seen
+                (seen, done)
             });
-            self.sent(&seen.unwrap_or_default(), now, works);
+            let (mut seen, done) = seen.unwrap_or_default();
+            if done {
+                self.our_fin = Some(fin_at);
+                seen.youngest = Some(fin_at.wrapping_add(1));
+            }
+            self.sent(&seen, now, works);
             if turns >= TURN {
                 return true;
             }
+            if resend && self.queued() == 0 {
+                self.resend_fin(now, works, out);
+            }
+        }
+        if self.finishing && self.our_fin.is_none() && self.flight() as usize == self.queued() {
+            if !out.has_room() {
+                return true;
+            }
+            if self.flight() == 0 {
+                self.progress_at = now;
+            }
+            self.our_fin = Some(self.highest);
+            self.highest = self.highest.wrapping_add(1);
+            self.send_fin(now, works, out);
         }
         if self.acknowledge {
             if !out.has_room() {
@@ -813,6 +869,26 @@ impl Connection {
             self.acknowledge = false;
         }
         !out.has_room()
+    }
+
+    fn send_fin<O: Output>(&mut self, now: u64, works: &mut Works, out: &mut O) {
+        let Some(fin) = self.our_fin else { return };
+        let draft = self.draft(FIN, fin, Some(self.expected()));
+        Self::send_draft(&draft, works, out);
+        let edge = self.expected().wrapping_add(u32::from(draft.window) << self.promised.min(14));
+        self.answered(self.expected(), edge);
+        self.used_at = now;
+        if self.resend_at == NEVER {
+            self.resend_at = now.saturating_add(self.round_trip.timeout());
+        }
+    }
+
+    fn resend_fin<O: Output>(&mut self, now: u64, works: &mut Works, out: &mut O) {
+        if self.our_fin.is_some() && !self.finished {
+            self.retransmissions = self.retransmissions.saturating_add(1);
+            works.counters.retransmitted = works.counters.retransmitted.saturating_add(1);
+            self.send_fin(now, works, out);
+        }
     }
 
     fn output_connecting<O: Output>(&mut self, now: u64, works: &mut Works, out: &mut O) -> bool {
@@ -847,8 +923,7 @@ impl Connection {
 
     /// How long what we sent may stay unanswered.
     fn give_up_at(&self) -> u64 {
-        let waits =
-            self.queued() > 0 || matches!(self.state(), Some(State::FinWait1 | State::Closing | State::LastAck));
+        let waits = self.queued() > 0 || self.finishing && !self.finished;
         if !waits {
             return NEVER;
         }
@@ -875,11 +950,7 @@ impl Connection {
     }
 
     fn silent_at(&self) -> u64 {
-        if self.live.is_some() && !self.ended && self.quiescent() {
-            self.used_at.saturating_add(SILENCE)
-        } else {
-            NEVER
-        }
+        if self.live.is_some() && self.quiescent() { self.used_at.saturating_add(SILENCE) } else { NEVER }
     }
 
     /// Timers. True: it is over.
@@ -904,14 +975,17 @@ impl Connection {
         }
         if now >= self.silent_at() {
             self.acknowledge |= self.unanswered > 0;
-            (self.head, self.tail) = (self.unacknowledged(), self.expected());
-            self.live = None;
-            (self.larger_receive, self.larger_send) = (false, false);
+            self.rest();
         }
         if now >= self.resend_at {
             self.resend_at = NEVER;
             let una = self.unacknowledged();
-            if self.flight() > 0 && self.window > 0 {
+            if self.flight() > 0 && self.queued() == 0 {
+                self.round_trip.back_off();
+                self.round_trip.resent();
+                self.resend_fin(now, works, out);
+                self.resend_at = now.saturating_add(self.round_trip.timeout());
+            } else if self.flight() > 0 && self.window > 0 {
                 self.congestion.expired(una, self.highest);
                 self.round_trip.back_off();
                 self.round_trip.resent();
@@ -967,7 +1041,7 @@ impl Connection {
         let Some(live) = &mut self.live else { return 0 };
         let taken = live.recv(f);
         if matches!(self.stage, Stage::Over) && live.unread() == 0 {
-            self.live = None;
+            self.rest();
         }
         taken
     }
@@ -996,22 +1070,16 @@ impl Connection {
         put
     }
 
-    pub(crate) fn finish(&mut self, now: u64, works: &Works) {
+    pub(crate) fn finish(&mut self, now: u64) {
         if self.finishing {
             return;
         }
         self.finishing = true;
-        if !matches!(self.stage, Stage::Open) {
-            return;
-        }
-        self.wake(works);
-        if let Some(live) = &mut self.live {
-            if live.queued() == 0 {
-                self.progress_at = now;
-            }
-            live.finish();
-        }
+        self.passive = self.ended;
         self.larger_send = false;
+        if self.queued() == 0 {
+            self.progress_at = now;
+        }
     }
 
     pub(crate) fn tune(&mut self, tuning: Tuning, now: u64) {

@@ -6,8 +6,6 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use smoltcp::socket::tcp::State;
-
 use crate::congestion::NEVER;
 use crate::connection::{Birth, CHALLENGE, Connection, Owner, Peer, Stage, Works, sane_mtu};
 use crate::handshake::{COOKIES, Half, Halves, RETRIES, cookie, redeem};
@@ -18,7 +16,7 @@ use crate::segment::{ACK, Draft, FIN, Fault, RST, SYN, Segment, after};
 use crate::slab::Slab;
 use crate::train::Train;
 use crate::waiting::{TIME_WAIT, Waiting, Waits};
-use crate::{Bind, Counters, Error, Flow, Id, Limits, ListenerId, Look, Output, Tuning, Unreachable};
+use crate::{Bind, Counters, Error, Flow, Id, Limits, ListenerId, Look, Output, Phase, Tuning, Unreachable};
 
 /// What a four-tuple is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -230,7 +228,7 @@ impl Engine {
         }
         if let Some(connection) = self.connections.get_mut(id.index) {
             let was = connection.live();
-            connection.finish(now, &self.works);
+            connection.finish(now);
             self.count_live(was, id.index);
             self.mark(id.index);
         }
@@ -260,7 +258,7 @@ impl Engine {
                 connection.orphan = true;
                 self.orphans = self.orphans.saturating_add(1);
                 let was = connection.live();
-                connection.finish(now, &self.works);
+                connection.finish(now);
                 self.count_live(was, id.index);
                 self.mark(id.index);
             }
@@ -762,9 +760,9 @@ impl Engine {
     fn settle(&mut self, index: u32, now: u64) {
         let Some(connection) = self.connections.get_mut(index) else { return };
         let nobody = connection.owner == Owner::Nobody;
-        let wait = match connection.state() {
-            Some(State::TimeWait) => Some(false),
-            Some(State::FinWait2) if nobody => Some(true),
+        let wait = match (connection.done(), connection.phase()) {
+            (Some(true), _) => Some(false),
+            (_, Phase::FinWait2) if nobody => Some(true),
             _ => None,
         };
         let was = connection.live();
@@ -789,7 +787,7 @@ impl Engine {
                 let counters = &mut self.works.counters;
                 counters.dropped_time_wait = counters.dropped_time_wait.saturating_add(1);
             }
-        } else if connection.state() == Some(State::Closed) {
+        } else if connection.done().is_some() {
             connection.fail(None, &mut self.works);
         }
         self.count_live(was, index);

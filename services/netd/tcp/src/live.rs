@@ -12,7 +12,7 @@ use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{HardwareAddress, IpListenEndpoint};
 
 use crate::Output;
-use crate::segment::{Draft, FIN, PSH, SYN, ip_header};
+use crate::segment::{Draft, PSH, SYN, ip_header};
 use crate::train::{Port, Rewrite, Seen, Stage, Train};
 
 /// How long an acknowledgement may wait for another segment or for data.
@@ -91,8 +91,7 @@ pub(crate) struct Start {
     /// The first sequence numbers of both directions.
     pub(crate) head: u32,
     pub(crate) tail: u32,
-    /// The peer's FIN came: at `tail`.
-    pub(crate) ended: bool,
+
     pub(crate) peer_mss: u16,
     pub(crate) peer_scale: u8,
     pub(crate) sack: bool,
@@ -134,7 +133,7 @@ pub(crate) struct Live {
 
 impl std::fmt::Debug for Live {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?} {}..{}", self.state(), self.head, self.tail)
+        write!(f, "{:?} {}..{}", self.socket().state(), self.head, self.tail)
     }
 }
 
@@ -180,21 +179,16 @@ impl Live {
         // The third step; then a byte that was read already: smoltcp answers it and knows from then on what window it has promised. The one
         // in its SYN is not scaled, but it takes it for that, and would write behind its buffer's end.
         let mut answered = false;
-        let parts = [(start.tail, 0, 0), (start.tail.wrapping_sub(1), 1, 0), (start.tail, 0, FIN)];
-        for (seq, payload, flags) in parts {
-            if flags == FIN && !start.ended {
-                break;
-            }
-            let mut ack = Draft::new(start.remote, start.local, flags, seq, Some(start.head));
+        for (seq, payload) in [(start.tail, 0), (start.tail.wrapping_sub(1), 1)] {
+            let mut ack = Draft::new(start.remote, start.local, 0, seq, Some(start.head));
             ack.window = start.window;
             let (bytes, length) = ack.build(payload);
             let packet = bytes.get(..length.saturating_add(payload));
             let mut stage = Stage { mtu: start.mtu, packet, said: None, start: header };
             interface.poll_ingress_single(Instant::ZERO, &mut stage, &mut live.set);
-            answered |= payload > 0 && stage.said.is_some();
+            answered = stage.said.is_some();
         }
-        let state = if start.ended { State::CloseWait } else { State::Established };
-        (answered && live.state() == state).then_some(live)
+        (answered && live.socket().state() == State::Established).then_some(live)
     }
 
     fn socket(&self) -> &Socket<'static> {
@@ -203,10 +197,6 @@ impl Live {
 
     fn socket_mut(&mut self) -> &mut Socket<'static> {
         self.set.get_mut(self.handle)
-    }
-
-    pub(crate) fn state(&self) -> State {
-        self.socket().state()
     }
 
     pub(crate) fn unread(&self) -> usize {
@@ -225,21 +215,15 @@ impl Live {
         self.socket().send_capacity()
     }
 
-    /// The first sequence number that is not acknowledged.
+    /// The first sequence number that is not acknowledged. smoltcp never knows of a FIN, neither ours nor the peer's: it would take no
+    /// news of a window while it waits for the last acknowledgement, and no FIN that comes too early.
     pub(crate) fn unacknowledged(&self) -> u32 {
-        let fin = matches!(self.state(), State::FinWait2 | State::TimeWait | State::Closed);
-        self.head.wrapping_add(u32::from(fin))
+        self.head
     }
 
     /// The sequence number that is to come next.
     pub(crate) fn expected(&self) -> u32 {
-        self.tail.wrapping_add(self.unread() as u32).wrapping_add(u32::from(self.ended()))
-    }
-
-    /// Whether the peer's FIN was received, and all before it.
-    pub(crate) fn ended(&self) -> bool {
-        use State::{CloseWait, Closed, Closing, LastAck, TimeWait};
-        matches!(self.state(), CloseWait | LastAck | Closing | TimeWait | Closed)
+        self.tail.wrapping_add(self.unread() as u32)
     }
 
     pub(crate) fn tune(&mut self, nodelay: bool, hop_limit: u8) {
@@ -265,10 +249,6 @@ impl Live {
             (put, put)
         });
         put.unwrap_or(0)
-    }
-
-    pub(crate) fn finish(&mut self) {
-        self.socket_mut().close();
     }
 
     fn time(&self, now: u64) -> Instant {
@@ -299,6 +279,7 @@ impl Live {
         interface.poll_ingress_single(time, &mut port, &mut self.set);
         port.train.flush(port.out);
         let seen = port.seen;
+
         self.given = window;
         self.head = self.head.wrapping_add(queued.saturating_sub(self.queued()) as u32);
         seen
@@ -377,17 +358,8 @@ pub(crate) fn scale_of(bytes: usize) -> u8 {
 }
 
 /// A packet from the peer with this payload, for what must not be passed on as it came.
-pub(crate) fn copy(
-    from: SocketAddr,
-    to: SocketAddr,
-    seq: u32,
-    ack: u32,
-    window: u16,
-    end: u8,
-    payload: &[u8],
-) -> Vec<u8> {
-    let mut draft = Draft::new(from, to, end | PSH, seq, Some(ack));
-    draft.flags = if end == 0 { PSH } else { end };
+pub(crate) fn copy(from: SocketAddr, to: SocketAddr, seq: u32, ack: u32, window: u16, payload: &[u8]) -> Vec<u8> {
+    let mut draft = Draft::new(from, to, PSH, seq, Some(ack));
     draft.window = window;
     let (bytes, length) = draft.build(payload.len());
     let mut packet = bytes.get(..length).unwrap_or_default().to_vec();
@@ -422,7 +394,7 @@ mod tests {
                 remote: remote.parse().unwrap(),
                 head,
                 tail: number.rotate_left(7),
-                ended: n % 3 == 0,
+
                 peer_mss: 1460,
                 peer_scale: 7,
                 sack: true,
@@ -434,10 +406,7 @@ mod tests {
                 hop_limit: 64,
             };
             let live = Live::new(&start).unwrap();
-            assert_eq!(
-                (live.unacknowledged(), live.expected()),
-                (head, start.tail.wrapping_add(u32::from(start.ended)))
-            );
+            assert_eq!((live.unacknowledged(), live.expected()), (head, start.tail));
             assert_eq!((live.receive_capacity(), live.scale), (1 << 20, 5));
         }
     }

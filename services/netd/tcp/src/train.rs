@@ -22,6 +22,10 @@ pub(crate) struct Rewrite {
     /// smoltcp's window field counts in units of two to this power; the peer was promised the other one.
     pub(crate) scale: u8,
     pub(crate) promised: u8,
+    /// What is added to its acknowledgements: it does not know of the peer's FIN.
+    pub(crate) beyond: u32,
+    /// Nor of ours, that was sent with this sequence number: what it sends without data is behind it.
+    pub(crate) fin: Option<u32>,
     pub(crate) traffic_class: u8,
 }
 
@@ -86,6 +90,18 @@ impl Train {
             out.send(packet, head.length, segment);
         }
         (self.used, self.segments) = (0, 0);
+    }
+
+    /// Makes the last segment the one with FIN, if it ends at `seq`.
+    pub(crate) fn finish(&mut self, seq: u32) -> bool {
+        let Some(head) = &mut self.head else { return false };
+        let Some(flags) = self.bytes.get_mut(self.start.saturating_add(13)) else { return false };
+        if head.next != seq || head.segment == 0 || *flags & (FIN | SYN | RST) != 0 {
+            return false;
+        }
+        *flags |= FIN | PSH;
+        head.closed = true;
+        true
     }
 
     fn add<R>(
@@ -171,7 +187,13 @@ impl Train {
         let tcp = packet.get_mut(rewrite.start..)?;
         let [_, _, _, _, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, w0, w1, ..] = tcp else { return None };
         let (offset, flags) = (usize::from(*offset >> 4).checked_mul(4)?, *flags);
-        let (seq, ack) = (u32::from_be_bytes([*s0, *s1, *s2, *s3]), u32::from_be_bytes([*a0, *a1, *a2, *a3]));
+        let mut seq = u32::from_be_bytes([*s0, *s1, *s2, *s3]);
+        if rewrite.fin == Some(seq) {
+            seq = seq.wrapping_add(1);
+            [*s0, *s1, *s2, *s3] = seq.to_be_bytes();
+        }
+        let ack = u32::from_be_bytes([*a0, *a1, *a2, *a3]).wrapping_add(rewrite.beyond);
+        [*a0, *a1, *a2, *a3] = ack.to_be_bytes();
         if flags & SYN == 0 {
             let bytes = u64::from(u16::from_be_bytes([*w0, *w1])) << rewrite.scale.min(14);
             let field = u16::try_from(bytes >> rewrite.promised.min(14)).unwrap_or(u16::MAX);
@@ -354,7 +376,7 @@ mod tests {
     #[test]
     fn what_follows_goes_in_one_packet() {
         let (from, to) = ("10.0.0.1:7".parse().unwrap(), "10.0.0.2:9".parse().unwrap());
-        let rewrite = Rewrite { start: 20, scale: 0, promised: 2, traffic_class: 0x10 };
+        let rewrite = Rewrite { start: 20, scale: 0, promised: 2, beyond: 0, fin: None, traffic_class: 0x10 };
         let (mut train, mut out, mut seen) = (Train::new(), Sent::default(), Seen::default());
         // (sequence number, bytes, flags): three that follow, the last one short; then one elsewhere.
         for (seq, bytes, flags) in [(100u32, 1000usize, 0), (1100, 1000, 0), (2100, 10, PSH), (9000, 1000, 0)] {
