@@ -394,7 +394,7 @@ impl Container {
     }
 
     /// Moves a service (its pid on the host) to where the limits are.
-    fn join(&self, pid: i32) -> Result<(), Refused> {
+    pub fn join(&self, pid: i32) -> Result<(), Refused> {
         let Some(e) = self.cgroup.borrow().as_ref().and_then(|c| c.add(pid).err()) else { return Ok(()) };
         if self.house.upgrade().is_some_and(|h| h.privileged) {
             return Err(Refused::new(FailureKind::Host, e));

@@ -4,7 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -15,8 +15,9 @@ use tokio::time::timeout;
 use crate::cgroups::bus::{self, Order};
 use crate::container::Container;
 use crate::launcher::{FromLauncher, Service, ToLauncher};
-use crate::link::internal;
+use crate::link::{PATIENCE, internal};
 use crate::spec::Refused;
+use crate::takeover;
 use cofferdam_control::sentry::FailureKind;
 
 /// Whether a launched process has ended, and how.
@@ -153,9 +154,23 @@ impl House {
         }
     }
 
-    /// Has the network of a namespace taken over; the answer goes to `answer`.
-    pub fn take_network(&self, namespace: BorrowedFd<'_>, answer: BorrowedFd<'_>) -> Result<(), Refused> {
-        self.launcher.send(&ToLauncher::TakeNetwork, &[namespace, answer]).map_err(internal)
+    /// Has the network of a namespace taken over, or given back. With the answer come its descriptors.
+    pub async fn network(
+        &self,
+        order: takeover::Order,
+        namespace: BorrowedFd<'_>,
+    ) -> Result<(takeover::Answer, Vec<OwnedFd>), Refused> {
+        let host = |why: String| Refused::new(FailureKind::Host, format!("the container's network: {why}"));
+        let (ours, theirs) = Channel::pair().map_err(internal)?;
+        let order = ToLauncher::Network(Box::new(order));
+        self.launcher.send(&order, &[namespace, theirs.as_fd()]).map_err(internal)?;
+        drop(theirs);
+        let ours = AsyncChannel::new(ours).map_err(internal)?;
+        match timeout(PATIENCE, ours.receive::<Result<takeover::Answer, String>>()).await {
+            Ok(Ok(got)) => Ok((got.message.map_err(host)?, got.descriptors)),
+            Ok(Err(e)) => Err(host(format!("the process that takes it over: {e}"))),
+            Err(_) => Err(host("it is not taken over in time".into())),
+        }
     }
 
     /// Has a service killed. Nothing happens if it has ended.

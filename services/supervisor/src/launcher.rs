@@ -72,8 +72,8 @@ pub enum ToLauncher {
         /// The service that is a new unit's first process.
         key: Option<u64>,
     },
-    /// Take a network over. Descriptors: its namespace, where the answer goes.
-    TakeNetwork,
+    /// Take a network over, or give one back. Descriptors: its namespace, where the answer goes.
+    Network(Box<takeover::Order>),
     /// Kill it.
     Kill {
         /// Which.
@@ -169,12 +169,12 @@ impl Launcher {
                 }
                 Ok(())
             }
-            ToLauncher::TakeNetwork => {
+            ToLauncher::Network(order) => {
                 let Ok([namespace, answer]) = <[OwnedFd; 2]>::try_from(descriptors) else { return Ok(()) };
                 // In a process of its own, too: who has entered a namespace stays there.
                 if let Ok(Fork::Child) = cofferdam_confine::spawn::fork(true) {
                     cofferdam_confine::spawn::set_name(c"cofferdam-takes");
-                    takeover::serve(&namespace, &Channel::new(answer));
+                    takeover::serve(&order, &namespace, &Channel::new(answer));
                     std::process::exit(0);
                 }
                 Ok(())

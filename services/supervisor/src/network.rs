@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use cofferdam_control::netd::{FromNetd, NetdOrders, Network, ToNetd};
 use cofferdam_control::sentry::{FailureKind, FromSentry, ToSentry};
-use cofferdam_control::{AsyncChannel, Channel, LogLevel, LogSettings};
+use cofferdam_control::{Channel, LogLevel, LogSettings};
 use cofferdam_socket::{WINDOW_BYTES, Window};
 use tokio::time::timeout;
 
@@ -19,12 +19,13 @@ use crate::launcher::Service;
 use crate::link::{Link, PATIENCE, internal};
 use crate::sandbox::Sandbox;
 use crate::spec::Refused;
-use crate::takeover::Taken;
+use crate::takeover::{Answer, Order};
 
 /// A network that was taken over, with a packet socket for each of its interfaces.
 pub struct Outside {
     /// It.
     pub network: Network,
+    namespace: OwnedFd,
     sockets: Vec<OwnedFd>,
     /// What could not be taken over.
     pub warnings: Vec<String>,
@@ -42,21 +43,23 @@ pub async fn take(house: &House, namespace: OwnedFd) -> Result<Option<Outside>, 
     if place(own.as_fd())? == place(namespace.as_fd())? {
         return Ok(None);
     }
-    let (ours, theirs) = Channel::pair().map_err(internal)?;
-    house.take_network(namespace.as_fd(), theirs.as_fd())?;
-    drop((namespace, theirs));
-    let ours = AsyncChannel::new(ours).map_err(internal)?;
-    let got = match timeout(PATIENCE, ours.receive::<Result<Taken, String>>()).await {
-        Ok(got) => got.map_err(|e| host(format!("the process that takes it over: {e}")))?,
-        Err(_) => return Err(host("it is not taken over in time")),
-    };
-    let taken = got.message.map_err(host)?;
-    if taken.network.interfaces.len() != got.descriptors.len() {
+    let (answer, sockets) = house.network(Order::Take, namespace.as_fd()).await?;
+    let Answer { network, warnings } = answer;
+    if network.interfaces.len() != sockets.len() {
         return Err(host("a wrong number of packet sockets"));
     }
-    let Taken { network, warnings } = taken;
-    let outside = Outside { network, sockets: got.descriptors, warnings };
+    let outside = Outside { network, namespace, sockets, warnings };
     Ok((!outside.sockets.is_empty() || !outside.warnings.is_empty()).then_some(outside))
+}
+
+/// Gives it back to the host's kernel. What cannot be given back is told.
+pub async fn give(house: &House, outside: Outside) -> Vec<String> {
+    let Outside { network, namespace, sockets, .. } = outside;
+    drop(sockets);
+    match house.network(Order::Give(network), namespace.as_fd()).await {
+        Ok((answer, _)) => answer.warnings,
+        Err(refused) => vec![refused.message],
+    }
 }
 
 /// Starts a netd for a network and brings the Sentry and it together.
@@ -78,14 +81,14 @@ pub async fn connect(
     let orders = NetdOrders { sandbox: id.to_owned(), network: outside.network.clone(), log };
     let mut rights: Vec<BorrowedFd<'_>> = vec![netds.as_fd(), window.as_fd()];
     rights.extend(outside.sockets.iter().map(AsFd::as_fd));
-    let hear = tokio::task::spawn_local(hear(netd.clone(), sandbox.clone()));
+    tokio::task::spawn_local(hear(netd.clone(), sandbox.clone()));
     match netd.ask(&orders, &rights).await {
         Ok(FromNetd::Ready) => {}
         Ok(FromNetd::Failed { message }) => return Err(host(format!("netd: {message}"))),
         Ok(_) => return Err(host("netd answered something else")),
         Err(_) => return Err(host(netd.obituary("does not answer in time").await)),
     }
-    drop((netds, hear));
+    drop(netds);
     let network = outside.network.clone();
     match sandbox.ask(ToSentry::Network(network), &[sentrys.as_fd(), window.as_fd()]).await {
         Ok(FromSentry::Done) => Ok(netd),
@@ -109,11 +112,12 @@ async fn hear(netd: Rc<Link<FromNetd>>, sandbox: Rc<Sandbox>) {
             Err(e) => break e.to_string(),
         }
     };
+    netd.forget();
     if !sandbox.is_over() {
         let reason = netd.obituary(&why).await;
-        sandbox.tell_log(LogLevel::Error, reason);
+        sandbox.tell_log(LogLevel::Error, format!("{reason}: the sandbox's connections are reset"));
+        sandbox.reconnect(&netd).await;
     }
-    netd.forget();
 }
 
 /// Ends one.

@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::{Rc, Weak};
+use std::time::Duration;
 
 use cofferdam_control::client::Create;
 use cofferdam_control::gofer::stdio_name;
@@ -23,6 +24,10 @@ use crate::launcher::Service;
 use crate::link::{Link, Lost};
 use crate::network::{self, Outside};
 use crate::spec::Refused;
+
+/// How long it takes until a netd that died is replaced: at first, and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// A page cache, which the Sentry shares with every Gofer.
 pub struct Cache {
@@ -73,6 +78,8 @@ pub struct Sandbox {
     over: Cell<bool>,
     /// Its network, if it has one beyond itself.
     network: RefCell<Option<(Rc<Link<FromNetd>>, Outside)>>,
+    /// How long the next netd in the place of one that died is waited with.
+    pause: Cell<Duration>,
 }
 
 impl Sandbox {
@@ -88,6 +95,7 @@ impl Sandbox {
             platform: RefCell::default(),
             over: Cell::new(false),
             network: RefCell::default(),
+            pause: Cell::new(FIRST_PAUSE),
         });
         tokio::task::spawn_local(sandbox.clone().hear());
         Ok(sandbox)
@@ -181,9 +189,56 @@ impl Sandbox {
         for warning in &outside.warnings {
             self.tell_log(LogLevel::Warn, warning.clone());
         }
-        let netd = network::connect(&house, self, &self.first, &outside, log, join).await?;
-        *self.network.borrow_mut() = Some((netd, outside));
-        Ok(())
+        if outside.network.interfaces.is_empty() {
+            return Ok(());
+        }
+        let netd = network::connect(&house, self, &self.first, &outside, log, join).await;
+        match netd {
+            Ok(netd) => {
+                *self.network.borrow_mut() = Some((netd, outside));
+                Ok(())
+            }
+            Err(refused) => {
+                network::give(&house, outside).await;
+                Err(refused)
+            }
+        }
+    }
+
+    /// A netd is gone: another one takes its place. One that dies again and again is waited with.
+    pub async fn reconnect(self: &Rc<Self>, gone: &Rc<Link<FromNetd>>) {
+        let Some((netd, outside)) = self.network.borrow_mut().take() else { return };
+        if !Rc::ptr_eq(&netd, gone) {
+            *self.network.borrow_mut() = Some((netd, outside));
+            return;
+        }
+        let log = self.member(&self.first).map(|c| c.logbook.settings()).unwrap_or_default();
+        loop {
+            let pause = self.pause.get();
+            tokio::time::sleep(pause).await;
+            self.pause.set((pause * 2).min(LONGEST_PAUSE));
+            let Some(house) = self.house.upgrade() else { return };
+            let first = self.member(&self.first);
+            let join = async |pid| first.map_or(Ok(()), |c| c.join(pid));
+            let connected = if self.is_over() {
+                Err(None)
+            } else {
+                network::connect(&house, self, &self.first, &outside, log, join).await.map_err(Some)
+            };
+            match connected {
+                Ok(netd) if !self.is_over() => {
+                    *self.network.borrow_mut() = Some((netd, outside));
+                    self.tell_log(LogLevel::Warn, "the sandbox has a network again".into());
+                    return;
+                }
+                Err(Some(refused)) => self.tell_log(LogLevel::Error, refused.message),
+                // It ended meanwhile.
+                Ok(_) | Err(None) => {
+                    network::give(&house, outside).await;
+                    return;
+                }
+            }
+        }
     }
 
     /// The Sentry's process.
@@ -199,8 +254,11 @@ impl Sandbox {
         self.members().iter().for_each(|c| c.over(ExitStatus::Signal(9, false), None));
         self.sentry.farewell(house).await;
         let network = self.network.borrow_mut().take();
-        if let Some((netd, _)) = network {
+        if let Some((netd, outside)) = network {
             network::stop(house, &netd).await;
+            for warning in network::give(house, outside).await {
+                self.tell_log(LogLevel::Warn, warning);
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! An engine has put interfaces into the network namespace that the document names, with addresses and routes (CNI, netavark, libnetwork).
 //! Here these are read, a packet socket is opened for each interface, and the addresses are taken away, so that the host's kernel answers for
-//! none of them any more. Runs in a process of its own, which the launcher makes and which enters the namespace for good; it reads nothing but
+//! none of them any more; when the sandbox is over they are given back. Runs in a process of its own, which the launcher makes and which enters the namespace for good; it reads nothing but
 //! what the host's kernel says. Called by `launcher`.
 
 use std::collections::BTreeMap;
@@ -12,29 +12,49 @@ use std::os::fd::{AsFd, OwnedFd};
 use cofferdam_control::Channel;
 use cofferdam_control::netd::{ADDRESSES, Address, INTERFACES, Interface, Network, Route};
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
 use rustix::thread::LinkNameSpaceType;
 use serde::{Deserialize, Serialize};
 
-/// What came of it: the network, with a packet socket for each interface, and what could not be taken over.
+/// What is to be done.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Taken {
-    /// It.
+pub enum Order {
+    /// Take over what there is.
+    Take,
+    /// Give it back: the addresses and routes are the host's again.
+    Give(Network),
+}
+
+/// What came of it.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Answer {
+    /// Of `Take`: the network. With it comes a packet socket for each of its interfaces.
     pub network: Network,
-    /// For the log.
+    /// What could not be taken over, or given back: for the log.
     pub warnings: Vec<String>,
 }
 
-/// Enters the namespace and answers with what it has. A namespace without any interface but the loopback one stays as it is.
-pub fn serve(namespace: &OwnedFd, answer: &Channel) {
-    let (result, sockets) = match take(namespace) {
-        Ok((taken, sockets)) => (Ok(taken), sockets),
+/// Enters the namespace and answers with what came of it. A namespace without any interface but the loopback one stays as it is.
+pub fn serve(order: &Order, namespace: &OwnedFd, answer: &Channel) {
+    let enter = || {
+        rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+            .map_err(|e| format!("entering it: {e}"))?;
+        Netlink::open().map_err(|e| format!("netlink: {e}"))
+    };
+    let done = enter().and_then(|mut netlink| match order {
+        Order::Take => take(&mut netlink),
+        Order::Give(network) => Ok((give(&mut netlink, network), Vec::new())),
+    });
+    let (result, sockets) = match done {
+        Ok((answer, sockets)) => (Ok(answer), sockets),
         Err(e) => (Err(e), Vec::new()),
     };
     let sockets: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
@@ -42,13 +62,10 @@ pub fn serve(namespace: &OwnedFd, answer: &Channel) {
     let _ = answer.send(&result, &sockets);
 }
 
-fn take(namespace: &OwnedFd) -> Result<(Taken, Vec<OwnedFd>), String> {
-    rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
-        .map_err(|e| format!("entering it: {e}"))?;
-    let mut netlink = Netlink::open().map_err(|e| format!("netlink: {e}"))?;
+fn take(netlink: &mut Netlink) -> Result<(Answer, Vec<OwnedFd>), String> {
     let mut warnings = Vec::new();
-    let mut interfaces = links(&mut netlink, &mut warnings)?;
-    let found = addresses(&mut netlink)?;
+    let mut interfaces = links(netlink, &mut warnings)?;
+    let found = addresses(netlink)?;
     for message in &found {
         let own = interfaces.get_mut(&message.header.index);
         let room = own.filter(|i| i.addresses.len() < ADDRESSES);
@@ -57,10 +74,11 @@ fn take(namespace: &OwnedFd) -> Result<(Taken, Vec<OwnedFd>), String> {
         }
     }
     interfaces.retain(|_, i| !i.addresses.is_empty());
-    let routes = routes(&mut netlink, &interfaces)?;
+    let routes = routes(netlink, &interfaces)?;
     let mut sockets = Vec::new();
     for interface in interfaces.values() {
-        sockets.push(cofferdam_confine::packet_socket(interface.index).map_err(|e| format!("{}: {e}", interface.name))?);
+        let opened = cofferdam_confine::packet_socket(interface.index);
+        sockets.push(opened.map_err(|e| format!("{}: {e}", interface.name))?);
     }
     for message in found.into_iter().filter(|m| interfaces.contains_key(&m.header.index)) {
         netlink.change(RouteNetlinkMessage::DelAddress(message)).map_err(|e| format!("taking an address away: {e}"))?;
@@ -68,10 +86,85 @@ fn take(namespace: &OwnedFd) -> Result<(Taken, Vec<OwnedFd>), String> {
     for interface in interfaces.values() {
         // Nor is it to make itself new ones. A host without IPv6 has no such file, and an unprivileged one may not write it: then it has no routers
         // that would tell it of any.
-        let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", interface.name), "1");
+        let _ = without_ipv6(interface, true);
     }
     let network = Network { interfaces: interfaces.into_values().collect(), routes };
-    Ok((Taken { network, warnings }, sockets))
+    Ok((Answer { network, warnings }, sockets))
+}
+
+fn without_ipv6(interface: &Interface, is: bool) -> std::io::Result<()> {
+    let path = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", interface.name);
+    std::fs::write(path, if is { "1" } else { "0" })
+}
+
+/// Puts addresses and routes back where they were. An interface that is gone by now needs none.
+fn give(netlink: &mut Netlink, network: &Network) -> Answer {
+    let mut warnings = Vec::new();
+    let there: Vec<u32> = links(netlink, &mut Vec::new()).unwrap_or_default().into_keys().collect();
+    for interface in network.interfaces.iter().filter(|i| there.contains(&i.index)) {
+        let _ = without_ipv6(interface, false);
+        for address in &interface.addresses {
+            if let Err(e) = netlink.make(RouteNetlinkMessage::NewAddress(address_message(interface.index, address))) {
+                warnings.push(format!("{}: {} cannot be given back: {e}", interface.name, address.ip));
+            }
+        }
+    }
+    // Those of the links are there with the addresses; the others lead over them.
+    for route in network.routes.iter().filter(|r| r.via.is_some() && there.contains(&r.interface)) {
+        if let Err(e) = netlink.make(RouteNetlinkMessage::NewRoute(route_message(route))) {
+            warnings.push(format!("the route to {}/{} cannot be given back: {e}", route.to.ip, route.to.prefix));
+        }
+    }
+    Answer { network: Network::default(), warnings }
+}
+
+fn family(ip: IpAddr) -> netlink_packet_route::AddressFamily {
+    match ip {
+        IpAddr::V4(_) => netlink_packet_route::AddressFamily::Inet,
+        IpAddr::V6(_) => netlink_packet_route::AddressFamily::Inet6,
+    }
+}
+
+fn address_message(index: u32, address: &Address) -> AddressMessage {
+    const NODAD: u32 = 2;
+    let mut message = AddressMessage::default();
+    message.header.family = family(address.ip);
+    message.header.prefix_len = address.prefix;
+    message.header.index = index;
+    message.attributes.push(AddressAttribute::Address(address.ip));
+    message.attributes.push(AddressAttribute::Local(address.ip));
+    if let Some(IpAddr::V4(to)) = address.broadcast() {
+        message.attributes.push(AddressAttribute::Broadcast(to));
+    }
+    // It was asked for before, and was the container's all the while.
+    if address.ip.is_ipv6() {
+        message.attributes.push(AddressAttribute::Flags(AddressFlags::from_bits_retain(NODAD)));
+    }
+    message
+}
+
+fn route_message(route: &Route) -> RouteMessage {
+    let address = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => RouteAddress::Inet(ip),
+        IpAddr::V6(ip) => RouteAddress::Inet6(ip),
+    };
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(route.to.ip);
+    message.header.destination_prefix_length = route.to.prefix;
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::Boot;
+    message.header.scope = RouteScope::Universe;
+    message.header.kind = RouteType::Unicast;
+    if route.to.prefix > 0 {
+        message.attributes.push(RouteAttribute::Destination(address(route.to.ip)));
+    }
+    message.attributes.extend(route.via.map(|via| RouteAttribute::Gateway(address(via))));
+    message.attributes.push(RouteAttribute::Oif(route.interface));
+    message.attributes.extend(route.source.map(|ip| RouteAttribute::PrefSource(address(ip))));
+    if route.metric > 0 {
+        message.attributes.push(RouteAttribute::Priority(route.metric));
+    }
+    message
 }
 
 fn links(netlink: &mut Netlink, warnings: &mut Vec<String>) -> Result<BTreeMap<u32, Interface>, String> {
@@ -205,6 +298,11 @@ impl Netlink {
     fn dump(&mut self, what: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, String> {
         self.send(what, NLM_F_DUMP)?;
         self.answers()
+    }
+
+    fn make(&mut self, what: RouteNetlinkMessage) -> Result<(), String> {
+        self.send(what, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE)?;
+        self.answers().map(drop)
     }
 
     fn change(&mut self, what: RouteNetlinkMessage) -> Result<(), String> {

@@ -2,7 +2,7 @@
 //!
 //! Owns the window that is shared with netd, which slots of it are whose, and the thread that hears what netd tells. Sockets (`ipc::inet`) put data into
 //! their slots themselves, on the thread of whoever writes; nobody waits for netd but that one thread. What netd says is hostile: a rule that it
-//! breaks ends this sandbox's network ([`Outside::lost`]), and nothing else.
+//! breaks ends this sandbox's network ([`Wire::lose`]), and nothing else.
 //!
 //! Locks: `slots`, `packets` and `queue` are held alone or after a socket's state, and nothing is taken after them.
 
@@ -25,7 +25,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use crate::ipc::inet::Inet;
 use crate::ipc::inet::raw::Packet;
 use crate::namespaces::NetNamespace;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, RwLock};
 use crate::wait::run_woken;
 
 /// Slots of the Sentry's.
@@ -43,6 +43,12 @@ struct Slots {
 pub struct Outside {
     /// Its interfaces and routes.
     pub network: Network,
+    /// The channel to the netd that there is now.
+    wire: RwLock<Arc<Wire>>,
+}
+
+/// The channel to one netd.
+pub struct Wire {
     window: Arc<Window>,
     bell: OwnedFd,
     queue: Mutex<Sender>,
@@ -64,31 +70,20 @@ pub struct Rings {
 impl Outside {
     /// With the channel to netd: its bell, and the window.
     pub fn new(network: Network, bell: OwnedFd, window: OwnedFd) -> Result<(Arc<Self>, Listener), WindowError> {
-        let window = Arc::new(Window::from_supervisor(window, WINDOW_BYTES)?);
-        // Slot 0 is there by construction.
-        let slot = Slot::new(&window, PACKETS).map_err(|_| WindowError::NotSealed(WINDOW_BYTES))?;
-        let (outgoing, incoming) = slot.rings(&window, Side::Sentry);
-        let outside = Arc::new(Self {
-            network,
-            queue: Mutex::new(Sender::new(window.clone(), Side::Netd)),
-            packets: Mutex::new(outgoing),
-            slots: Mutex::new(Slots { owners: HashMap::new(), leaving: HashSet::new(), free: Vec::new(), unused: PACKETS + 1 }),
-            lost: AtomicBool::new(false),
-            window: window.clone(),
-            bell,
-        });
-        let hears = Listener { outside: outside.clone(), queue: Receiver::new(window, Side::Sentry), packets: incoming };
-        Ok((outside, hears))
+        let (wire, listener) = Wire::new(bell, window)?;
+        Ok((Arc::new(Self { network, wire: RwLock::new(wire) }), listener))
     }
 
-    /// The window, for who reads a slot's words.
-    pub fn window(&self) -> &Arc<Window> {
-        &self.window
+    /// Another netd takes the place of one that is gone.
+    pub fn renew(&self, bell: OwnedFd, window: OwnedFd) -> Result<Listener, WindowError> {
+        let (wire, listener) = Wire::new(bell, window)?;
+        *self.wire.write() = wire;
+        Ok(listener)
     }
 
-    /// Whether netd is gone.
-    pub fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Relaxed)
+    /// The channel.
+    pub fn wire(&self) -> Arc<Wire> {
+        self.wire.read().clone()
     }
 
     /// The way to an address, and the address that one comes from there.
@@ -104,20 +99,8 @@ impl Outside {
 
     /// Its interfaces, each with what it has counted.
     pub fn interfaces(&self) -> impl Iterator<Item = (&Interface, Traffic)> {
-        self.network.interfaces.iter().enumerate().map(|(n, i)| (i, traffic::get(&self.window, n)))
-    }
-
-    /// Tells netd to look at a slot.
-    pub fn tell(&self, slot: &Slot) {
-        let ring = self.queue.lock().tell(slot);
-        match ring {
-            Ok(false) => {}
-            Ok(true) => {
-                // One that has rings enough needs no more; one that is gone is found out by who listens.
-                let _ = rustix::net::send(&self.bell, &[1], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
-            }
-            Err(e) => self.lose(e),
-        }
+        let wire = self.wire();
+        self.network.interfaces.iter().enumerate().map(move |(n, i)| (i, traffic::get(&wire.window, n)))
     }
 
     /// The longest packet to there, bytes.
@@ -150,7 +133,50 @@ impl Outside {
             flags: how,
             interface: if by <= 1 { 0 } else { by },
         };
-        self.send(&head, data)
+        self.wire().send(&head, data)
+    }
+}
+
+impl Wire {
+    fn new(bell: OwnedFd, window: OwnedFd) -> Result<(Arc<Self>, Listener), WindowError> {
+        let window = Arc::new(Window::from_supervisor(window, WINDOW_BYTES)?);
+        // Slot 0 is there by construction.
+        let slot = Slot::new(&window, PACKETS).map_err(|_| WindowError::NotSealed(WINDOW_BYTES))?;
+        let (outgoing, incoming) = slot.rings(&window, Side::Sentry);
+        let slots = Slots { owners: HashMap::new(), leaving: HashSet::new(), free: Vec::new(), unused: PACKETS + 1 };
+        let wire = Arc::new(Self {
+            queue: Mutex::new(Sender::new(window.clone(), Side::Netd)),
+            packets: Mutex::new(outgoing),
+            slots: Mutex::new(slots),
+            lost: AtomicBool::new(false),
+            window: window.clone(),
+            bell,
+        });
+        let listener = Listener { wire: wire.clone(), queue: Receiver::new(window, Side::Sentry), packets: incoming };
+        Ok((wire, listener))
+    }
+
+    /// The window, for who reads a slot's words.
+    pub fn window(&self) -> &Arc<Window> {
+        &self.window
+    }
+
+    /// Whether netd is gone.
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Tells netd to look at a slot.
+    pub fn tell(&self, slot: &Slot) {
+        let ring = self.queue.lock().tell(slot);
+        match ring {
+            Ok(false) => {}
+            Ok(true) => {
+                // One that has rings enough needs no more; one that is gone is found out by who listens.
+                let _ = rustix::net::send(&self.bell, &[1], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+            }
+            Err(e) => self.lose(e),
+        }
     }
 
     /// Sends a packet that is not TCP's. What has no room is lost.
@@ -246,7 +272,7 @@ impl Outside {
 
 /// What hears netd, on a thread of its own.
 pub struct Listener {
-    outside: Arc<Outside>,
+    wire: Arc<Wire>,
     queue: Receiver,
     packets: Consumer,
 }
@@ -258,7 +284,7 @@ impl Listener {
             match self.work(net) {
                 Ok(()) => {}
                 Err(e) => {
-                    self.outside.lose(e);
+                    self.wire.lose(e);
                     break;
                 }
             }
@@ -267,7 +293,7 @@ impl Listener {
                 continue;
             }
             let mut raw = [0; 64];
-            let rung = rustix::net::recv(&self.outside.bell, &mut raw, RecvFlags::empty());
+            let rung = rustix::net::recv(&self.wire.bell, &mut raw, RecvFlags::empty());
             self.queue.wake();
             match rung {
                 Ok((0, _)) => break,
@@ -275,8 +301,8 @@ impl Listener {
                 Err(_) => break,
             }
         }
-        self.outside.lost.store(true, Ordering::Relaxed);
-        for socket in self.outside.owners() {
+        self.wire.lost.store(true, Ordering::Relaxed);
+        for socket in self.wire.owners() {
             socket.outside_is_gone();
         }
         run_woken();
@@ -288,13 +314,13 @@ impl Listener {
                 while let Some((head, data)) = packet::take(&mut self.packets)? {
                     crate::ipc::inet::raw::come_in(net, head, data);
                 }
-            } else if let Some(socket) = self.outside.owner(&slot) {
+            } else if let Some(socket) = self.wire.owner(&slot) {
                 socket.news(&slot);
             } else if slot.is_netds() {
                 self.newcomer(&slot)?;
-            } else if slot.is_released(&self.outside.window) {
-                slot.forget(&self.outside.window);
-                self.outside.free(&slot);
+            } else if slot.is_released(&self.wire.window) {
+                slot.forget(&self.wire.window);
+                self.wire.free(&slot);
             }
         }
         Ok(())
@@ -303,16 +329,16 @@ impl Listener {
     /// A connection of a listener.
     fn newcomer(&self, slot: &Slot) -> Result<(), Broken> {
         use cofferdam_socket::slot::{said, told};
-        let w = &self.outside.window;
+        let w = &self.wire.window;
         if slot.told(w) & told::NEW == 0 || slot.said(w) & said::CLOSED != 0 {
             return Ok(());
         }
         let (listener, local, remote) = slot.newcomer(w)?;
         let listener = Slot::new(w, listener)?;
-        let taken = self.outside.owner(&listener).is_some_and(|l| l.welcome(&self.outside, slot, &listener, local, remote));
+        let taken = self.wire.owner(&listener).is_some_and(|l| l.welcome(&self.wire, slot, &listener, local, remote));
         if !taken {
             slot.say(w, said::CLOSED | said::RESET);
-            self.outside.tell(slot);
+            self.wire.tell(slot);
         }
         Ok(())
     }

@@ -32,6 +32,7 @@ use crate::filesystems::cgroup;
 use crate::filesystems::proc::totals;
 use crate::filesystems::root::build_root;
 use crate::filesystems::stdio::StdioHub;
+use crate::ipc::inet::Kind;
 use crate::ipc::tty;
 use crate::kernel::Kernel;
 use crate::namespaces::Namespaces;
@@ -253,10 +254,19 @@ impl Sandbox {
         let failed = |message: String| Failure { kind: FailureKind::Host, message };
         let [bell, window] = <[OwnedFd; 2]>::try_from(descriptors)
             .map_err(|_| failed("a network comes with two descriptors".into()))?;
-        let (outside, listener) = Outside::new(network, bell, window).map_err(|e| failed(format!("netd: {e}")))?;
         let net = self.kernel.first.net.clone();
-        if !net.connect(outside) {
-            return Err(failed("the sandbox has a network already".into()));
+        // A second one: the first is gone.
+        let made = if let Some(outside) = net.outside() {
+            outside.renew(bell, window)
+        } else {
+            Outside::new(network, bell, window).map(|(outside, listener)| {
+                net.connect(outside);
+                listener
+            })
+        };
+        let listener = made.map_err(|e| failed(format!("netd: {e}")))?;
+        for socket in net.ports(Kind::Tcp).lock().all().0.iter().filter(|s| s.listens()) {
+            socket.listen_outside(socket.tcp_backlog());
         }
         let hear = std::thread::Builder::new().name("netd".into()).stack_size(256 << 10);
         hear.spawn(move || listener.serve(&net)).map_err(|e| failed(format!("a thread for netd: {e}")))?;

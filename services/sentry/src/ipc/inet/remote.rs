@@ -16,7 +16,7 @@ use super::tcp::{PIECE, Phase};
 use super::{Inet, Kind, LEAST, State, is_full, options};
 use crate::errno::Errno;
 use crate::namespaces::net::count;
-use crate::net::{Outside, Rings};
+use crate::net::{Outside, Rings, Wire};
 use crate::wait::PollMask;
 
 /// Connections that may wait beyond a listener's backlog, should netd not keep to it.
@@ -24,7 +24,7 @@ const SLACK: usize = 64;
 
 /// The other end of a connection that is elsewhere.
 pub(super) struct Remote {
-    outside: Arc<Outside>,
+    wire: Arc<Wire>,
     rings: Rings,
     /// The slot of the listener that it came from.
     listener: Option<Slot>,
@@ -56,13 +56,13 @@ impl Remote {
 
     /// Bytes that were written and that the other end has not acknowledged.
     pub(super) fn unacknowledged(&self) -> usize {
-        let (unacked, _) = self.rings.slot.progress(self.outside.window());
+        let (unacked, _) = self.rings.slot.progress(self.wire.window());
         self.kept().max(unacked as usize)
     }
 
     /// The time that a packet takes there and back, microseconds; 0 if nobody knows.
     pub(super) fn round_trip(&self) -> u32 {
-        self.rings.slot.progress(self.outside.window()).1
+        self.rings.slot.progress(self.wire.window()).1
     }
 
     /// Bytes that can be written now, of a sender with a buffer of that size. If there are none netd is asked to tell when there are.
@@ -73,7 +73,7 @@ impl Remote {
         };
         match look() {
             0 => {
-                self.rings.slot.wait_for_room(self.outside.window(), Side::Sentry);
+                self.rings.slot.wait_for_room(self.wire.window(), Side::Sentry);
                 // It may have made room before it could know.
                 look()
             }
@@ -86,14 +86,14 @@ impl Remote {
         let n = if self.unsent.is_empty() { self.put(data) } else { 0 };
         self.unsent.extend(data.get(n..).unwrap_or_default());
         if !self.unsent.is_empty() {
-            self.rings.slot.wait_for_room(self.outside.window(), Side::Sentry);
+            self.rings.slot.wait_for_room(self.wire.window(), Side::Sentry);
         }
-        self.outside.tell(&self.rings.slot);
+        self.wire.tell(&self.rings.slot);
     }
 
     fn put(&mut self, data: &[u8]) -> usize {
         self.rings.outgoing.put_some(data).unwrap_or_else(|e| {
-            self.outside.lose(e);
+            self.wire.lose(e);
             data.len()
         })
     }
@@ -119,8 +119,8 @@ impl Remote {
         self.said |= what;
         // The end is after all that was written.
         if self.unsent.is_empty() || what & said::CLOSED != 0 {
-            self.rings.slot.say(self.outside.window(), self.said);
-            self.outside.tell(&self.rings.slot);
+            self.rings.slot.say(self.wire.window(), self.said);
+            self.wire.tell(&self.rings.slot);
         }
     }
 
@@ -129,36 +129,36 @@ impl Remote {
         let resets = resets || !self.unsent.is_empty();
         let what = if resets { said::CLOSED | said::RESET } else { said::CLOSED | said::FINISHED };
         self.said |= what;
-        self.rings.slot.say(self.outside.window(), self.said);
-        self.outside.leave(&self.rings.slot);
+        self.rings.slot.say(self.wire.window(), self.said);
+        self.wire.leave(&self.rings.slot);
     }
 
     /// A listener's connection was accepted.
     pub(super) fn accepted(&mut self) {
         if let Some(listener) = self.listener.take() {
-            let w = self.outside.window();
+            let w = self.wire.window();
             listener.set_accepted(w, listener.accepted(w).wrapping_add(1));
-            self.outside.tell(&listener);
+            self.wire.tell(&listener);
         }
     }
 
     /// Says how it is to behave.
     fn tune(&self, tuning: Tuning) {
-        self.rings.slot.tune(self.outside.window(), tuning);
-        self.outside.tell(&self.rings.slot);
+        self.rings.slot.tune(self.wire.window(), tuning);
+        self.wire.tell(&self.rings.slot);
     }
 }
 
 /// A listener's slots: one for each family that it listens to.
 #[derive(Default)]
-pub(super) struct Doors(Vec<(Arc<Outside>, Rings)>);
+pub(super) struct Doors(Vec<(Arc<Wire>, Rings)>);
 
 impl Doors {
     /// They are shut.
     pub(super) fn close(self) {
-        for (outside, rings) in self.0 {
-            rings.slot.say(outside.window(), said::CLOSED);
-            outside.leave(&rings.slot);
+        for (wire, rings) in self.0 {
+            rings.slot.say(wire.window(), said::CLOSED);
+            wire.leave(&rings.slot);
         }
     }
 }
@@ -174,7 +174,7 @@ impl State {
             let there = match remote.rings.incoming.available() {
                 Ok(n) => n as usize,
                 Err(e) => {
-                    remote.outside.lose(e);
+                    remote.wire.lose(e);
                     0
                 }
             };
@@ -186,15 +186,15 @@ impl State {
             match remote.rings.incoming.take(&mut piece) {
                 Ok(n) => piece.truncate(n),
                 Err(e) => {
-                    remote.outside.lose(e);
+                    remote.wire.lose(e);
                     break;
                 }
             }
             moved = true;
             self.tcp.push(piece);
         }
-        if moved && remote.rings.slot.was_waited_for(remote.outside.window(), Side::Netd) {
-            remote.outside.tell(&remote.rings.slot);
+        if moved && remote.rings.slot.was_waited_for(remote.wire.window(), Side::Netd) {
+            remote.wire.tell(&remote.rings.slot);
         }
         self.tcp.remote = Some(remote);
     }
@@ -230,14 +230,15 @@ impl Inet {
             let (local, to) = s.pair().ok_or(Errno::EINVAL)?;
             (local, to, s.tuning())
         };
-        let rings = outside.take(self, Operation::Connect, local.into(), Some(to.into()), 0, tuning);
+        let wire = outside.wire();
+        let rings = wire.take(self, Operation::Connect, local.into(), Some(to.into()), 0, tuning);
         let Some(rings) = rings else {
-            let why = if outside.is_lost() { Errno::ENETDOWN } else { Errno::EADDRNOTAVAIL };
+            let why = if wire.is_lost() { Errno::ENETDOWN } else { Errno::EADDRNOTAVAIL };
             self.refuse(why);
             return Err(Errno::EAGAIN);
         };
         let slot = rings.slot;
-        let remote = Remote { outside: outside.clone(), rings, listener: None, unsent: VecDeque::new(), said: 0, told: 0 };
+        let remote = Remote { wire: wire.clone(), rings, listener: None, unsent: VecDeque::new(), said: 0, told: 0 };
         let shut = {
             let mut s = self.state.lock();
             if s.tcp.is_connecting() {
@@ -250,7 +251,7 @@ impl Inet {
         match shut {
             // It was closed meanwhile.
             Some(remote) => remote.close(true),
-            None => outside.tell(&slot),
+            None => wire.tell(&slot),
         }
         Err(Errno::EAGAIN)
     }
@@ -261,10 +262,10 @@ impl Inet {
             let mut s = self.state.lock();
             let Some(remote) = s.tcp.remote.as_mut().filter(|r| r.rings.slot == *slot) else { return };
             remote.flush();
-            let all = slot.told(remote.outside.window());
+            let all = slot.told(remote.wire.window());
             let fresh = all & !remote.told;
             remote.told |= all;
-            (fresh, slot.error(remote.outside.window()), remote.room(usize::MAX) > 0)
+            (fresh, slot.error(remote.wire.window()), remote.room(usize::MAX) > 0)
         };
         if fresh & told::CONNECTED != 0 {
             self.establish_outside();
@@ -319,14 +320,18 @@ impl Inet {
 
     /// netd is gone, and all connections with it. Listeners stay, for another one.
     pub fn outside_is_gone(&self) {
-        let there = self.state.lock().tcp.remote.is_some();
+        let there = {
+            let mut s = self.state.lock();
+            s.tcp.doors.0.clear();
+            s.tcp.remote.is_some()
+        };
         if there {
             self.fail(Errno::ECONNRESET);
         }
     }
 
     /// Listens to who comes from elsewhere, too: unless its address is one that nobody elsewhere can name.
-    pub(super) fn listen_outside(self: &Arc<Self>, backlog: usize) {
+    pub fn listen_outside(self: &Arc<Self>, backlog: usize) {
         let Some(outside) = self.net.outside() else { return };
         let (local, tuning, v6only) = {
             let s = self.state.lock();
@@ -340,17 +345,18 @@ impl Inet {
         let four = both.then(|| Endpoint { ip: Domain::V4.any(), port: local.port });
         for at in [Some(local), four].into_iter().flatten() {
             let backlog = u32::try_from(backlog).unwrap_or(u32::MAX);
-            let Some(rings) = outside.take(self, Operation::Listen, at.into(), None, backlog, tuning) else { return };
+            let wire = outside.wire();
+            let Some(rings) = wire.take(self, Operation::Listen, at.into(), None, backlog, tuning) else { return };
             let slot = rings.slot;
-            self.state.lock().tcp.doors.0.push((outside.clone(), rings));
-            outside.tell(&slot);
+            self.state.lock().tcp.doors.0.push((wire.clone(), rings));
+            wire.tell(&slot);
         }
     }
 
     /// A connection to this listener has come from elsewhere; whether it is taken.
     pub fn welcome(
         self: &Arc<Self>,
-        outside: &Arc<Outside>,
+        wire: &Arc<Wire>,
         slot: &Slot,
         door: &Slot,
         local: SocketAddr,
@@ -374,11 +380,11 @@ impl Inet {
         }
         count(&self.net.counts.passive);
         {
-            let rings = outside.own(*slot, &child);
+            let rings = wire.own(*slot, &child);
             let (unsent, listener) = (VecDeque::new(), Some(*door));
             let told = told::NEW | told::CONNECTED;
             let mut s = child.state.lock();
-            s.tcp.remote = Some(Remote { outside: outside.clone(), rings, listener, unsent, said: 0, told });
+            s.tcp.remote = Some(Remote { wire: wire.clone(), rings, listener, unsent, said: 0, told });
             let tuning = s.tuning();
             s.tcp.remote.iter().for_each(|r| r.tune(tuning));
         }
