@@ -78,6 +78,7 @@ impl Install {
             ("cofferdam-supervisor", "cofferdam-supervisor"),
             (sentry, "cofferdam-sentry"),
             (gofer, "cofferdam-gofer"),
+            ("cofferdam-netd", "cofferdam-netd"),
         ] {
             let from = built().join(from);
             // By a program of its own: a descriptor that we hold for writing would go into children of other tests' threads,
@@ -151,7 +152,7 @@ impl Install {
     pub fn note(&self) {
         let mut seen = self.namespaces.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         for (pid, name) in self.processes() {
-            if name.starts_with("cofferdam-sentry") || name.starts_with("cofferdam-gofer") {
+            if ["cofferdam-sentry", "cofferdam-gofer", "cofferdam-netd"].iter().any(|s| name.starts_with(s)) {
                 // A namespace that is still this test's own is of a process that is just being made.
                 let own = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
                 let held = std::fs::File::open(format!("/proc/{pid}/ns/pid"));

@@ -117,7 +117,9 @@ fn route(asker: &Asker<'_>, request: &Request<'_>, flags: u16, r: &Route, to: Op
     let prefix = if to.is_none() { r.to.prefix } else if four { 32 } else { 128 };
     let scope = if r.via.is_none() && four { LINK_SCOPE } else { 0 };
     let by = if r.via.is_some() { BOOT } else { KERNEL };
-    let own = [if four { AF_INET } else { AF_INET6 }, prefix, 0, 0, MAIN, by, scope, UNICAST, 0, 0, 0, 0];
+    // RTM_F_CLONED: it was made of one of the table for this address.
+    let cloned = if to.is_some() { 2 } else { 0 };
+    let own = [if four { AF_INET } else { AF_INET6 }, prefix, 0, 0, MAIN, by, scope, UNICAST, 0, cloned, 0, 0];
     let mut b = Builder::new(NEW, flags, request.sequence, asker.port).raw(&own).number(rta::TABLE, MAIN.into());
     if let Some(ip) = to.map(|(to, _)| to).or(Some(r.to.ip).filter(|_| r.to.prefix > 0)) {
         b = b.attribute(rta::DST, &octets(ip));
