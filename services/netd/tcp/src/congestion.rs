@@ -9,7 +9,8 @@ pub(crate) const NEVER: u64 = u64::MAX;
 const SECOND: u64 = 1_000_000;
 /// As Linux: RFC 6298's second is a SHOULD that nobody keeps.
 const MIN_RTO: u64 = 200_000;
-const MAX_RTO: u64 = 120 * SECOND;
+/// As smoltcp's, whose timer would be the earlier one else.
+const MAX_RTO: u64 = 60 * SECOND;
 
 /// The estimate of the round-trip time.
 #[derive(Clone, Copy, Debug)]
@@ -254,6 +255,11 @@ impl Congestion {
             }
             Phase::Open | Phase::Loss { .. } => Then::Nothing,
         }
+    }
+
+    /// What was sent before the timer is being sent again.
+    pub(crate) fn lost(&self) -> bool {
+        matches!(self.phase, Phase::Loss { .. })
     }
 
     /// The retransmission timer.

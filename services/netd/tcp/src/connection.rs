@@ -13,10 +13,16 @@ use crate::{Counters, End, Flow, Limits, ListenerId, Look, Output, Phase, Tuning
 /// What a connection's first buffers have. What is promised in a SYN is the first.
 pub(crate) const FIRST_RECEIVE: usize = 32 << 10;
 const FIRST_SEND: usize = 64 << 10;
+/// What they have when there is no memory left.
+const LEAST: usize = 4 << 10;
+/// So many sockets are kept to be used again.
+const SPARE: usize = 64;
 /// The step between the first and the largest receive buffer.
 const SECOND_RECEIVE: usize = 256 << 10;
 /// A connection in which nothing happened for so long gives its buffers back.
 const SILENCE: u64 = 2_000_000;
+/// The same when memory is scarce.
+const SHORT_SILENCE: u64 = 50_000;
 /// In which a fast stream fills half of its buffer.
 const FAST: u64 = 100_000;
 /// Linux' tcp_retries2 and its orphans' retries, as times.
@@ -36,6 +42,8 @@ pub(crate) struct Works {
     pub(crate) train: Train,
     pub(crate) counters: Counters,
     pub(crate) limits: Limits,
+    /// Sockets of the first size that are not needed.
+    pub(crate) spare: Vec<Live>,
 }
 
 impl Works {
@@ -48,13 +56,51 @@ impl Works {
         self.limits.send_buffer.clamp(4096, 1 << 29)
     }
 
+    /// Whether half of what buffers may have is used.
+    fn tight(&self) -> bool {
+        self.counters.memory as usize > self.limits.memory / 2
+    }
+
+    /// What a connection begins with that has promised so much.
+    fn first_sizes(&self, promised: usize) -> (usize, usize) {
+        let memory = self.counters.memory as usize;
+        let least = match memory {
+            memory if memory > self.limits.memory => return (LEAST, LEAST),
+            memory if memory > self.limits.memory / 2 => (2 * LEAST, 2 * LEAST),
+            _ => (FIRST_RECEIVE, FIRST_SEND),
+        };
+        (promised.clamp(least.0.min(self.receive()), self.receive()), least.1.min(self.send()))
+    }
+
+    fn make(&mut self, start: &Start) -> Option<Box<Live>> {
+        let usual = (start.receive, start.send) == (FIRST_RECEIVE, FIRST_SEND);
+        let live = match if usual { self.spare.pop() } else { None } {
+            Some(spare) => Box::new(Live::again(spare, start)?),
+            None => Box::new(Live::new(start)?),
+        };
+        let counters = &mut self.counters;
+        counters.live = counters.live.saturating_add(1);
+        counters.memory = counters.memory.saturating_add(start.receive.saturating_add(start.send) as u64);
+        Some(live)
+    }
+
+    fn give_back(&mut self, live: Live) {
+        let sizes = (live.receive_capacity(), live.send_capacity());
+        let counters = &mut self.counters;
+        counters.live = counters.live.saturating_sub(1);
+        counters.memory = counters.memory.saturating_sub(sizes.0.saturating_add(sizes.1) as u64);
+        if sizes == (FIRST_RECEIVE, FIRST_SEND) && self.spare.len() < SPARE {
+            self.spare.push(live);
+        }
+    }
+
     pub(crate) fn scale(&self) -> u8 {
         scale_of(self.receive())
     }
 
     /// The window field of a SYN.
     pub(crate) fn first_window(&self) -> u16 {
-        u16::try_from(self.receive().min(FIRST_RECEIVE)).unwrap_or(u16::MAX)
+        u16::try_from(self.first_sizes(0).0).unwrap_or(u16::MAX)
     }
 }
 
@@ -258,10 +304,6 @@ impl Connection {
         self.peer.mss.min(mss_of(self.flow.local.ip(), self.mtu)).min(self.tuning.largest_segment.unwrap_or(u16::MAX))
     }
 
-    pub(crate) fn live(&self) -> bool {
-        self.live.is_some()
-    }
-
     pub(crate) fn unacknowledged(&self) -> u32 {
         self.first_queued().wrapping_add(u32::from(self.finished))
     }
@@ -395,14 +437,16 @@ impl Connection {
         self.news = true;
         self.stage = Stage::Over;
         if self.unread() == 0 {
-            self.rest();
+            self.rest(works);
         }
     }
 
     /// Does without a socket.
-    fn rest(&mut self) {
+    pub(crate) fn rest(&mut self, works: &mut Works) {
         (self.head, self.tail) = (self.first_queued(), self.next_byte());
-        self.live = None;
+        if let Some(live) = self.live.take() {
+            works.give_back(*live);
+        }
         (self.larger_receive, self.larger_send) = (false, false);
     }
 
@@ -418,15 +462,15 @@ impl Connection {
     }
 
     /// Makes the socket, if there is none.
-    fn wake(&mut self, works: &Works) {
+    fn wake(&mut self, works: &mut Works) {
         if self.live.is_none() && matches!(self.stage, Stage::Open) {
-            let promised = self.edge.wrapping_sub(self.tail) as usize;
-            let receive = promised.clamp(FIRST_RECEIVE.min(works.receive()), works.receive());
-            self.build(receive, FIRST_SEND.min(works.send()));
+            let (receive, send) = works.first_sizes(self.edge.wrapping_sub(self.tail) as usize);
+            self.build(receive, send, works);
         }
     }
 
-    fn build(&mut self, receive: usize, send: usize) {
+    fn build(&mut self, receive: usize, send: usize, works: &mut Works) {
+        self.rest(works);
         (self.head, self.tail) = (self.first_queued(), self.next_byte());
         let start = Start {
             local: self.flow.local,
@@ -443,7 +487,7 @@ impl Connection {
             nodelay: self.tuning.nodelay,
             hop_limit: self.tuning.hop_limit,
         };
-        self.live = Live::new(&start).map(Box::new);
+        self.live = works.make(&start);
         let scale = scale_of(receive);
         self.promise = self.tail.wrapping_add(((receive >> scale) << scale) as u32);
         self.furthest = self.tail;
@@ -459,7 +503,7 @@ impl Connection {
     }
 
     /// Larger buffers, where a fast stream would have them.
-    fn grow(&mut self, works: &Works) {
+    fn grow(&mut self, works: &mut Works) {
         if !(self.larger_receive || self.larger_send) || !self.quiescent() {
             return;
         }
@@ -471,8 +515,7 @@ impl Connection {
         if self.larger_send {
             send = works.send();
         }
-        self.build(receive, send);
-        (self.larger_receive, self.larger_send) = (false, false);
+        self.build(receive, send, works);
         self.acknowledge = true;
         self.news |= self.starved;
     }
@@ -789,7 +832,7 @@ impl Connection {
         }
         self.fast.1 = self.fast.1.saturating_add(came);
         let capacity = self.live.as_ref().map_or(0, |live| live.receive_capacity());
-        if self.fast.1 >= capacity / 2 && capacity < works.receive() {
+        if self.fast.1 >= capacity / 2 && capacity < works.receive() && !works.tight() {
             self.larger_receive = true;
         }
     }
@@ -801,6 +844,12 @@ impl Connection {
         }
         if !matches!(self.stage, Stage::Open) {
             return false;
+        }
+        // What the owner did since the last time happened now.
+        for at in [&mut self.progress_at, &mut self.heard_at] {
+            if *at == NEVER {
+                *at = now;
+            }
         }
         if !out.has_room() {
             return true;
@@ -841,6 +890,12 @@ impl Connection {
             if done {
                 self.our_fin = Some(fin_at);
                 seen.youngest = Some(fin_at.wrapping_add(1));
+            }
+            if seen.again > 0 && !resend && !self.congestion.lost() {
+                // smoltcp's own timer was the earlier one.
+                self.congestion.expired(self.unacknowledged(), self.highest);
+                self.round_trip.back_off();
+                self.resend_at = now.saturating_add(self.round_trip.timeout());
             }
             self.sent(&seen, now, works);
             if turns >= TURN {
@@ -949,8 +1004,9 @@ impl Connection {
         self.heard_at.saturating_add(micros(keepalive.idle)).saturating_add(more)
     }
 
-    fn silent_at(&self) -> u64 {
-        if self.live.is_some() && self.quiescent() { self.used_at.saturating_add(SILENCE) } else { NEVER }
+    fn silent_at(&self, works: &Works) -> u64 {
+        let silence = if works.tight() { SHORT_SILENCE } else { SILENCE };
+        if self.live.is_some() && self.quiescent() { self.used_at.saturating_add(silence) } else { NEVER }
     }
 
     /// Timers. True: it is over.
@@ -973,9 +1029,9 @@ impl Connection {
             let draft = self.draft(0, self.highest.wrapping_sub(1), Some(self.expected()));
             Self::send_draft(&draft, works, out);
         }
-        if now >= self.silent_at() {
+        if now >= self.silent_at(works) {
             self.acknowledge |= self.unanswered > 0;
-            self.rest();
+            self.rest(works);
         }
         if now >= self.resend_at {
             self.resend_at = NEVER;
@@ -1029,7 +1085,7 @@ impl Connection {
                     None => NEVER,
                 };
                 let own = self.resend_at.min(self.give_up_at()).min(self.keepalive_at());
-                wants.min(own).min(self.silent_at())
+                wants.min(own).min(self.silent_at(works))
             }
             Stage::Over => NEVER,
         }
@@ -1037,16 +1093,16 @@ impl Connection {
 
     // What its owner does.
 
-    pub(crate) fn recv(&mut self, f: impl FnOnce(&[u8]) -> usize) -> usize {
+    pub(crate) fn recv(&mut self, f: impl FnOnce(&[u8]) -> usize, works: &mut Works) -> usize {
         let Some(live) = &mut self.live else { return 0 };
         let taken = live.recv(f);
         if matches!(self.stage, Stage::Over) && live.unread() == 0 {
-            self.rest();
+            self.rest(works);
         }
         taken
     }
 
-    pub(crate) fn send(&mut self, f: impl FnOnce(&mut [u8]) -> usize, now: u64, works: &Works) -> usize {
+    pub(crate) fn send(&mut self, f: impl FnOnce(&mut [u8]) -> usize, works: &mut Works) -> usize {
         if !matches!(self.stage, Stage::Open) || self.finishing {
             return 0;
         }
@@ -1059,18 +1115,17 @@ impl Connection {
         let before = live.queued();
         let put = live.send(f);
         if before == 0 && put > 0 {
-            self.progress_at = now;
+            self.progress_at = NEVER;
         }
         let (queued, capacity) = (live.queued(), live.send_capacity());
         if queued >= capacity {
             self.starved = true;
-            self.larger_send = capacity < works.send();
+            self.larger_send = capacity < works.send() && !works.tight();
         }
-        self.used_at = now;
         put
     }
 
-    pub(crate) fn finish(&mut self, now: u64) {
+    pub(crate) fn finish(&mut self) {
         if self.finishing {
             return;
         }
@@ -1078,16 +1133,16 @@ impl Connection {
         self.passive = self.ended;
         self.larger_send = false;
         if self.queued() == 0 {
-            self.progress_at = now;
+            self.progress_at = NEVER;
         }
     }
 
-    pub(crate) fn tune(&mut self, tuning: Tuning, now: u64) {
+    pub(crate) fn tune(&mut self, tuning: Tuning) {
         if tuning.keepalive != self.tuning.keepalive {
             self.probes = 0;
             // As Linux: the time begins when it is turned on.
             if self.tuning.keepalive.is_none() {
-                self.heard_at = now;
+                self.heard_at = NEVER;
             }
         }
         self.tuning = tuning;
@@ -1139,7 +1194,7 @@ impl Connection {
         let capacity = match (&self.live, self.stage) {
             _ if self.finishing || self.larger_send => 0,
             (Some(live), Stage::Open) => live.send_capacity(),
-            (None, Stage::Open) => FIRST_SEND.min(works.send()),
+            (None, Stage::Open) => works.first_sizes(0).1,
             _ => 0,
         };
         Look {

@@ -60,7 +60,13 @@ impl Engine {
     /// An engine with nothing in it. `seed` must be one that nobody can guess.
     pub fn new(limits: Limits, seed: u64) -> Self {
         Engine {
-            works: Works { interfaces: Interfaces::new(), train: Train::new(), counters: Counters::default(), limits },
+            works: Works {
+                interfaces: Interfaces::new(),
+                train: Train::new(),
+                counters: Counters::default(),
+                limits,
+                spare: Vec::new(),
+            },
             table: HashMap::with_hasher(Secret::new(seed, 1)),
             connections: Slab::new(),
             listeners: Listeners::new(Secret::new(seed, 2), limits.listeners),
@@ -194,10 +200,11 @@ impl Engine {
 
     /// Gives `f` a contiguous part of what came; it answers how much of it it took, which is answered. Call it again for more.
     pub fn recv(&mut self, id: Id, f: impl FnOnce(&[u8]) -> usize) -> usize {
-        let Some(connection) = self.connection(id) else { return 0 };
-        let was = connection.live();
-        let taken = connection.recv(f);
-        self.count_live(was, id.index);
+        if !self.connections.is(id.index, id.generation) {
+            return 0;
+        }
+        let Some(connection) = self.connections.get_mut(id.index) else { return 0 };
+        let taken = connection.recv(f, &mut self.works);
         if taken > 0 {
             self.mark(id.index);
         }
@@ -206,14 +213,11 @@ impl Engine {
 
     /// Gives `f` a contiguous place for what is to be sent; it answers how much of it it filled, which is answered. Call it again for more.
     pub fn send(&mut self, id: Id, f: impl FnOnce(&mut [u8]) -> usize) -> usize {
-        let now = self.now;
         if !self.connections.is(id.index, id.generation) {
             return 0;
         }
         let Some(connection) = self.connections.get_mut(id.index) else { return 0 };
-        let was = connection.live();
-        let put = connection.send(f, now, &self.works);
-        self.count_live(was, id.index);
+        let put = connection.send(f, &mut self.works);
         if put > 0 {
             self.mark(id.index);
         }
@@ -222,14 +226,11 @@ impl Engine {
 
     /// A FIN goes after what `send` took.
     pub fn finish(&mut self, id: Id) {
-        let now = self.now;
         if !self.connections.is(id.index, id.generation) {
             return;
         }
         if let Some(connection) = self.connections.get_mut(id.index) {
-            let was = connection.live();
-            connection.finish(now);
-            self.count_live(was, id.index);
+            connection.finish();
             self.mark(id.index);
         }
     }
@@ -244,7 +245,6 @@ impl Engine {
     /// Gives the `Id` back. What is queued is still sent, then FIN; the connection ends by itself, in time. With bytes that nobody has read,
     /// or as one too many, it is reset, as by Linux.
     pub fn detach(&mut self, id: Id) {
-        let now = self.now;
         if !self.connections.is(id.index, id.generation) {
             return;
         }
@@ -257,9 +257,7 @@ impl Engine {
                 connection.owner = Owner::Nobody;
                 connection.orphan = true;
                 self.orphans = self.orphans.saturating_add(1);
-                let was = connection.live();
-                connection.finish(now);
-                self.count_live(was, id.index);
+                connection.finish();
                 self.mark(id.index);
             }
         }
@@ -267,9 +265,8 @@ impl Engine {
 
     /// Sets what may be set of a connection.
     pub fn tune(&mut self, id: Id, tuning: Tuning) {
-        let now = self.now;
         if let Some(connection) = self.connection(id) {
-            connection.tune(tuning, now);
+            connection.tune(tuning);
             self.mark(id.index);
         }
     }
@@ -357,21 +354,9 @@ impl Engine {
     fn for_connection(&mut self, index: u32, segment: &Segment<'_>, mtu: usize, now: u64, out: &mut impl Output) {
         let Some(connection) = self.connections.get_mut(index) else { return };
         connection.mtu_at_most(mtu);
-        let was = connection.live();
         connection.input(segment, now, &mut self.works, out);
-        self.count_live(was, index);
         self.mark(index);
         self.tell(index);
-    }
-
-    fn count_live(&mut self, was: bool, index: u32) {
-        let is = self.connections.get(index).is_some_and(Connection::live);
-        let live = &mut self.works.counters.live;
-        match (was, is) {
-            (false, true) => *live = live.saturating_add(1),
-            (true, false) => *live = live.saturating_sub(1),
-            _ => {}
-        }
     }
 
     /// RFC 9293, 3.10.7.1: nobody is there.
@@ -695,9 +680,7 @@ impl Engine {
             }
             let Some(connection) = self.connections.get_mut(index) else { continue };
             connection.dirty = false;
-            let was = connection.live();
             let more = connection.output(now, &mut self.works, out);
-            self.count_live(was, index);
             if more {
                 self.mark(index);
             }
@@ -722,15 +705,15 @@ impl Engine {
         self.again(index, out);
     }
 
-    /// When `poll` must be called at the latest. A time that has passed: at once.
+    /// When `poll` must be called at the latest. A time that has passed: at once. While there is no room that is a millisecond later.
     pub fn next(&self) -> Option<Instant> {
-        let waiting = (!self.dirty.is_empty() || !self.resets.is_empty()) && !self.stuck;
-        let at = if waiting {
-            self.now
-        } else {
-            let timer = self.timers.first().map(|&(at, _)| at);
-            timer.into_iter().chain(self.waits.next()).min()?
+        let waiting = match (self.dirty.is_empty() && self.resets.is_empty(), self.stuck) {
+            (true, _) => None,
+            (false, false) => Some(self.now),
+            (false, true) => Some(self.now.saturating_add(1000)),
         };
+        let timer = self.timers.first().map(|&(at, _)| at);
+        let at = waiting.into_iter().chain(timer).chain(self.waits.next()).min()?;
         self.epoch?.checked_add(Duration::from_micros(at.saturating_sub(1_000_000)))
     }
 
@@ -765,7 +748,6 @@ impl Engine {
             (_, Phase::FinWait2) if nobody => Some(true),
             _ => None,
         };
-        let was = connection.live();
         if let Some(open) = wait {
             let record = Waiting {
                 key: connection.key,
@@ -790,7 +772,6 @@ impl Engine {
         } else if connection.done().is_some() {
             connection.fail(None, &mut self.works);
         }
-        self.count_live(was, index);
         let Some(connection) = self.connections.get_mut(index) else { return };
         if matches!(connection.stage, Stage::Over) {
             if std::mem::take(&mut connection.known) {
@@ -819,7 +800,8 @@ impl Engine {
     }
 
     fn free(&mut self, index: u32) {
-        let Some(connection) = self.connections.remove(index) else { return };
+        let Some(mut connection) = self.connections.remove(index) else { return };
+        connection.rest(&mut self.works);
         if connection.armed != NEVER {
             self.timers.remove(&(connection.armed, index));
         }
@@ -829,10 +811,7 @@ impl Engine {
         if connection.orphan {
             self.orphans = self.orphans.saturating_sub(1);
         }
-        if connection.live() {
-            let live = &mut self.works.counters.live;
-            *live = live.saturating_sub(1);
-        }
+
         if let Owner::Listener(listener) = connection.owner
             && let Some(listener) = self.listeners.get_mut(listener)
         {

@@ -109,6 +109,8 @@ pub struct Limits {
     pub receive_buffer: usize,
     /// See `receive_buffer`.
     pub send_buffer: usize,
+    /// The buffers of all connections. From half of it on buffers are small and given back early; what goes beyond it is 8 KiB a connection.
+    pub memory: usize,
 }
 
 impl Default for Limits {
@@ -121,6 +123,7 @@ impl Default for Limits {
             listeners: 4096,
             receive_buffer: 2 << 20,
             send_buffer: 2 << 20,
+            memory: 256 << 20,
         }
     }
 }
@@ -339,4 +342,6 @@ pub struct Counters {
     pub time_wait: u64,
     /// Connections now that have buffers.
     pub live: u64,
+    /// Bytes of these.
+    pub memory: u64,
 }

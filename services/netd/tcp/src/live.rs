@@ -143,13 +143,25 @@ impl Live {
         let buffer = |bytes: usize| SocketBuffer::new(vec![0; bytes]);
         let mut socket = Socket::new(buffer(start.receive), buffer(start.send));
         socket.set_congestion_control(CongestionControl::None);
+        let mut set = SocketSet::new(Vec::with_capacity(1));
+        let handle = set.add(socket);
+        Self::play(set, handle, start)
+    }
+
+    /// The same with the buffers of one that is not needed any more. Their sizes must be those that are wanted.
+    pub(crate) fn again(self, start: &Start) -> Option<Self> {
+        let Live { mut set, handle, .. } = self;
+        set.get_mut::<Socket<'_>>(handle).abort();
+        Self::play(set, handle, start)
+    }
+
+    fn play(mut set: SocketSet<'static>, handle: SocketHandle, start: &Start) -> Option<Self> {
+        let socket = set.get_mut::<Socket<'_>>(handle);
         socket.set_ack_delay(None);
         socket.set_nagle_enabled(!start.nodelay);
         socket.set_hop_limit(Some(start.hop_limit.max(1)));
         let at = IpListenEndpoint { addr: Some(start.local.ip().into()), port: start.local.port() };
         socket.listen(at).ok()?;
-        let mut set = SocketSet::new(Vec::with_capacity(1));
-        let handle = set.add(socket);
         let first = start.head.wrapping_sub(1);
         let mut interface = Interfaces::make(start.mtu, seed_for(first));
         let header = ip_header(start.local.ip());
@@ -379,6 +391,7 @@ mod tests {
     #[test]
     fn a_socket_begins_with_the_numbers_that_it_is_given() {
         let mut number = 1u32;
+        let mut spare = None;
         for n in 0..2000u32 {
             number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             let v6 = n % 2 == 0;
@@ -405,9 +418,13 @@ mod tests {
                 nodelay: true,
                 hop_limit: 64,
             };
-            let live = Live::new(&start).unwrap();
+            let live = match spare.take() {
+                None => Live::new(&start).unwrap(),
+                Some(old) => Live::again(old, &start).unwrap(),
+            };
             assert_eq!((live.unacknowledged(), live.expected()), (head, start.tail));
             assert_eq!((live.receive_capacity(), live.scale), (1 << 20, 5));
+            spare = (n % 5 != 0).then_some(live);
         }
     }
 }

@@ -1,12 +1,12 @@
 //! Two engines over a link that loses, delays, repeats and reorders, on a clock of the test's own.
 
-#![allow(clippy::needless_range_loop, clippy::type_complexity)]
+#![allow(clippy::needless_range_loop, clippy::type_complexity, clippy::cloned_ref_to_slice_refs)]
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::segment::{ACK, Draft, FIN, Segment};
+use crate::segment::{ACK, Draft, FIN, RST, SYN, Segment};
 use crate::*;
 
 /// What is sent, as single segments with whole checksums.
@@ -315,7 +315,7 @@ fn transfer(world: &mut World, v6: bool, sizes: [usize; 2], limit: u64) -> u64 {
     world.pass(130_000_000);
     for engine in &world.engines {
         let counters = engine.counters();
-        assert_eq!((counters.connections, counters.half_open, counters.time_wait, counters.live), (0, 0, 0, 0));
+        assert_eq!((counters.connections, counters.half_open, counters.time_wait, counters.memory), (0, 0, 0, 0));
         assert_eq!(engine.next(), None);
     }
     took
@@ -356,4 +356,772 @@ fn a_bad_link() {
         let sizes = [[300_000, 200_000], [5, 400_000], [400_000, 0]][seed as usize % 3];
         transfer(&mut world, seed % 2 == 0, sizes, 900_000_000);
     }
+}
+
+/// A segment of the peer of `flow` (as it is here), by hand.
+fn by_hand(flow: Flow, flags: u8, seq: u32, ack: Option<u32>, window: u16, payload: &[u8]) -> Vec<u8> {
+    let mut draft = Draft::new(flow.remote, flow.local, flags, seq, ack);
+    draft.window = window;
+    if flags & SYN != 0 {
+        (draft.mss, draft.scale, draft.sack) = (Some(1460), Some(7), true);
+    }
+    let (bytes, length) = draft.build(payload.len());
+    let mut packet = bytes[..length].to_vec();
+    packet.extend_from_slice(payload);
+    complete_checksum(&mut packet);
+    packet
+}
+
+/// What one engine says to packets made by hand.
+struct Alone {
+    engine: Engine,
+    base: Instant,
+    now: u64,
+    flow: Flow,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Said {
+    flags: u8,
+    seq: u32,
+    ack: u32,
+    window: u16,
+    payload: Vec<u8>,
+}
+
+impl Alone {
+    /// With a listener at port 80.
+    fn new(limits: Limits, backlog: usize) -> (Self, ListenerId) {
+        let mut engine = Engine::new(limits, 99);
+        let listener = engine.listen(Bind::Both, 80, backlog, Tuning::default()).unwrap();
+        (Alone { engine, base: Instant::now(), now: 0, flow: flow(false, 80, 5000) }, listener)
+    }
+
+    fn time(&self) -> Instant {
+        self.base + Duration::from_micros(self.now)
+    }
+
+    fn said(wire: Wire) -> Vec<Said> {
+        let said = |packet: &Vec<u8>| {
+            let s = Segment::parse(packet, false).unwrap();
+            Said { flags: s.flags, seq: s.seq, ack: s.ack, window: s.window, payload: s.payload.to_vec() }
+        };
+        wire.packets.iter().map(said).collect()
+    }
+
+    fn give(&mut self, packet: &[u8]) -> Vec<Said> {
+        let mut wire = Wire::default();
+        let now = self.time();
+        self.engine.receive(packet, false, 1500, now, &mut wire);
+        self.engine.poll(now, &mut wire);
+        Self::said(wire)
+    }
+
+    fn peer(&mut self, flags: u8, seq: u32, ack: Option<u32>, payload: &[u8]) -> Vec<Said> {
+        let packet = by_hand(self.flow, flags, seq, ack, 1000, payload);
+        self.give(&packet)
+    }
+
+    fn poll(&mut self) -> Vec<Said> {
+        let mut wire = Wire::default();
+        self.engine.poll(self.time(), &mut wire);
+        Self::said(wire)
+    }
+
+    /// Until then, as its timers want. What it says, with the time.
+    fn pass(&mut self, micros: u64) -> Vec<(u64, Said)> {
+        let until = self.now + micros;
+        let mut all = Vec::new();
+        loop {
+            let next = self.engine.next().map(|at| at.saturating_duration_since(self.base).as_micros() as u64);
+            match next {
+                Some(at) if at <= until => self.now = self.now.max(at),
+                _ => {
+                    self.now = until;
+                    return all;
+                }
+            }
+            let said = self.poll();
+            all.extend(said.into_iter().map(|s| (self.now, s)));
+        }
+    }
+
+    /// A handshake from the peer, whose first sequence number is `seq`; answers ours.
+    fn open(&mut self, seq: u32) -> (Id, u32) {
+        let said = self.peer(SYN, seq, None, &[]);
+        let [syn] = said.as_slice() else { panic!("{said:?}") };
+        assert_eq!((syn.flags, syn.ack), (SYN | ACK, seq.wrapping_add(1)));
+        let ours = syn.seq.wrapping_add(1);
+        assert_eq!(self.peer(0, seq.wrapping_add(1), Some(ours), &[]), []);
+        let (_, id, flow) = self.engine.accepted().unwrap();
+        assert_eq!(flow, self.flow);
+        (id, ours)
+    }
+}
+
+fn quiet() -> Vec<Said> {
+    Vec::new()
+}
+
+#[test]
+fn nobody_listens() {
+    for v6 in [false, true] {
+        let mut world = World::new(Limits::default(), 3);
+        let id = world.connect(flow(v6, 1, 2), Tuning::default());
+        assert_eq!(world.phase(0, id), Phase::Connecting);
+        world.pass(1_000);
+        assert_eq!(world.look(0, id).end, Some(End::Refused));
+        assert_eq!(world.engines[0].changed(), Some(id));
+        assert_eq!(world.engines[0].changed(), None);
+        world.engines[0].detach(id);
+        assert_eq!(world.engines[0].look(id), None);
+        assert_eq!((world.engines[0].counters().attempt_fails, world.engines[1].counters().resets_out), (1, 1));
+        assert_eq!(world.engines[0].next(), None);
+    }
+    // RFC 9293, 3.10.7.1.
+    let (mut alone, _) = Alone::new(Limits::default(), 1);
+    alone.flow.local.set_port(81);
+    let rst = |seq, ack, flags| vec![Said { flags, seq, ack, window: 0, payload: vec![] }];
+    assert_eq!(alone.peer(SYN, 100, None, &[]), rst(0, 101, RST | ACK));
+    assert_eq!(alone.peer(SYN, 100, None, b"abc"), rst(0, 104, RST | ACK));
+    assert_eq!(alone.peer(FIN, 100, None, b"abc"), rst(0, 104, RST | ACK));
+    assert_eq!(alone.peer(0, 100, Some(7), b"abc"), rst(7, 0, RST));
+    assert_eq!(alone.peer(SYN, 100, Some(7), &[]), rst(7, 0, RST));
+    assert_eq!(alone.peer(RST, 100, Some(7), &[]), quiet());
+    assert_eq!(alone.peer(RST, 100, None, &[]), quiet());
+}
+
+#[test]
+fn nobody_answers() {
+    let (mut alone, _) = Alone::new(Limits::default(), 1);
+    let now = alone.time();
+    let id = alone.engine.connect(flow(false, 7, 8), 1500, Tuning::default(), now).unwrap();
+    let syns: Vec<u64> =
+        alone.pass(200_000_000).into_iter().map(|(at, said)| (said.flags == SYN).then_some(at).unwrap()).collect();
+    assert_eq!(syns, [0, 1, 3, 7, 15, 31, 63].map(|s: u64| s * 1_000_000));
+    assert_eq!(alone.engine.look(id).unwrap().end, Some(End::TimedOut));
+    let tuning = Tuning { user_timeout: Some(Duration::from_secs(5)), ..Tuning::default() };
+    let now = alone.time();
+    let id = alone.engine.connect(flow(false, 7, 9), 1500, tuning, now).unwrap();
+    assert_eq!(alone.pass(4_900_000).len(), 3);
+    assert_eq!(alone.engine.look(id).unwrap().phase, Phase::Connecting);
+    alone.pass(200_000);
+    assert_eq!(alone.engine.look(id).unwrap().end, Some(End::TimedOut));
+}
+
+#[test]
+fn addresses_and_ids_that_are_none() {
+    let (mut alone, listener) = Alone::new(Limits { connections: 2, listeners: 2, ..Limits::default() }, 1);
+    let now = alone.time();
+    let mut connect = |local: &str, remote: &str| {
+        let flow = Flow { local: local.parse().unwrap(), remote: remote.parse().unwrap() };
+        alone.engine.connect(flow, 1500, Tuning::default(), now)
+    };
+    for (local, remote) in [
+        ("10.0.0.1:0", "10.0.0.2:1"),
+        ("10.0.0.1:1", "10.0.0.2:0"),
+        ("0.0.0.0:1", "10.0.0.2:1"),
+        ("10.0.0.1:1", "224.0.0.1:1"),
+        ("10.0.0.1:1", "255.255.255.255:1"),
+        ("10.0.0.1:1", "[fd00::1]:1"),
+        ("[::]:1", "[fd00::1]:1"),
+        ("[::ffff:10.0.0.1]:1", "[fd00::1]:1"),
+    ] {
+        assert_eq!(connect(local, remote), Err(Error::Address), "{local} {remote}");
+    }
+    let one = connect("10.0.0.1:1", "10.0.0.2:1").unwrap();
+    assert_eq!(connect("10.0.0.1:1", "[::ffff:10.0.0.2]:1"), Err(Error::Address).or(Err(Error::InUse)));
+    assert_eq!(connect("[::ffff:10.0.0.1]:1", "[::ffff:10.0.0.2]:1"), Err(Error::InUse));
+    connect("10.0.0.1:1", "10.0.0.2:2").unwrap();
+    assert_eq!(connect("10.0.0.1:1", "10.0.0.2:3"), Err(Error::Full));
+    alone.engine.abort(one);
+    let again = alone.engine.connect(flow(false, 1, 1), 1500, Tuning::default(), now).unwrap();
+    // The place is the same, the connection is not.
+    assert!(one.index == again.index && one != again);
+    assert_eq!(alone.engine.look(one), None);
+    assert_eq!(alone.engine.recv(one, |_| panic!("of an old id")), 0);
+    assert_eq!(alone.engine.send(one, |_| panic!("of an old id")), 0);
+    alone.engine.finish(one);
+    alone.engine.tune(one, Tuning { hop_limit: 9, ..Tuning::default() });
+    alone.engine.abort(one);
+    alone.engine.detach(one);
+    assert_eq!(alone.engine.look(again).map(|l| l.phase), Some(Phase::Connecting));
+    let other = alone.engine.listen(Bind::V6, 80, 1, Tuning::default()).unwrap();
+    assert_eq!(alone.engine.listen(Bind::V6, 80, 1, Tuning::default()), Err(Error::Full));
+    alone.engine.unlisten(other);
+    assert_eq!(alone.engine.listen(Bind::V4, 0, 1, Tuning::default()), Err(Error::Address));
+    let newer = alone.engine.listen(Bind::V6, 80, 1, Tuning::default()).unwrap();
+    alone.engine.unlisten(other);
+    alone.engine.set_backlog(other, 5);
+    alone.engine.set_pending(other, 5);
+    assert_ne!(other, newer);
+    alone.engine.unlisten(listener);
+}
+
+#[test]
+fn the_nearer_address_wins_and_reuseport_shares() {
+    let (mut alone, any) = Alone::new(Limits::default(), 100);
+    let at = alone.engine.listen(Bind::To("10.0.0.1".parse().unwrap()), 80, 100, Tuning::default()).unwrap();
+    let more: Vec<_> = (0..3)
+        .map(|_| alone.engine.listen(Bind::To("10.0.0.9".parse().unwrap()), 80, 1000, Tuning::default()).unwrap())
+        .collect();
+    let mut who = |local: &str, port: u16| {
+        alone.flow = Flow { local: local.parse().unwrap(), remote: SocketAddr::new("10.1.1.1".parse().unwrap(), port) };
+        let said = alone.peer(SYN, 5, None, &[]);
+        alone.peer(0, 6, Some(said[0].seq.wrapping_add(1)), &[]);
+        alone.engine.accepted().unwrap().0
+    };
+    assert_eq!(who("10.0.0.1:80", 1), at);
+    assert_eq!(who("10.0.0.2:80", 1), any);
+    let mut counts = [0; 3];
+    for port in 1..=300 {
+        let listener = who("10.0.0.9:80", port);
+        counts[more.iter().position(|&m| m == listener).unwrap()] += 1;
+    }
+    assert!(counts.iter().all(|&n| n > 50), "{counts:?}");
+}
+
+#[test]
+fn resets() {
+    let (mut alone, _) = Alone::new(Limits::default(), 10);
+    let (id, ours) = alone.open(1000);
+    assert_eq!(alone.peer(0, 1001, Some(ours), b"hello"), quiet());
+    // RFC 5961: a RST within the window, but not where it should be, a SYN: both are asked about.
+    let challenge = Said { flags: ACK, seq: ours, ack: 1006, window: 511, payload: vec![] };
+    assert_eq!(alone.peer(RST, 1100, None, &[]), [challenge.clone()]);
+    assert_eq!(alone.peer(RST, 1100, None, &[]), quiet(), "twice a second");
+    alone.pass(600_000);
+    assert_eq!(alone.peer(SYN, 7, None, &[]), [challenge]);
+    assert_eq!(alone.peer(RST, 1006 + 40_000, None, &[]), quiet());
+    assert_eq!(alone.engine.look(id).unwrap().phase, Phase::Established);
+    alone.peer(RST, 1006, None, &[]);
+    let look = alone.engine.look(id).unwrap();
+    assert_eq!((look.phase, look.end, look.unread), (Phase::Closed, Some(End::Reset), 5));
+    // What had come can be read, as on Linux.
+    assert_eq!(alone.engine.recv(id, |b| if b == b"hello" { 5 } else { 0 }), 5);
+    assert_eq!(alone.engine.send(id, |_| 1), 0);
+    alone.engine.detach(id);
+    let counters = alone.engine.counters();
+    assert_eq!((counters.connections, counters.memory, counters.established_resets), (0, 0, 1));
+    // Ours.
+    let (id, ours) = alone.open(50);
+    alone.engine.abort(id);
+    assert_eq!(alone.poll(), [Said { flags: RST | ACK, seq: ours, ack: 51, window: 0, payload: vec![] }]);
+    let (id, ours) = alone.open(50);
+    alone.peer(0, 51, Some(ours), b"unread");
+    alone.engine.detach(id);
+    assert_eq!(alone.poll(), [Said { flags: RST | ACK, seq: ours, ack: 57, window: 0, payload: vec![] }]);
+    // Data for a connection that nobody has.
+    let (id, ours) = alone.open(50);
+    alone.engine.detach(id);
+    assert_eq!(alone.poll(), [Said { flags: FIN | ACK, seq: ours, ack: 51, window: 512, payload: vec![] }]);
+    assert_eq!(
+        alone.peer(0, 51, Some(ours + 1), b"more"),
+        [Said { flags: RST, seq: ours + 1, ack: 0, window: 512, payload: vec![] }]
+    );
+    assert_eq!((alone.engine.counters().connections, alone.engine.counters().time_wait), (0, 0));
+}
+
+#[test]
+fn time_wait_and_a_new_life() {
+    let (mut alone, _) = Alone::new(Limits { time_wait: 2, ..Limits::default() }, 10);
+    let (id, ours) = alone.open(1000);
+    alone.engine.finish(id);
+    assert_eq!(alone.poll()[0].flags, FIN | ACK);
+    assert_eq!(alone.peer(0, 1001, Some(ours + 1), &[]), quiet());
+    assert_eq!(alone.engine.look(id).unwrap().phase, Phase::FinWait2);
+    let last = Said { flags: ACK, seq: ours + 1, ack: 1002, window: 512, payload: vec![] };
+    assert_eq!(alone.peer(FIN, 1001, Some(ours + 1), &[]), [last.clone()]);
+    let look = alone.engine.look(id).unwrap();
+    assert_eq!((look.phase, look.end, look.ended), (Phase::Closed, None, true));
+    let counters = alone.engine.counters();
+    assert_eq!((counters.time_wait, counters.memory, counters.connections), (1, 0, 1));
+    alone.engine.detach(id);
+    // The FIN again, a RST, something old, an old SYN.
+    assert_eq!(alone.peer(FIN, 1001, Some(ours + 1), &[]), [last.clone()]);
+    assert_eq!(alone.peer(RST, 1002, None, &[]), quiet());
+    assert_eq!(alone.peer(0, 1002, Some(ours + 1), &[]), quiet());
+    assert_eq!(alone.peer(0, 1001, Some(ours), b"x"), [last.clone()]);
+    assert_eq!(alone.peer(0, 1001, Some(ours), b"x"), quiet(), "not for each");
+    alone.pass(1_000_000);
+    assert_eq!(alone.peer(SYN, 900, None, &[]), [last]);
+    alone.pass(58_000_000);
+    assert_eq!(alone.engine.counters().time_wait, 1);
+    // A new one.
+    let (id, newer) = alone.open(3000);
+    assert!(newer.wrapping_sub(ours) >= 65_537 && newer.wrapping_sub(ours) < 1 << 31, "{ours} {newer}");
+    assert_eq!((alone.engine.counters().time_wait, alone.engine.counters().connections), (0, 1));
+    alone.engine.abort(id);
+    alone.poll();
+    // They end by themselves, and there are no more than may be.
+    for port in 1..=5 {
+        alone.flow.remote.set_port(port);
+        let (id, ours) = alone.open(1000);
+        alone.engine.finish(id);
+        alone.poll();
+        alone.peer(FIN, 1001, Some(ours + 1), &[]);
+        alone.engine.detach(id);
+    }
+    assert_eq!((alone.engine.counters().time_wait, alone.engine.counters().dropped_time_wait), (2, 3));
+    alone.pass(61_000_000);
+    assert_eq!((alone.engine.counters().time_wait, alone.engine.next()), (0, None));
+    // From our side.
+    let (id, ours) = alone.open(1000);
+    alone.engine.finish(id);
+    alone.poll();
+    alone.peer(FIN, 1001, Some(ours + 1), &[]);
+    alone.engine.detach(id);
+    let now = alone.time();
+    let id = alone.engine.connect(alone.flow, 1500, Tuning::default(), now).unwrap();
+    let syn = alone.poll()[0].clone();
+    assert_eq!(syn.flags, SYN);
+    assert!((syn.seq.wrapping_sub(ours) as i32) > 65_535);
+    alone.engine.abort(id);
+}
+
+#[test]
+fn nobody_waits_for_the_end() {
+    // FIN_WAIT_2 of a connection that nobody has is a record, for 60 s.
+    let (mut alone, _) = Alone::new(Limits::default(), 10);
+    let (id, ours) = alone.open(1000);
+    alone.engine.detach(id);
+    alone.poll();
+    assert_eq!(alone.peer(0, 1001, Some(ours + 1), &[]), quiet());
+    assert_eq!((alone.engine.counters().connections, alone.engine.counters().time_wait), (0, 1));
+    assert_eq!(alone.peer(FIN, 1001, Some(ours + 1), &[]).len(), 1);
+    alone.pass(61_000_000);
+    assert_eq!(alone.engine.counters().time_wait, 0);
+    // Nobody acknowledges: it gives up.
+    let (id, _) = alone.open(1000);
+    alone.engine.send(id, |room| {
+        room[..10].fill(1);
+        10
+    });
+    alone.engine.detach(id);
+    assert!(alone.pass(119_000_000).len() > 5);
+    assert_eq!(alone.engine.counters().connections, 1);
+    alone.pass(2_000_000);
+    assert_eq!(
+        (alone.engine.counters().connections, alone.engine.counters().memory, alone.engine.next()),
+        (0, 0, None)
+    );
+    // The one too many is reset.
+    let (mut alone, _) = Alone::new(Limits { orphans: 1, ..Limits::default() }, 10);
+    for (port, flags) in [(1, FIN | ACK), (2, RST | ACK)] {
+        alone.flow.remote.set_port(port);
+        let (id, _) = alone.open(1000);
+        alone.engine.detach(id);
+        assert_eq!(alone.poll()[0].flags, flags);
+    }
+}
+
+#[test]
+fn a_backlog_that_is_full() {
+    let (mut alone, listener) = Alone::new(Limits::default(), 2);
+    let syn = |alone: &mut Alone, port: u16| {
+        alone.flow.remote.set_port(port);
+        alone.peer(SYN, 10, None, &[])
+    };
+    // Three are handed over (Linux: more than the backlog), and not accepted.
+    let mut ids = Vec::new();
+    for port in 1..=3 {
+        alone.flow.remote.set_port(port);
+        ids.push(alone.open(10).0);
+        alone.engine.set_pending(listener, ids.len());
+    }
+    assert_eq!(syn(&mut alone, 4), quiet());
+    assert_eq!(alone.engine.counters().dropped_syns, 1);
+    // A handshake that was begun before waits for a place.
+    alone.engine.set_pending(listener, 2);
+    let half = syn(&mut alone, 5);
+    assert_eq!(half.len(), 1);
+    alone.engine.set_pending(listener, 3);
+    assert_eq!(alone.peer(0, 11, Some(half[0].seq.wrapping_add(1)), &[]), quiet());
+    assert_eq!(alone.engine.accepted(), None);
+    assert_eq!(alone.pass(1_500_000).len(), 1, "SYN|ACK again");
+    alone.engine.set_pending(listener, 2);
+    alone.peer(0, 11, Some(half[0].seq.wrapping_add(1)), &[]);
+    assert_eq!(alone.engine.accepted().map(|a| a.0), Some(listener));
+    // The end of the listener ends what was not handed over, and handshakes.
+    alone.engine.set_pending(listener, 0);
+    let half = syn(&mut alone, 6);
+    alone.peer(0, 11, Some(half[0].seq.wrapping_add(1)), &[]);
+    let other = syn(&mut alone, 7);
+    alone.engine.unlisten(listener);
+    assert_eq!(alone.engine.accepted(), None);
+    assert_eq!(alone.poll().len(), 1, "a RST");
+    assert_eq!(alone.peer(0, 11, Some(other[0].seq.wrapping_add(1)), &[])[0].flags, RST);
+    assert_eq!(syn(&mut alone, 8)[0].flags, RST | ACK);
+    assert_eq!(alone.engine.counters().connections, 4);
+    for id in ids {
+        assert_eq!(alone.engine.look(id).unwrap().phase, Phase::Established);
+    }
+}
+
+#[test]
+fn a_flood_of_syns() {
+    let (mut alone, listener) = Alone::new(Limits { half_open: 1000, ..Limits::default() }, 100_000);
+    let mut last = Vec::new();
+    for n in 0..20_000u32 {
+        alone.flow.remote = SocketAddr::new(std::net::Ipv4Addr::from_bits(0x0b00_0000 + n).into(), 1000);
+        last = alone.peer(SYN, n, None, &[]);
+        assert_eq!(last.len(), 1);
+    }
+    let counters = alone.engine.counters();
+    assert_eq!(
+        (counters.half_open, counters.cookies_sent, counters.connections, counters.memory),
+        (1000, 19_000, 0, 0)
+    );
+    // Who answers is let in nevertheless.
+    assert_eq!(alone.peer(0, 20_000, Some(last[0].seq), &[])[0].flags, RST, "a wrong number");
+    alone.peer(0, 20_000, Some(last[0].seq.wrapping_add(1)), b"hello");
+    let (of, id, _) = alone.engine.accepted().unwrap();
+    assert_eq!((of, alone.engine.look(id).unwrap().unread, alone.engine.look(id).unwrap().scales), (listener, 5, None));
+    assert_eq!(alone.engine.counters().cookies_received, 1);
+    // The others end by themselves.
+    assert_eq!(alone.pass(70_000_000).iter().filter(|(_, s)| s.flags == SYN | ACK).count(), 5000);
+    assert_eq!((alone.engine.counters().half_open, alone.engine.counters().dropped_half_open), (0, 1000));
+    alone.pass(200_000_000);
+
+    alone.flow.remote.set_port(9);
+    assert_eq!(alone.peer(0, 20_000, Some(last[0].seq.wrapping_add(1)), &[])[0].flags, RST);
+}
+
+#[test]
+fn both_begin() {
+    let mut world = World::new(Limits::default(), 5);
+    let one = world.connect(flow(false, 5, 6), Tuning::default());
+    let now = world.time();
+    let there = Flow { local: flow(false, 5, 6).remote, remote: flow(false, 5, 6).local };
+    let other = world.engines[1].connect(there, 1500, Tuning::default(), now).unwrap();
+    world.pass(5_000);
+    assert_eq!((world.phase(0, one), world.phase(1, other)), (Phase::Established, Phase::Established));
+    assert_eq!(world.write(0, one, b"ping"), 4);
+    assert_eq!(world.write(1, other, b"pong"), 4);
+    world.pass(50_000);
+    assert_eq!((world.read(0, one), world.read(1, other)), (b"pong".to_vec(), b"ping".to_vec()));
+}
+
+#[test]
+fn keepalive() {
+    let (mut alone, _) = Alone::new(Limits::default(), 10);
+    let (id, ours) = alone.open(1000);
+    let second = 1_000_000;
+    let keepalive = Keepalive { idle: Duration::from_secs(10), interval: Duration::from_secs(2), probes: 3 };
+    alone.engine.tune(id, Tuning { keepalive: Some(keepalive), ..Tuning::default() });
+    let probe = Said { flags: ACK, seq: ours - 1, ack: 1001, window: 512, payload: vec![] };
+    assert_eq!(alone.pass(11 * second), [(10 * second, probe.clone())]);
+    assert_eq!(alone.peer(0, 1001, Some(ours), &[]), quiet());
+    let reset = Said { flags: RST | ACK, seq: ours, ack: 1001, window: 0, payload: vec![] };
+    let at = [21, 23, 25, 27].map(|s| s * second);
+    let said = alone.pass(60 * second);
+    assert_eq!(said, [(at[0], probe.clone()), (at[1], probe.clone()), (at[2], probe), (at[3], reset)]);
+    assert_eq!(alone.engine.look(id).unwrap().end, Some(End::TimedOut));
+    // The peer's are answered.
+    alone.engine.detach(id);
+    let (id, ours) = alone.open(1000);
+    let answer = Said { flags: ACK, seq: ours, ack: 1001, window: 512, payload: vec![] };
+    for _ in 0..3 {
+        assert_eq!(alone.peer(0, 1000, Some(ours), &[]), [answer.clone()]);
+        alone.pass(20 * second);
+        assert_eq!(alone.peer(0, 1000, Some(ours), b"\0"), [answer.clone()]);
+    }
+    assert_eq!((alone.engine.counters().live, alone.engine.look(id).unwrap().unread), (0, 0));
+}
+
+#[test]
+fn what_is_not_acknowledged() {
+    let second = 1_000_000;
+    for (user, least, most) in [(None, 920, 930), (Some(5), 4, 6)] {
+        let (mut alone, _) = Alone::new(Limits::default(), 10);
+        let (id, ours) = alone.open(1000);
+        alone.pass(5 * second);
+        alone.engine.tune(id, Tuning { user_timeout: user.map(Duration::from_secs), ..Tuning::default() });
+        alone.engine.send(id, |room| {
+            room[..3].copy_from_slice(b"abc");
+            3
+        });
+        let begin = alone.now;
+        let said = alone.pass(least * second);
+        assert!(said.iter().all(|(_, s)| s.payload == b"abc" && s.seq == ours), "{said:?}");
+        // Doubled each time, to a minute.
+        let at: Vec<u64> = said.iter().map(|(at, _)| at - begin).collect();
+        let between: Vec<u64> = at.windows(2).map(|w| w[1] - w[0]).collect();
+        assert!(between.windows(2).all(|w| w[1] == (w[0] * 2).min(60 * second)), "{between:?}");
+        assert_eq!(alone.engine.look(id).unwrap().phase, Phase::Established);
+        alone.pass((most - least) * second);
+        assert_eq!(alone.engine.look(id).unwrap().end, Some(End::TimedOut));
+    }
+}
+
+#[test]
+fn a_closed_window() {
+    let (mut alone, _) = Alone::new(Limits::default(), 10);
+    let (id, ours) = alone.open(1000);
+    let closed = by_hand(alone.flow, 0, 1001, Some(ours), 0, &[]);
+    assert_eq!(alone.give(&closed), quiet());
+    alone.engine.send(id, |room| {
+        room[..3].copy_from_slice(b"abc");
+        3
+    });
+    // It is asked, and answers, for an hour.
+    let mut asked = 0;
+    for _ in 0..360 {
+        let said = alone.pass(10_000_000);
+        assert!(said.iter().all(|(_, s)| s.payload == b"a" && s.seq == ours), "{said:?}");
+        asked += said.len();
+        alone.give(&closed);
+    }
+    assert!((60..100).contains(&asked), "{asked}");
+    assert_eq!(alone.engine.look(id).unwrap().phase, Phase::Established);
+    let said = alone.peer(0, 1001, Some(ours), &[]);
+    assert_eq!(said.iter().map(|s| s.payload.clone()).collect::<Vec<_>>(), [b"abc".to_vec()]);
+    // Ours: what does not fit is not taken, and asked for again when there is room.
+    assert_eq!(alone.peer(0, 1001, Some(ours + 3), &[]), quiet());
+    let mut seq = 1001u32;
+    loop {
+        let said = alone.peer(0, seq, Some(ours + 3), &[7; 1000]);
+        let ack = said.last().map_or(seq + 1000, |s| s.ack);
+        if ack != seq + 1000 {
+            assert_eq!(said.last().unwrap().window, 0);
+            seq = ack;
+            break;
+        }
+        seq += 1000;
+    }
+    let unread = alone.engine.look(id).unwrap().unread;
+    assert_eq!(unread as u32, seq - 1001);
+    assert_eq!(alone.peer(0, seq, Some(ours + 3), b"?").last().unwrap().ack, seq);
+    let mut read = 0;
+    while alone.engine.recv(id, |b| {
+        read += b.len();
+        b.len()
+    }) > 0
+    {}
+    assert_eq!(read, unread);
+    let update = alone.poll();
+    assert!(update[0].ack == seq && update[0].window > 100, "{update:?}");
+}
+
+#[test]
+fn more_than_there_is_room_for() {
+    // The window of a SYN is not scaled, though smoltcp takes it for that: what lies behind the buffer's end is refused.
+    let (mut alone, _) = Alone::new(Limits::default(), 10);
+    let (id, ours) = alone.open(1000);
+    alone.peer(0, 1001 + 40_000, Some(ours), &[1; 100]);
+    alone.peer(0, 1001 + 32_700, Some(ours), &[2; 100]);
+    alone.peer(FIN, 1001 + 32_768, Some(ours), &[2; 100]);
+    let mut seq = 1001;
+    while seq < 1001 + 40_000 {
+        alone.peer(0, seq, Some(ours), &[3; 1000]);
+        seq += 1000;
+    }
+    let look = alone.engine.look(id).unwrap();
+    assert_eq!((look.unread, look.ended, look.windows.1), (32_768, false, 0));
+    let mut all = Vec::new();
+    while alone.engine.recv(id, |b| {
+        all.extend_from_slice(b);
+        b.len()
+    }) > 0
+    {}
+    assert!(all[..32_700].iter().all(|&b| b == 3) && all.len() == 32_768);
+}
+
+#[test]
+fn unreachable() {
+    let (mut alone, _) = Alone::new(Limits::default(), 10);
+    let now = alone.time();
+    let there = flow(false, 7, 8);
+    let id = alone.engine.connect(there, 1500, Tuning::default(), now).unwrap();
+    let syn = alone.poll()[0].clone();
+    let why = Unreachable::Icmp { kind: 3, code: 1 };
+    alone.engine.unreachable(there, syn.seq.wrapping_add(1), why);
+    alone.engine.unreachable(flow(false, 7, 9), syn.seq, why);
+    assert_eq!(alone.engine.look(id).unwrap().phase, Phase::Connecting);
+    alone.engine.unreachable(there, syn.seq, why);
+    assert_eq!(alone.engine.look(id).unwrap().end, Some(End::Unreachable(why)));
+    alone.engine.detach(id);
+    // One that is established notes it.
+    let (id, ours) = alone.open(1000);
+    alone.engine.send(id, |room| {
+        room[..10_000].fill(1);
+        10_000
+    });
+    let sent = alone.poll();
+    // The last part waits for an acknowledgement (Nagle).
+    assert_eq!((sent.len(), sent[0].payload.len()), (6, 1460));
+    alone.engine.unreachable(alone.flow, ours.wrapping_sub(1), why);
+    assert_eq!(alone.engine.look(id).unwrap().soft, None);
+    alone.engine.unreachable(alone.flow, ours, why);
+    let look = alone.engine.look(id).unwrap();
+    assert_eq!((look.soft, look.phase), (Some(why), Phase::Established));
+    // A smaller MTU on the way: smaller segments, from the first on.
+    alone.engine.unreachable(alone.flow, ours, Unreachable::TooBig(1000));
+    let again = alone.poll();
+    assert_eq!((again[0].seq, again[0].payload.len()), (ours, 960), "{again:?}");
+    alone.engine.unreachable(alone.flow, ours, Unreachable::TooBig(20));
+    assert_eq!(alone.engine.look(id).unwrap().mtu, 552);
+}
+
+#[test]
+fn no_room_to_send() {
+    let mut world = World::new(Limits::default(), 5);
+    let (one, other, _) = world.pair(false, 80);
+    let data = pattern(50_000, 3);
+    assert_eq!(world.write(0, one, &data), 50_000);
+    let mut wire = Wire { full: true, ..Wire::default() };
+    let now = world.time();
+    world.engines[0].poll(now, &mut wire);
+    assert_eq!(wire.packets.len(), 0);
+    assert!(world.engines[0].next().unwrap() > now, "it does not ask at once");
+    let mut got = Vec::new();
+    let until = world.now + 1_000_000;
+    world.run(until, |world| {
+        got.extend(world.read(1, other));
+        got.len() == data.len()
+    });
+    assert!(got == data);
+}
+
+#[test]
+fn buffers_grow_and_go() {
+    let mut world = World::new(Limits::default(), 5);
+    world.weather.delay = 1_000;
+    let (one, other, _) = world.pair(false, 80);
+    assert_eq!(
+        (world.engines[0].counters().live, world.engines[1].counters().live),
+        (0, 0),
+        "not before there is data"
+    );
+    let (mut sent, mut got, mut most) = (0, 0, 0);
+    let until = world.now + 5_000_000;
+    world.run(until, |world| {
+        sent += world.write(0, one, &vec![5; 1 << 20]);
+        got += world.read(1, other).len();
+        most = most.max(world.look(1, other).windows.1);
+        got > 50 << 20
+    });
+    assert!(got > 50 << 20, "{got}");
+    assert!(most > 1 << 20, "{most}");
+    let until = world.now + 1_000_000;
+    world.run(until, |world| {
+        got += world.read(1, other).len();
+        got == sent
+    });
+    assert_eq!(got, sent);
+    assert!(world.engines[1].counters().memory > 1 << 20);
+    world.pass(3_000_000);
+    assert_eq!((world.engines[0].counters().memory, world.engines[1].counters().memory), (0, 0));
+    // And it goes on.
+    assert_eq!(world.write(1, other, b"back"), 4);
+    world.pass(100_000);
+    assert_eq!(world.read(0, one), b"back");
+    assert_eq!(world.write(0, one, b"and forth"), 9);
+    world.pass(100_000);
+    assert_eq!(world.read(1, other), b"and forth");
+}
+
+#[test]
+fn memory_is_bounded() {
+    let mut world = World::new(Limits { memory: 4 << 20, ..Limits::default() }, 5);
+    let listener = world.engines[1].listen(Bind::Both, 80, 10_000, Tuning::default()).unwrap();
+    let count = 500u16;
+    let mut ids = Vec::new();
+    for n in 0..count {
+        ids.push(world.connect(flow(n % 2 == 0, 1000 + n, 80), Tuning::default()));
+    }
+    world.pass(10_000);
+    let mut others = std::collections::HashMap::new();
+    while let Some((of, id, there)) = world.engines[1].accepted() {
+        assert_eq!(of, listener);
+        others.insert(there.remote, id);
+    }
+    assert_eq!(others.len(), usize::from(count));
+    let data = pattern(20_000, 9);
+    for &id in &ids {
+        world.write(0, id, &data[..4000]);
+    }
+    world.pass(10_000);
+    for engine in &world.engines {
+        let memory = engine.counters().memory;
+        assert!(memory <= (4 << 20) + u64::from(count) * 8192, "{memory}");
+    }
+    // All of it arrives nevertheless.
+    let mut sent: Vec<usize> = ids.iter().map(|_| 4000).collect();
+    let mut got = vec![Vec::new(); ids.len()];
+    let until = world.now + 60_000_000;
+    let flows: Vec<_> = ids.iter().map(|&id| world.look(0, id).flow.local).collect();
+    let done = world.run(until, |world| {
+        for (n, &id) in ids.iter().enumerate() {
+            sent[n] += world.write(0, id, &data[sent[n]..]);
+            let new = world.read(1, others[&flows[n]]);
+            got[n].extend_from_slice(&new);
+        }
+        got.iter().all(|g| g.len() == data.len())
+    });
+    assert!(done && got.iter().all(|g| *g == data));
+}
+
+#[test]
+fn packets_that_are_none() {
+    let (mut alone, _) = Alone::new(Limits::default(), 10);
+    let (id, ours) = alone.open(1000);
+    for v6 in [false, true] {
+        for (flags, ack) in [(0, Some(ours)), (SYN, None), (FIN, Some(ours)), (RST, None)] {
+            let packet = by_hand(flow(v6, 80, 5000), flags, 1001, ack, 100, b"payload");
+            for length in 0..packet.len() {
+                assert_eq!(alone.give(&packet[..length]), quiet(), "{length} bytes");
+            }
+            for at in 0..packet.len() {
+                for bit in 0..8 {
+                    let mut bad = packet.clone();
+                    bad[at] ^= 1 << bit;
+                    if v6 && (at < 4 || at == 7) {
+                        continue;
+                    }
+                    assert_eq!(alone.give(&bad), quiet(), "byte {at}");
+                }
+            }
+        }
+    }
+    let look = alone.engine.look(id).unwrap();
+    assert_eq!((look.unread, look.phase), (0, Phase::Established));
+    let counters = alone.engine.counters();
+    assert!(counters.malformed > 100 && counters.checksum_errors > 100);
+    // Options that lie, offsets behind the end, impossible flags: with sums that are right.
+    let good = by_hand(alone.flow, 0, 1001, Some(ours), 100, b"payload");
+    let whole = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut packet = good.clone();
+        change(&mut packet);
+        let length = packet.len();
+        crate::segment::seal(&mut packet, 20, length - 20, 0);
+        complete_checksum(&mut packet);
+        packet
+    };
+    let bad = [
+        whole(&|p| p[32] = 0x40),
+        whole(&|p| p[32] = 0xf0),
+        whole(&|p| p[33] = SYN | FIN | ACK),
+        whole(&|p| p[33] = SYN | RST),
+        whole(&|p| p[33] = 0),
+        whole(&|p| p[20..22].fill(0)),
+        whole(&|p| p[22..24].fill(0)),
+        whole(&|p| {
+            p[32] = 0x60;
+            p[40..44].copy_from_slice(&[2, 40, 0, 0]);
+        }),
+        whole(&|p| {
+            p[32] = 0x60;
+            p[40..44].copy_from_slice(&[5, 4, 0, 0]);
+        }),
+        whole(&|p| p[12..16].copy_from_slice(&[224, 0, 0, 1])),
+        whole(&|p| p[16..20].copy_from_slice(&[255; 4])),
+        whole(&|p| p[6] = 0x20),
+    ];
+    for (n, packet) in bad.iter().enumerate() {
+        assert_eq!(alone.give(packet), quiet(), "{n}");
+    }
+    assert_eq!(alone.engine.look(id).unwrap().unread, 0);
+    alone.give(&whole(&|p| p[33] |= 0x20));
+    assert_eq!(alone.engine.look(id).unwrap().unread, 7, "an urgent flag is nothing");
 }
