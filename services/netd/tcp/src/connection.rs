@@ -507,6 +507,12 @@ impl Connection {
         if !(self.larger_receive || self.larger_send) || !self.quiescent() {
             return;
         }
+        if works.tight() {
+            // What is there has to do.
+            (self.larger_receive, self.larger_send) = (false, false);
+            self.news |= self.starved;
+            return;
+        }
         let Some(live) = &self.live else { return };
         let (mut receive, mut send) = (live.receive_capacity(), live.send_capacity());
         if self.larger_receive {

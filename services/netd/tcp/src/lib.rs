@@ -45,6 +45,8 @@ mod listeners;
 mod live;
 mod segment;
 mod slab;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 mod train;
