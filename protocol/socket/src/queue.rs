@@ -66,14 +66,16 @@ impl Receiver {
         Self { window, side, head: 0 }
     }
 
-    fn is_empty(&self) -> bool {
-        self.window.load(place(self.side) + TAIL) == self.head
+    fn waiting(&self) -> u32 {
+        self.window.load(place(self.side) + TAIL).wrapping_sub(self.head)
     }
 
     /// The next slot to look at.
     pub fn pop(&mut self) -> Result<Option<Slot>, Broken> {
-        if self.is_empty() {
-            return Ok(None);
+        match self.waiting() {
+            0 => return Ok(None),
+            1..=SLOTS => {}
+            _ => return Err(Broken("a queue has more than there are slots")),
         }
         let entry = place(self.side) + ENTRIES + 4 * u64::from(self.head % SLOTS);
         let slot = Slot::new(&self.window, self.window.load(entry))?;
@@ -87,7 +89,7 @@ impl Receiver {
     /// Says that this side is about to sleep; whether it may.
     pub fn sleep(&self) -> bool {
         self.window.store(place(self.side) + SLEEPS, 1);
-        if self.is_empty() {
+        if self.waiting() == 0 {
             return true;
         }
         self.wake();
@@ -125,6 +127,8 @@ mod tests {
         let mut hear = Receiver::new(w.clone(), Side::Sentry);
         w.store(place(Side::Sentry) + ENTRIES, SLOTS);
         w.store(place(Side::Sentry) + TAIL, 1);
+        assert!(hear.pop().is_err());
+        w.store(place(Side::Sentry) + TAIL, SLOTS + 1);
         assert!(hear.pop().is_err());
     }
 }

@@ -111,6 +111,11 @@ impl Slot {
         self.number
     }
 
+    /// Where one of its words is in the window: for tests that write what they like.
+    pub fn word(&self, offset: u64) -> u64 {
+        self.at + offset % SLOT_BYTES
+    }
+
     /// Whether netd gives it out.
     pub fn is_netds(&self) -> bool {
         self.number >= NETDS

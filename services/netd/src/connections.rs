@@ -81,6 +81,8 @@ pub struct Connections {
     /// Slots of netd's own that are free, the last used first; and the first that was never used.
     free: VecDeque<u32>,
     unused: u32,
+    /// Slots that are to be looked at once more.
+    again: Vec<u32>,
 }
 
 impl Connections {
@@ -105,6 +107,7 @@ impl Connections {
             listeners_by_id: HashMap::new(),
             free: VecDeque::new(),
             unused: NETDS,
+            again: Vec::new(),
         })
     }
 
@@ -141,6 +144,11 @@ impl Connections {
         self.engine.next()
     }
 
+    /// Whether there is something to do at once.
+    pub fn is_busy(&self) -> bool {
+        !self.again.is_empty()
+    }
+
     /// A packet of TCP has come.
     pub fn receive(
         &mut self,
@@ -161,6 +169,9 @@ impl Connections {
 
     /// Does what is due, and tells the Sentry of it.
     pub fn work(&mut self, now: Instant, out: &mut impl Output) -> Result<(), Broken> {
+        for number in std::mem::take(&mut self.again) {
+            self.pump(number)?;
+        }
         self.engine.poll(now, out);
         self.changes()
     }
@@ -360,7 +371,7 @@ impl Connections {
                 c.slot.wait_for_room(w, Side::Netd);
                 // It may have made room before it could know.
                 if c.incoming.room()? > 0 && c.slot.was_waited_for(w, Side::Netd) {
-                    return self.pump(number);
+                    self.again.push(number);
                 }
             }
             let unsent = u32::try_from(look.unacknowledged).unwrap_or(u32::MAX).saturating_add(left);

@@ -15,3 +15,5 @@ pub mod ip;
 pub mod neighbour;
 pub mod service;
 pub mod stack;
+#[cfg(feature = "testing")]
+pub mod testing;

@@ -137,6 +137,7 @@ impl Service<'_> {
             self.ring()?;
             self.mind_room()?;
             // Not while something was put into the queue meanwhile.
+            busy |= self.stack.connections.is_busy();
             busy |= !self.deaf && !busy && !self.queue.sleep();
             let timeout = match (busy, self.stack.next()) {
                 (true, _) => Some(Duration::ZERO),

@@ -9,3 +9,4 @@ pub mod debian;
 pub mod install;
 pub mod systemd;
 pub mod vm;
+pub mod walls;

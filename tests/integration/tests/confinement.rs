@@ -314,6 +314,7 @@ fn ceiling(name: &str) -> usize {
     match name {
         n if n.starts_with("sentry") => 50,
         n if n.starts_with("gofer") => 45,
+        n if n.starts_with("netd") => 20,
         n if n.starts_with("stub") => 20,
         _ => 60,
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use cofferdam_integration::compare::{self, Run};
 use cofferdam_integration::install::{Install, need, until};
+use cofferdam_integration::walls::{Checks, descriptors, field, namespaces, service, threads};
 
 /// One after the other: the interfaces of all have the same addresses, and a loaded machine is late.
 static ONE: Mutex<()> = Mutex::new(());
@@ -277,5 +278,41 @@ fn a_netd_that_dies_is_replaced() {
     let over = compare::run(Rig::natively(&rig.outer, &["python3", "-u", &script("over.py")]), LIMIT).unwrap();
     assert!(over.success, "{}", over.output);
     assert!(child.wait().unwrap().success());
+    install.nothing_left().unwrap();
+}
+
+/// netd as the host shows it: no right, no name, and nothing open but its packet socket, its channels and the window.
+#[test]
+fn the_walls_of_a_live_netd() {
+    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
+    let (install, rig) = (Install::with_services("net-walls").unwrap(), Rig::new("w"));
+    let mut child = boxed(&install, &rig, "walls", &["sleep", "1000"]).spawn().unwrap();
+    until("a netd", || install.pids("cofferdam-netd").len() == 1 && !install.stubs().is_empty());
+    until("the program", || String::from_utf8_lossy(&install.run(&["list"]).unwrap().stdout).contains("running"));
+    let netd = install.pids("cofferdam-netd")[0];
+    let mut checks = Checks(0);
+    service(&mut checks, netd, "netd");
+    threads(&mut checks, netd, "netd", 0);
+    let open = descriptors(netd);
+    for fd in &open {
+        let fine = ["socket:[", "pipe:[", "/memfd:cofferdam-net", "anon_inode:[eventpoll]"];
+        checks.that(fine.iter().any(|f| fd.starts_with(f)), || format!("netd holds {fd}"));
+    }
+    // Its channel, the bell, and one packet socket.
+    let sockets = open.iter().filter(|fd| fd.starts_with("socket:[")).count();
+    checks.that(sockets == 3, || format!("netd holds {sockets} sockets: {open:?}"));
+    // The Sentry holds no packet socket, and netd's window is all that they share.
+    let sentry = install.pids("cofferdam-sentry")[0];
+    let packet = std::fs::read_to_string(format!("/proc/{netd}/net/packet")).unwrap();
+    checks.that(packet.lines().count() == 1, || format!("in netd's own namespace: {packet}"));
+    for (a, b) in namespaces(&netd.to_string()).iter().zip(namespaces(&sentry.to_string())) {
+        checks.that(*a != b, || format!("netd and Sentry share {a}"));
+    }
+    let status = std::fs::read_to_string(format!("/proc/{netd}/status")).unwrap();
+    let uid: u32 = field(&status, "Uid").split_whitespace().next().unwrap().parse().unwrap();
+    checks.that(uid >= 0x7000_0000, || format!("netd runs as uid {uid}"));
+    println!("{} checks of a live netd", checks.0);
+    assert!(install.run(&["kill", "walls", "KILL"]).unwrap().status.success());
+    child.wait().unwrap();
     install.nothing_left().unwrap();
 }

@@ -76,6 +76,16 @@ fn server() {
     replay("ninep_server", 10_000, testing::server);
 }
 
+#[test]
+fn netd() {
+    replay("netd", 20_000, cofferdam_netd::testing::hostile);
+}
+
+#[test]
+fn tcp() {
+    replay("tcp", 5_000, cofferdam_tcp::testing::engine);
+}
+
 fn packet(message: &[u8]) -> Vec<u8> {
     [&(message.len() as u16).to_le_bytes()[..], message].concat()
 }
