@@ -330,7 +330,7 @@ impl Recipe {
             }
             Kind::Mqueue => (all.ipc.mqueues.clone(), all.ipc.mqueues.root()),
             Kind::Proc => proc::mount(task.kernel(), &pids),
-            Kind::Sysfs => sys::mount(task.kernel()),
+            Kind::Sysfs => sys::mount(task.kernel(), &all.net),
             Kind::Cgroup2 => cgroup::mount(task.kernel(), &task.group().cgroup),
             Kind::Devpts => {
                 let fs = devpts::Devpts::new(self.devpts, &creds);

@@ -1,16 +1,22 @@
-//! `/sys`: the processors and memory nodes that programs look for.
+//! `/sys`: the processors, memory nodes and network devices that programs look for.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use cofferdam_socket::traffic::Traffic;
 
 use crate::errno::Errno;
 use crate::filesystems::cpu;
 use crate::filesystems::proc::totals;
 use crate::filesystems::pseudo::{Body, PseudoFs, PseudoNode, Style, directory, fixed, text};
+use crate::ipc::netlink::{INDEX, INTERFACE_FLAGS};
 use crate::kernel::Kernel;
+use crate::namespaces::NetNamespace;
+use crate::sync::Mutex;
 use crate::syscalls::sched::cpu_list;
 use crate::vfs::caller::Caller;
 use crate::vfs::dentry::Dentry;
-use crate::vfs::inode::{FileSystem, InodeRef};
+use crate::vfs::inode::{DirEntry, FileSystem, FileType, InodeRef};
 
 /// `SYSFS_MAGIC`.
 const SYSFS_MAGIC: u64 = 0x6265_6572;
@@ -135,8 +141,96 @@ fn nodes(f: &PseudoFs, kernel: &Arc<Kernel>, all: &[usize]) -> InodeRef {
     directory(f, dirs)
 }
 
-/// A new sysfs.
-pub fn mount(kernel: &Arc<Kernel>) -> (Arc<dyn FileSystem>, Arc<Dentry>) {
+/// A device as `class/net` shows it: what it is, and what it has counted.
+fn device(f: &PseudoFs, net: &Arc<NetNamespace>, index: u32) -> InodeRef {
+    let other = net.outside().and_then(|o| o.network.interface(index)).cloned();
+    let colons = |mac: [u8; 6]| mac.map(|b| format!("{b:02x}")).join(":");
+    let loopback = other.is_none();
+    let own = net.clone();
+    let mtu = other.as_ref().map(|i| i.mtu);
+    let mtu = move |_: &Caller<'_>| Ok(format!("{}\n", mtu.unwrap_or_else(|| own.loopback.mtu())).into_bytes());
+    let own = net.clone();
+    let state = move |_: &Caller<'_>| {
+        let word = match (loopback, own.loopback.is_up()) {
+            (true, true) => "unknown",
+            (true, false) => "down",
+            (false, _) => "up",
+        };
+        Ok(format!("{word}\n").into_bytes())
+    };
+    let own = net.clone();
+    let flags = move |_: &Caller<'_>| {
+        // Those of old: sixteen bits.
+        let flags = if loopback { own.loopback.flags() } else { INTERFACE_FLAGS };
+        Ok(format!("{:#x}\n", flags & 0xffff & !0x40).into_bytes())
+    };
+    let lines = [
+        ("addr_assign_type", "0".to_owned()),
+        ("addr_len", "6".to_owned()),
+        ("address", colons(other.as_ref().map_or([0; 6], |i| i.mac))),
+        ("broadcast", colons(if loopback { [0; 6] } else { [0xff; 6] })),
+        ("carrier", "1".to_owned()),
+        ("dev_id", "0x0".to_owned()),
+        ("dormant", "0".to_owned()),
+        ("ifalias", String::new()),
+        ("ifindex", index.to_string()),
+        ("iflink", index.to_string()),
+        ("link_mode", "0".to_owned()),
+        ("tx_queue_len", "1000".to_owned()),
+        ("type", if loopback { "772" } else { "1" }.to_owned()),
+    ];
+    let mut names: Vec<(&str, InodeRef)> =
+        lines.iter().map(|(name, line)| (*name, fixed(f, format!("{line}\n")))).collect();
+    type Count = fn(&Traffic) -> u64;
+    let counts: [(&str, Count); 6] = [
+        ("rx_bytes", |t| t.received_bytes),
+        ("rx_packets", |t| t.received_packets),
+        ("rx_dropped", |t| t.received_lost),
+        ("tx_bytes", |t| t.sent_bytes),
+        ("tx_packets", |t| t.sent_packets),
+        ("tx_dropped", |t| t.sent_lost),
+    ];
+    let statistics = counts.iter().map(|(name, of)| {
+        let (own, of) = (net.clone(), *of);
+        let count = move |_: &Caller<'_>| {
+            let mut all = own.outside().into_iter().flat_map(|o| o.interfaces());
+            let n = all.find(|(i, _)| i.index == index).map_or(0, |(_, t)| of(&t));
+            Ok(format!("{n}\n").into_bytes())
+        };
+        (*name, text(f, count))
+    });
+    names.push(("statistics", directory(f, statistics.collect())));
+    names.extend([("mtu", text(f, mtu)), ("operstate", text(f, state)), ("flags", text(f, flags))]);
+    directory(f, names)
+}
+
+/// The devices of a network namespace, which it may be given after this is mounted.
+fn devices(f: &PseudoFs, net: &Arc<NetNamespace>) -> InodeRef {
+    const LOOPBACK: (&[u8], u32) = (b"lo", INDEX);
+    let made: Arc<Mutex<BTreeMap<u32, InodeRef>>> = Arc::default();
+    let all = |net: &NetNamespace| -> Vec<(Vec<u8>, u32)> {
+        let others = net.outside().into_iter().flat_map(|o| &o.network.interfaces);
+        let others = others.map(|i| (i.name.clone().into_bytes(), i.index));
+        std::iter::once((LOOPBACK.0.to_vec(), LOOPBACK.1)).chain(others).collect()
+    };
+    let (fs, own) = (f.styled(Style::Attribute), net.clone());
+    let node = Arc::new(move |index: u32| made.lock().entry(index).or_insert_with(|| device(&fs, &own, index)).clone());
+    let (own, of) = (net.clone(), node.clone());
+    let names = move |_: &Caller<'_>| {
+        let entry = |(name, index): (Vec<u8>, u32)| {
+            Ok(DirEntry { name, ino: of(index).attr()?.ino, kind: FileType::Directory })
+        };
+        all(&own).into_iter().map(entry).collect()
+    };
+    let own = net.clone();
+    let find = move |_: &Caller<'_>, name: &[u8]| {
+        Ok(all(&own).into_iter().find(|(n, _)| n == name).map(|(_, index)| node(index)))
+    };
+    PseudoNode::new(f, 0o755, Body::Dynamic(Vec::new(), Box::new(names), Box::new(find)))
+}
+
+/// A new sysfs, with the devices of a network namespace.
+pub fn mount(kernel: &Arc<Kernel>, net: &Arc<NetNamespace>) -> (Arc<dyn FileSystem>, Arc<Dentry>) {
     let fs = PseudoFs::new("sysfs", SYSFS_MAGIC, Style::Attribute);
     let f: &PseudoFs = &fs;
     let empty = || directory(f, Vec::new());
@@ -152,7 +246,7 @@ pub fn mount(kernel: &Arc<Kernel>) -> (Arc<dyn FileSystem>, Arc<Dentry>) {
         vec![
             ("block", empty()),
             ("bus", empty()),
-            ("class", directory(f, vec![("net", empty()), ("tty", empty())])),
+            ("class", directory(f, vec![("net", devices(f, net)), ("tty", empty())])),
             ("dev", directory(f, vec![("block", empty()), ("char", empty())])),
             ("devices", directory(f, vec![("system", system), ("virtual", empty())])),
             ("firmware", empty()),

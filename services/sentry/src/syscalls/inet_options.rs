@@ -557,6 +557,7 @@ fn get_tcp(socket: &Inet, option: i32) -> Result<Vec<u8>, Errno> {
     match option {
         special::MAXSEG => int(match socket.tcp_look().0 {
             Phase::Close | Phase::Listen => Some(kept(0)).filter(|n| *n != 0).unwrap_or(536),
+            _ if socket.tcp_progress().is_some() => tcp::SEGMENT_OUTSIDE.cast_signed(),
             _ => SEGMENT,
         }),
         special::LINGER2 => int(Some(kept(0)).filter(|n| *n != 0).unwrap_or(60)),
@@ -602,10 +603,20 @@ pub(crate) fn info(socket: &Inet) -> Vec<u8> {
         put(5, &[TIMESTAMPS_SACK_SCALING, 0x77]);
         put(16, (SEGMENT as u32).as_bytes());
         put(20, 536u32.as_bytes());
-        put(84, 10u32.as_bytes());
-        put(88, (SEGMENT as u32).as_bytes());
+        put(80, 10u32.as_bytes());
+        put(84, (SEGMENT as u32).as_bytes());
         put(120, sent.as_bytes());
         put(128, taken.as_bytes());
+        // What netd knows of one that goes elsewhere: the time there and back in all its forms, and what is on its way.
+        if let Some((rtt, unacked)) = socket.tcp_progress() {
+            put(8, rtt.saturating_mul(2).max(200_000).as_bytes());
+            put(68, rtt.as_bytes());
+            put(72, (rtt / 2).as_bytes());
+            put(16, tcp::SEGMENT_OUTSIDE.as_bytes());
+            put(84, tcp::SEGMENT_OUTSIDE.as_bytes());
+            put(24, unacked.div_ceil(tcp::SEGMENT_OUTSIDE).as_bytes());
+            put(148, rtt.as_bytes());
+        }
     }
     raw
 }

@@ -215,6 +215,13 @@ impl State {
 }
 
 impl Inet {
+    /// Of a connection to elsewhere: the time there and back, microseconds, and bytes that are on their way.
+    pub fn tcp_progress(&self) -> Option<(u32, u32)> {
+        let s = self.state.lock();
+        let remote = s.tcp.remote.as_ref()?;
+        Some((remote.round_trip(), u32::try_from(remote.unacknowledged()).unwrap_or(u32::MAX)))
+    }
+
     /// Tells netd how the connection is to behave, after an option was set.
     pub fn retune(&self) {
         let s = self.state.lock();

@@ -30,7 +30,7 @@ pub(super) const PIECE: usize = 65_536;
 /// Bytes of a segment on the loopback device: its packets' less two headers and a time stamp, half of them at most.
 pub const SEGMENT: usize = 32_741;
 /// Of one that goes elsewhere: Ethernet's.
-const SEGMENT_OUTSIDE: usize = 1448;
+pub const SEGMENT_OUTSIDE: u32 = 1448;
 /// How long what is held back may wait (`TCP_CORK` in `tcp(7)`).
 const HELD_BACK: i64 = NS / 5;
 /// How long a connection is tried while the listener's queue is full (six times, `net.ipv4.tcp_syn_retries`).
@@ -748,7 +748,7 @@ impl Inet {
     fn hold_back(&self, mut data: Vec<u8>, how: Send) -> Option<Vec<u8>> {
         let mut s = self.state.lock();
         let corked = how.more || s.values.get(options::TCP, options::CORK3) != 0;
-        let segment = if s.tcp.remote.is_some() { SEGMENT_OUTSIDE } else { SEGMENT };
+        let segment = if s.tcp.remote.is_some() { SEGMENT_OUTSIDE as usize } else { SEGMENT };
         if corked && !how.urgent && s.tcp.held.len() + data.len() < segment {
             s.tcp.held.append(&mut data);
             if s.tcp.release.is_none() {
