@@ -185,7 +185,10 @@ mod tests {
             metric,
         };
         let network = Network {
-            interfaces: vec![interface(2, &["10.0.0.5/24", "fe80::1/64", "fd00::5/64"]), interface(3, &["10.1.0.5/16"])],
+            interfaces: vec![
+                interface(2, &["10.0.0.5/24", "fe80::1/64", "fd00::5/64"]),
+                interface(3, &["10.1.0.5/16"]),
+            ],
             routes: vec![
                 route("0.0.0.0/0", Some("10.1.0.1"), 3, 100),
                 route("0.0.0.0/0", Some("10.0.0.1"), 2, 0),

@@ -141,10 +141,7 @@ impl Slot {
 
     /// Its rings for a side that begins to use it, empty: what that puts in and what it takes out.
     pub fn rings(&self, window: &Arc<Window>, side: Side) -> (Producer, Consumer) {
-        (
-            Producer::new(window.clone(), self.place(side)),
-            Consumer::new(window.clone(), self.place(side.other())),
-        )
+        (Producer::new(window.clone(), self.place(side)), Consumer::new(window.clone(), self.place(side.other())))
     }
 
     /// Who gives a slot out clears both sides' words before, but for those that say that it is in a queue.
@@ -256,7 +253,8 @@ impl Slot {
     pub fn tuning(&self, w: &Window) -> (u32, Tuning) {
         let [a, b] = [0, 4].map(|n| w.load(self.at + sentry::TUNING + n));
         let [nodelay, hops, low, high] = a.to_le_bytes();
-        let tuning = Tuning { nodelay: nodelay != 0, keepalive: u16::from_le_bytes([low, high]), user_timeout: b, hops };
+        let tuning =
+            Tuning { nodelay: nodelay != 0, keepalive: u16::from_le_bytes([low, high]), user_timeout: b, hops };
         (w.load(self.at + sentry::CHANGES), tuning)
     }
 

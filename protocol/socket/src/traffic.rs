@@ -25,8 +25,7 @@ fn place(interface: usize) -> Option<u64> {
 /// Writes what the interface at a place in the network's list has counted.
 pub fn put(w: &Window, interface: usize, t: &Traffic) {
     let Some(at) = place(interface) else { return };
-    let all =
-        [t.received_packets, t.received_bytes, t.received_lost, t.sent_packets, t.sent_bytes, t.sent_lost];
+    let all = [t.received_packets, t.received_bytes, t.received_lost, t.sent_packets, t.sent_bytes, t.sent_lost];
     let raw: Vec<u8> = all.iter().flat_map(|n| n.to_le_bytes()).collect();
     // It lies in the window by construction.
     let _ = w.write(at, &raw);
@@ -61,6 +60,9 @@ mod tests {
         let t = Traffic { received_packets: 1, received_bytes: 1 << 40, sent_lost: 6, ..Traffic::default() };
         put(&w, INTERFACES - 1, &t);
         put(&w, INTERFACES, &t);
-        assert_eq!((get(&w, INTERFACES - 1), get(&w, 0), get(&w, INTERFACES)), (t, Traffic::default(), Traffic::default()));
+        assert_eq!(
+            (get(&w, INTERFACES - 1), get(&w, 0), get(&w, INTERFACES)),
+            (t, Traffic::default(), Traffic::default())
+        );
     }
 }

@@ -8,14 +8,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::stack::Wire;
 use cofferdam_socket::queue::{Receiver, Sender};
 use cofferdam_socket::ring::{Consumer, Producer};
 use cofferdam_socket::slot::{self, Operation, Slot, said, told};
 use cofferdam_socket::{Broken, NETDS, PACKETS, SLOTS, Side, Window, packet};
-use crate::stack::Wire;
-use cofferdam_tcp::{
-    Bind, End, Engine, Flow, Id, Keepalive, Limits, ListenerId, Output, Phase, Tuning, Unreachable,
-};
+use cofferdam_tcp::{Bind, End, Engine, Flow, Id, Keepalive, Limits, ListenerId, Output, Phase, Tuning, Unreachable};
 
 /// Packets of the Sentry's that are sent before something else gets its turn.
 const TURN: usize = 256;
@@ -90,12 +88,7 @@ impl Connections {
     pub fn new(window: Arc<Window>, limits: Limits, seed: u64) -> Result<Self, Broken> {
         let slot = Slot::new(&window, PACKETS)?;
         let (incoming, packets) = slot.rings(&window, Side::Netd);
-        let sentry = Sentry {
-            queue: Sender::new(window.clone(), Side::Sentry),
-            packets: incoming,
-            slot,
-            ring: false,
-        };
+        let sentry = Sentry { queue: Sender::new(window.clone(), Side::Sentry), packets: incoming, slot, ring: false };
         Ok(Self {
             engine: Engine::new(limits, seed),
             window,

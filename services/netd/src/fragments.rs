@@ -65,7 +65,8 @@ impl Fragments {
             return Outcome::Lost(1);
         }
         let mut lost = self.make_room(piece.len(), now);
-        let parts = self.all.entry(key).or_insert_with(|| Parts { since: now, pieces: Vec::new(), bytes: 0, end: None });
+        let parts =
+            self.all.entry(key).or_insert_with(|| Parts { since: now, pieces: Vec::new(), bytes: 0, end: None });
         let place = parts.pieces.partition_point(|(from, _)| *from < at);
         let before = place.checked_sub(1).and_then(|n| parts.pieces.get(n)).map_or(0, |(from, p)| from + p.len());
         let after = parts.pieces.get(place).map_or(LONGEST, |(from, _)| *from);
@@ -136,7 +137,12 @@ impl Fragments {
 mod tests {
     use super::*;
 
-    const KEY: Key = Key { from: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), to: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), protocol: 17, number: 7 };
+    const KEY: Key = Key {
+        from: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+        to: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+        protocol: 17,
+        number: 7,
+    };
 
     #[test]
     fn pieces_make_a_whole_in_any_order() {

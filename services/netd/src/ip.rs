@@ -70,9 +70,7 @@ fn parse6(raw: &[u8]) -> Option<(Head, &[u8])> {
     // Headers between: few, or it is no packet for us.
     for _ in 0..8 {
         let len = match next {
-            IpProtocol::HopByHop | IpProtocol::Ipv6Route | IpProtocol::Ipv6Opts => {
-                8 * (usize::from(*data.get(1)?) + 1)
-            }
+            IpProtocol::HopByHop | IpProtocol::Ipv6Route | IpProtocol::Ipv6Opts => 8 * (usize::from(*data.get(1)?) + 1),
             IpProtocol::Ipv6Frag => {
                 let [_, _, high, low, number @ ..] = *data.first_chunk::<PIECE6>()?;
                 let word = u16::from_be_bytes([high, low]);

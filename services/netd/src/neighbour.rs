@@ -127,8 +127,7 @@ impl<H> Neighbours<H> {
     pub fn learn(&mut self, ip: IpAddr, mac: Mac, now: Instant, new: bool) -> VecDeque<Waiting<H>> {
         if new && !self.all.contains_key(&ip) {
             self.make_room();
-            let entry =
-                Entry { mac: None, since: now, used: now, asked: None, waiting: VecDeque::new(), bytes: 0 };
+            let entry = Entry { mac: None, since: now, used: now, asked: None, waiting: VecDeque::new(), bytes: 0 };
             self.all.insert(ip, entry);
         }
         let Some(entry) = self.all.get_mut(&ip) else { return VecDeque::new() };
@@ -236,7 +235,12 @@ mod tests {
         let lost = (0..WAITING + 5).filter(|_| n.way(ip, now, packet) == Way::Lost).count();
         assert_eq!(lost, 5);
         for i in 0..MOST as u32 * 2 {
-            n.learn(IpAddr::from((0x0a00_0000 + i).to_be_bytes()), [2; 6], now + Duration::from_millis(u64::from(i)), true);
+            n.learn(
+                IpAddr::from((0x0a00_0000 + i).to_be_bytes()),
+                [2; 6],
+                now + Duration::from_millis(u64::from(i)),
+                true,
+            );
         }
         assert_eq!(n.all.len(), MOST);
         assert_eq!(n.learn("9.9.9.9".parse().unwrap(), [2; 6], now, false).len(), 0);

@@ -113,7 +113,12 @@ impl Wire {
             piece: None,
         };
         let route = self.network.route(head.to, by).map(|r| r.interface);
-        let Some(mtu) = route.or(by).and_then(|n| self.network.interface(n)).or(self.network.interfaces.first()).map(|i| i.mtu as usize) else {
+        let Some(mtu) = route
+            .or(by)
+            .and_then(|n| self.network.interface(n))
+            .or(self.network.interfaces.first())
+            .map(|i| i.mtu as usize)
+        else {
             return;
         };
         self.number = self.number.wrapping_add(1);
@@ -204,7 +209,9 @@ impl Wire {
             all.max_by_key(|ip| matches!((ip, ask.ip), (IpAddr::V6(a), IpAddr::V6(b)) if a.is_unicast_link_local() == b.is_unicast_link_local()))
         };
         match (ask.ip, own(ask.ip.is_ipv6())) {
-            (IpAddr::V4(ip), Some(IpAddr::V4(from))) => self.arp(at, ArpOperation::Request, from, ask.to.unwrap_or(ALL), ip, [0; 6]),
+            (IpAddr::V4(ip), Some(IpAddr::V4(from))) => {
+                self.arp(at, ArpOperation::Request, from, ask.to.unwrap_or(ALL), ip, [0; 6])
+            }
             (IpAddr::V6(ip), Some(IpAddr::V6(from))) => {
                 let lladdr = Some(RawHardwareAddress::from(EthernetAddress(mac)));
                 let repr = Icmpv6Repr::Ndisc(NdiscRepr::NeighborSolicit { target_addr: ip, lladdr });
@@ -215,7 +222,15 @@ impl Wire {
         }
     }
 
-    fn arp(&mut self, at: usize, operation: ArpOperation, from: std::net::Ipv4Addr, mac: Mac, ip: std::net::Ipv4Addr, target: Mac) {
+    fn arp(
+        &mut self,
+        at: usize,
+        operation: ArpOperation,
+        from: std::net::Ipv4Addr,
+        mac: Mac,
+        ip: std::net::Ipv4Addr,
+        target: Mac,
+    ) {
         let Some(link) = self.links.get(at) else { return };
         let repr = ArpRepr::EthernetIpv4 {
             operation,
@@ -293,7 +308,8 @@ impl Output for Wire {
         const SUM: u16 = 16;
         let six = packet.first().is_some_and(|b| b >> 4 == 6);
         let start = if six { ip::HEADER6 } else { ip::HEADER4 } as u16;
-        let cut = u16::try_from(header).ok().filter(|_| segment != 0).map(|headers| Cut { size: segment, headers, six });
+        let cut =
+            u16::try_from(header).ok().filter(|_| segment != 0).map(|headers| Cut { size: segment, headers, six });
         Wire::send(self, packet, Offload { sum: Some((start, SUM)), cut }, None);
     }
 
@@ -350,7 +366,11 @@ impl Stack {
     fn arp(&mut self, at: usize, packet: &[u8]) {
         let parsed = ArpPacket::new_checked(packet).and_then(|p| ArpRepr::parse(&p));
         let Ok(ArpRepr::EthernetIpv4 {
-            operation, source_hardware_addr, source_protocol_addr, target_protocol_addr, ..
+            operation,
+            source_hardware_addr,
+            source_protocol_addr,
+            target_protocol_addr,
+            ..
         }) = parsed
         else {
             self.wire.counters.broken += 1;
@@ -373,7 +393,14 @@ impl Stack {
     }
 
     /// An IP packet. `mac`: of who sent the frame; `many`: the frame was for several.
-    fn packet(&mut self, at: usize, mac: Mac, raw: &[u8], trusted: bool, many: bool) -> Result<(), cofferdam_socket::Broken> {
+    fn packet(
+        &mut self,
+        at: usize,
+        mac: Mac,
+        raw: &[u8],
+        trusted: bool,
+        many: bool,
+    ) -> Result<(), cofferdam_socket::Broken> {
         let Some((head, data)) = ip::parse(raw) else {
             self.wire.counters.broken += 1;
             return Ok(());
@@ -381,8 +408,11 @@ impl Stack {
         let own = self.wire.network.has(head.to);
         let all = head.to == IpAddr::from([255; 4]) || self.wire.network.is_broadcast(head.to);
         // Nobody is several, or we.
-        let fair = !head.from.is_multicast() && !head.from.is_loopback() && !head.to.is_loopback()
-            && head.from != IpAddr::from([255; 4]) && !self.wire.network.has(head.from);
+        let fair = !head.from.is_multicast()
+            && !head.from.is_loopback()
+            && !head.to.is_loopback()
+            && head.from != IpAddr::from([255; 4])
+            && !self.wire.network.has(head.from);
         if !fair || !own && !all && !head.to.is_multicast() {
             self.wire.counters.foreign += 1;
             return Ok(());
@@ -507,7 +537,11 @@ impl Stack {
                 if !nobody {
                     self.wire.learn(at, from.into(), told, true);
                 }
-                let flags = if nobody { NdiscNeighborFlags::OVERRIDE } else { NdiscNeighborFlags::SOLICITED | NdiscNeighborFlags::OVERRIDE };
+                let flags = if nobody {
+                    NdiscNeighborFlags::OVERRIDE
+                } else {
+                    NdiscNeighborFlags::SOLICITED | NdiscNeighborFlags::OVERRIDE
+                };
                 let lladdr = Some(RawHardwareAddress::from(EthernetAddress(own_mac)));
                 let repr = Icmpv6Repr::Ndisc(NdiscRepr::NeighborAdvert { flags, target_addr, lladdr });
                 let all = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);

@@ -82,7 +82,9 @@ fn frame(bytes: &mut Bytes<'_>) -> Vec<u8> {
 /// broken, or when nothing is left.
 pub fn hostile(bytes: &[u8]) {
     let mut bytes = Bytes(bytes);
-    let (Ok(window), Ok((ours, _theirs))) = (Window::create("fuzz", WINDOW_BYTES), UnixDatagram::pair()) else { return };
+    let (Ok(window), Ok((ours, _theirs))) = (Window::create("fuzz", WINDOW_BYTES), UnixDatagram::pair()) else {
+        return;
+    };
     let window = Arc::new(window);
     if ours.set_nonblocking(true).is_err() {
         return;

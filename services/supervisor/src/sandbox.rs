@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use cofferdam_control::client::Create;
 use cofferdam_control::gofer::stdio_name;
+use cofferdam_control::netd::FromNetd;
 use cofferdam_control::sentry::{
     Container as Spec, ExitStatus, FailureKind, FromSentry, Numbered, Said, SentryOrders, ToSentry,
 };
-use cofferdam_control::netd::FromNetd;
 use cofferdam_control::{LogLevel, LogLine, LogSettings};
 
 use crate::container::Container;

@@ -186,7 +186,8 @@ fn links(netlink: &mut Netlink, warnings: &mut Vec<String>) -> Result<BTreeMap<u
             continue;
         }
         if kind != LinkLayerType::Ether || all.len() >= INTERFACES {
-            warnings.push(format!("the interface {} ({kind:?}) is left out: no Ethernet, or one too many", interface.name));
+            warnings
+                .push(format!("the interface {} ({kind:?}) is left out: no Ethernet, or one too many", interface.name));
             continue;
         }
         all.insert(interface.index, interface);
@@ -196,13 +197,18 @@ fn links(netlink: &mut Netlink, warnings: &mut Vec<String>) -> Result<BTreeMap<u
 
 fn addresses(netlink: &mut Netlink) -> Result<Vec<AddressMessage>, String> {
     let all = netlink.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
-    Ok(all.into_iter().filter_map(|m| if let RouteNetlinkMessage::NewAddress(a) = m { Some(a) } else { None }).collect())
+    Ok(all
+        .into_iter()
+        .filter_map(|m| if let RouteNetlinkMessage::NewAddress(a) = m { Some(a) } else { None })
+        .collect())
 }
 
 /// The interface's own address: of a link between two the other end's is told beside it.
 fn own_address(message: &AddressMessage) -> Option<IpAddr> {
-    let local = message.attributes.iter().find_map(|a| if let AddressAttribute::Local(ip) = a { Some(*ip) } else { None });
-    let or = || message.attributes.iter().find_map(|a| if let AddressAttribute::Address(ip) = a { Some(*ip) } else { None });
+    let local =
+        message.attributes.iter().find_map(|a| if let AddressAttribute::Local(ip) = a { Some(*ip) } else { None });
+    let or =
+        || message.attributes.iter().find_map(|a| if let AddressAttribute::Address(ip) = a { Some(*ip) } else { None });
     local.or_else(or)
 }
 
@@ -275,7 +281,8 @@ impl Netlink {
         let mut all = Vec::new();
         let mut buffer = vec![0; 1 << 18];
         loop {
-            let (n, _) = rustix::net::recv(&self.0, &mut buffer, RecvFlags::empty()).map_err(|e| format!("netlink: {e}"))?;
+            let (n, _) =
+                rustix::net::recv(&self.0, &mut buffer, RecvFlags::empty()).map_err(|e| format!("netlink: {e}"))?;
             let mut rest = buffer.get(..n).unwrap_or_default();
             while !rest.is_empty() {
                 let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)

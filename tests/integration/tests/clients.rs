@@ -32,13 +32,11 @@ const COMMON: [&str; 7] =
     ["runc", "crun", "busybox-static", "bsdutils", "iptables", "containernetworking-plugins", "python3"];
 
 /// Checks that fail with Cofferdam, and why. One that passes fails this test: the list cannot grow stale.
-const KNOWN: [(&str, &[&str], &str); 1] = [
-    (
-        "rootless",
-        &["top"],
-        "podman reads /proc in the mount namespace of the stand-in, where there is none (docs/CLIENTS.md)",
-    ),
-];
+const KNOWN: [(&str, &[&str], &str); 1] = [(
+    "rootless",
+    &["top"],
+    "podman reads /proc in the mount namespace of the stand-in, where there is none (docs/CLIENTS.md)",
+)];
 
 const LIMIT: Duration = Duration::from_secs(400);
 

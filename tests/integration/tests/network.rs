@@ -161,7 +161,12 @@ fn log_of(install: &Install, name: &str) -> String {
 fn the_same(install: &Install, name: &str, native: &Run, sandbox: &Run) {
     assert!(native.success, "natively it fails itself:\n{}", native.output);
     let differ = compare::differences(&native.output, &sandbox.output);
-    assert!(differ.is_empty(), "{name}: - natively, + in the sandbox\n{}\n{}", differ.join("\n"), log_of(install, name));
+    assert!(
+        differ.is_empty(),
+        "{name}: - natively, + in the sandbox\n{}\n{}",
+        differ.join("\n"),
+        log_of(install, name)
+    );
 }
 
 const LIMIT: Duration = Duration::from_secs(120);

@@ -252,8 +252,8 @@ impl Sandbox {
     /// Gives the sandbox's own network namespace what it has beyond itself.
     fn connect(&self, network: Network, descriptors: Vec<OwnedFd>) -> Result<FromSentry, Failure> {
         let failed = |message: String| Failure { kind: FailureKind::Host, message };
-        let [bell, window] = <[OwnedFd; 2]>::try_from(descriptors)
-            .map_err(|_| failed("a network comes with two descriptors".into()))?;
+        let [bell, window] =
+            <[OwnedFd; 2]>::try_from(descriptors).map_err(|_| failed("a network comes with two descriptors".into()))?;
         let net = self.kernel.first.net.clone();
         // A second one: the first is gone.
         let made = if let Some(outside) = net.outside() {

@@ -699,7 +699,9 @@ fn put_failed(socket: &Inet, to: Endpoint, why: Why, c: &mut Control) {
     raw.extend_from_slice(&[0; 4]);
     let mut by = Endpoint { ip: socket.domain.any(), port: 0 }.encode(socket.domain);
     match why {
-        Why::Nobody(offender) | Why::Told(offender, ..) => by = Endpoint { ip: offender, port: 0 }.encode(socket.domain),
+        Why::Nobody(offender) | Why::Told(offender, ..) => {
+            by = Endpoint { ip: offender, port: 0 }.encode(socket.domain)
+        }
         Why::TooLong(_) => by.fill(0),
     }
     raw.extend_from_slice(&by);

@@ -310,7 +310,7 @@ fn set_ipv6(task: &Arc<Task>, socket: &Arc<Inet>, option: i32, at: u64, len: usi
         if !group.is_multicast() {
             return Err(Errno::EINVAL);
         }
-        if !socket.net.has_device(index) && !(index == 0 && socket.net.outside().is_some()) {
+        if !(socket.net.has_device(index) || index == 0 && socket.net.outside().is_some()) {
             return Err(if option == special::JOIN_GROUP { Errno::ENODEV } else { Errno::EADDRNOTAVAIL });
         }
         return match option {

@@ -59,8 +59,23 @@ fn devices(net: &NetNamespace, _: &Creds) -> String {
         let _ = writeln!(
             text,
             "{:>6}: {:>7} {:>7} {:>4} {:>4} {:>4} {:>5} {:>10} {:>9} {:>8} {:>7} {:>4} {:>4} {:>4} {:>5} {:>7} {:>10}",
-            interface.name, t.received_bytes, t.received_packets, 0, t.received_lost, 0, 0, 0, 0, t.sent_bytes, t.sent_packets,
-            0, t.sent_lost, 0, 0, 0, 0
+            interface.name,
+            t.received_bytes,
+            t.received_packets,
+            0,
+            t.received_lost,
+            0,
+            0,
+            0,
+            0,
+            t.sent_bytes,
+            t.sent_packets,
+            0,
+            t.sent_lost,
+            0,
+            0,
+            0,
+            0
         );
     }
     text
@@ -79,8 +94,14 @@ fn routes(net: &NetNamespace) -> String {
         let via = if let Some(IpAddr::V4(via)) = r.via { via } else { std::net::Ipv4Addr::UNSPECIFIED };
         let flags = UP | if r.via.is_some() { GATEWAY } else { 0 };
         let mask = u32::MAX.checked_shl(32u32.saturating_sub(r.to.prefix.into())).unwrap_or(0).into();
-        let line =
-            format!("{}\t{}\t{}\t{flags:04X}\t0\t0\t{}\t{}\t0\t0\t0", by.name, word(to), word(via), r.metric, word(mask));
+        let line = format!(
+            "{}\t{}\t{}\t{flags:04X}\t0\t0\t{}\t{}\t0\t0\t0",
+            by.name,
+            word(to),
+            word(via),
+            r.metric,
+            word(mask)
+        );
         let _ = writeln!(text, "{line:<127}");
     }
     text
@@ -97,7 +118,12 @@ fn routes6(net: &NetNamespace) -> String {
         let _ = writeln!(
             text,
             "{:032x} {:02x} {:032x} 00 {:032x} {:08x} 00000001 00000000 {flags:08x} {:>8}",
-            to.to_bits(), r.to.prefix, 0, via.to_bits(), r.metric, by.name
+            to.to_bits(),
+            r.to.prefix,
+            0,
+            via.to_bits(),
+            r.metric,
+            by.name
         );
     }
     text
@@ -267,7 +293,14 @@ fn if_inet6(net: &NetNamespace, _: &Creds) -> String {
         for a in &i.addresses {
             if let IpAddr::V6(ip) = a.ip {
                 let scope = if ip.is_unicast_link_local() { 0x20 } else { 0 };
-                let _ = writeln!(text, "{:032x} {:02x} {:02x} {scope:02x} 80 {:>8}", ip.to_bits(), i.index, a.prefix, i.name);
+                let _ = writeln!(
+                    text,
+                    "{:032x} {:02x} {:02x} {scope:02x} 80 {:>8}",
+                    ip.to_bits(),
+                    i.index,
+                    a.prefix,
+                    i.name
+                );
             }
         }
     }

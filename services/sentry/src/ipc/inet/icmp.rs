@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Kind;
-use crate::errno::Errno;
 use super::address::Domain;
 use super::raw::{self, Packet};
+use crate::errno::Errno;
 use crate::namespaces::NetNamespace;
 
 /// `IPPROTO_ICMP`, `IPPROTO_ICMPV6`.

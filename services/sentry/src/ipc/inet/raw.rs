@@ -462,7 +462,8 @@ mod tests {
     #[test]
     fn headers_that_programs_make_are_read_and_filled_in() {
         let own: IpAddr = "127.0.0.1".parse().unwrap();
-        let p = Packet { from: own, to: own, protocol: 253, ttl: 9, tos: 4, data: vec![1, 2, 3], whole: None, device: 0 };
+        let p =
+            Packet { from: own, to: own, protocol: 253, ttl: 9, tos: 4, data: vec![1, 2, 3], whole: None, device: 0 };
         let raw = p.bytes();
         assert_eq!((raw.len(), checksum(&[&raw[..20]])), (23, 0));
         let again = Packet::made(raw.clone(), own).unwrap().unwrap();

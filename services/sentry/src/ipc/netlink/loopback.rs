@@ -270,7 +270,11 @@ pub fn ioctl(task: &Arc<Task>, request: u32, argument: u64, four: bool) -> SysRe
         let index = value.first_chunk().map_or(0, |b| u32::from_ne_bytes(*b));
         let found = match index {
             INDEX => NAME,
-            index => net.outside().and_then(|o| o.network.interface(index)).map(|i| i.name.as_bytes()).ok_or(Errno::ENODEV)?,
+            index => net
+                .outside()
+                .and_then(|o| o.network.interface(index))
+                .map(|i| i.name.as_bytes())
+                .ok_or(Errno::ENODEV)?,
         };
         name.fill(0);
         name.iter_mut().zip(found).take(15).for_each(|(to, b)| *to = *b);

@@ -114,7 +114,13 @@ fn route(asker: &Asker<'_>, request: &Request<'_>, flags: u16, r: &Route, to: Op
     const LINK_SCOPE: u8 = 253;
     const UNICAST: u8 = 1;
     let four = r.to.ip.is_ipv4();
-    let prefix = if to.is_none() { r.to.prefix } else if four { 32 } else { 128 };
+    let prefix = if to.is_none() {
+        r.to.prefix
+    } else if four {
+        32
+    } else {
+        128
+    };
     let scope = if r.via.is_none() && four { LINK_SCOPE } else { 0 };
     let by = if r.via.is_some() { BOOT } else { KERNEL };
     // RTM_F_CLONED: it was made of one of the table for this address.
@@ -171,7 +177,8 @@ fn interface(asker: &Asker<'_>, request: &Request<'_>, flags: u16, i: &Interface
     own.extend_from_slice(&i.index.to_ne_bytes());
     own.extend_from_slice(&INTERFACE_FLAGS.to_ne_bytes());
     own.extend_from_slice(&[0; 4]);
-    let counts = [t.received_packets, t.sent_packets, t.received_bytes, t.sent_bytes, 0, 0, t.received_lost, t.sent_lost];
+    let counts =
+        [t.received_packets, t.sent_packets, t.received_bytes, t.sent_bytes, 0, 0, t.received_lost, t.sent_lost];
     let mut wide: Vec<u8> = counts.iter().flat_map(|n| n.to_ne_bytes()).collect();
     wide.resize(200, 0);
     let mut narrow: Vec<u8> = counts.iter().flat_map(|n| (*n as u32).to_ne_bytes()).collect();
@@ -278,7 +285,12 @@ fn links(asker: &Asker<'_>, request: &Request<'_>) -> Answer {
 }
 
 /// The device that a request about a link names. ENODEV for one that there is none of, `otherwise` where it names none.
-fn named<'a>(asker: &'a Asker<'_>, own: &[u8], attributes: Attributes<'_>, otherwise: Errno) -> Result<Named<'a>, Errno> {
+fn named<'a>(
+    asker: &'a Asker<'_>,
+    own: &[u8],
+    attributes: Attributes<'_>,
+    otherwise: Errno,
+) -> Result<Named<'a>, Errno> {
     const IFNAME: u16 = 3;
     const ALT_IFNAME: u16 = 53;
     let index = word(own, 4);
@@ -369,7 +381,9 @@ fn addresses(asker: &Asker<'_>, request: &Request<'_>) -> Answer {
     }
     let others = || asker.net.outside().into_iter().flat_map(|o| &o.network.interfaces);
     let others = || others().filter(|i| named == 0 || named == i.index);
-    let of = |four: bool| others().flat_map(move |i| i.addresses.iter().filter(move |a| a.ip.is_ipv4() == four).map(move |a| (i, a)));
+    let of = |four: bool| {
+        others().flat_map(move |i| i.addresses.iter().filter(move |a| a.ip.is_ipv4() == four).map(move |a| (i, a)))
+    };
     if family != AF_INET6 {
         of(true).for_each(|(i, a)| list.extend_from_slice(&address(asker, request, i, a)));
     }
