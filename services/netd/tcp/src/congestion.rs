@@ -21,11 +21,14 @@ pub(crate) struct RoundTrip {
     /// The end of the segment that is timed, and when it left.
     timed: Option<(u32, u64)>,
     backoff: u8,
+    /// The least that was measured, and how many measurements in a row were well above it.
+    least: u32,
+    above: u8,
 }
 
 impl RoundTrip {
     pub(crate) fn new() -> Self {
-        RoundTrip { smoothed: 0, deviation: 0, timed: None, backoff: 0 }
+        RoundTrip { smoothed: 0, deviation: 0, timed: None, backoff: 0, least: u32::MAX, above: 0 }
     }
 
     pub(crate) fn sample(&mut self, micros: u64) {
@@ -38,6 +41,15 @@ impl RoundTrip {
             self.smoothed = (self.smoothed / 8).saturating_mul(7).saturating_add(sample / 8).max(1);
         }
         self.backoff = 0;
+        self.least = self.least.min(sample);
+        // As RFC 9406 (HyStart++): a queue grows on the way.
+        let much = self.least.saturating_add((self.least / 8).clamp(4000, 16_000));
+        self.above = if sample > much { self.above.saturating_add(1) } else { 0 };
+    }
+
+    /// Whether what is sent waits in a queue somewhere.
+    fn queues(&self) -> bool {
+        self.above >= 2
     }
 
     pub(crate) fn sent(&mut self, end: u32, now: u64) {
@@ -90,9 +102,9 @@ impl RoundTrip {
 enum Phase {
     /// Nothing known to be lost.
     Open,
-    /// Since three acknowledgements said the same: until all is acknowledged that had been sent then.
-    Recovery { until: u32 },
-    /// After the timer: what had been sent then is sent again, in slow start.
+    /// Since three acknowledgements said the same: until all is acknowledged that had been sent then. So many holes were filled.
+    Recovery { until: u32, holes: u8 },
+    /// After the timer, or too many holes: what had been sent then is sent again, in slow start.
     Loss { until: u32 },
 }
 
@@ -102,6 +114,8 @@ pub(crate) enum Then {
     Nothing,
     /// The first segment that is not acknowledged is sent again.
     Resend,
+    /// All that is not acknowledged is sent again.
+    Restart,
 }
 
 /// The congestion window, in bytes.
@@ -125,6 +139,8 @@ pub(crate) struct Congestion {
 const BETA: f32 = 0.7;
 const CUBIC: f32 = 0.4;
 const LARGEST: u32 = 1 << 30;
+/// So many holes are filled one by one.
+const HOLES: u8 = 10;
 
 impl Congestion {
     pub(crate) fn new(mss: u32) -> Self {
@@ -177,7 +193,14 @@ impl Congestion {
         }
         self.duplicates = 0;
         match self.phase {
-            Phase::Recovery { until } if (ack.wrapping_sub(until) as i32) < 0 => {
+            Phase::Recovery { until, holes } if (ack.wrapping_sub(until) as i32) < 0 => {
+                // A hole takes a round trip. After some it is faster to send again what may have arrived, too: acknowledgements leap over it.
+                if holes >= HOLES {
+                    self.phase = Phase::Loss { until };
+                    self.window = self.mss.saturating_mul(4);
+                    return Then::Restart;
+                }
+                self.phase = Phase::Recovery { until, holes: holes.saturating_add(1) };
                 // A part of it: the next hole begins here. The window shrinks by what left (RFC 6582, 3.2).
                 self.window = self.window.saturating_sub(bytes).saturating_add(self.mss).max(self.mss);
                 return Then::Resend;
@@ -193,7 +216,9 @@ impl Congestion {
         }
         if self.window < self.threshold {
             // It grows only if it was in use (RFC 7661).
-            if flight >= self.window / 2 {
+            if round_trip.queues() && self.window >= self.mss.saturating_mul(16) {
+                self.threshold = self.window;
+            } else if flight >= self.window / 2 {
                 self.window = self.window.saturating_add(bytes).min(LARGEST);
                 if self.window >= self.threshold {
                     self.window = self.threshold.max(self.mss);
@@ -244,7 +269,7 @@ impl Congestion {
         match self.phase {
             Phase::Open if self.duplicates >= 3 || sacked >= self.mss.saturating_mul(3) => {
                 self.reduce(flight);
-                self.phase = Phase::Recovery { until: highest };
+                self.phase = Phase::Recovery { until: highest, holes: 0 };
                 let arrived = sacked.max(u32::from(self.duplicates).saturating_mul(self.mss));
                 self.window = self.threshold.saturating_add(arrived).min(flight.saturating_add(self.mss));
                 Then::Resend

@@ -177,6 +177,7 @@ pub(crate) struct Connection {
     unanswered: usize,
     acknowledge: bool,
     resend: bool,
+    restart: bool,
     /// How much came since a moment: whether the stream is a fast one.
     fast: (u64, usize),
     larger_receive: bool,
@@ -257,6 +258,7 @@ impl Connection {
             unanswered: 0,
             acknowledge: false,
             resend: false,
+            restart: false,
             fast: (now, 0),
             larger_receive: false,
             larger_send: false,
@@ -741,8 +743,10 @@ impl Connection {
             self.progress_at = now;
             self.round_trip.acknowledged(segment.ack, now);
             self.round_trip.forward();
-            if self.congestion.acknowledged(segment.ack, newly, flight, now, &self.round_trip) == Then::Resend {
-                self.resend = true;
+            match self.congestion.acknowledged(segment.ack, newly, flight, now, &self.round_trip) {
+                Then::Nothing => {}
+                Then::Resend => self.resend = true,
+                Then::Restart => self.restart = true,
             }
             self.resend_at = if newly == flight { NEVER } else { now.saturating_add(self.round_trip.timeout()) };
         }
@@ -868,6 +872,9 @@ impl Connection {
             let flight = self.flight();
             if self.queued() > flight as usize {
                 self.congestion.about_to_send(flight, now, self.round_trip.timeout());
+            }
+            if std::mem::take(&mut self.restart) && self.flight() > 0 && self.queued() > 0 && self.window > 0 {
+                self.send_again(now, works, out);
             }
             let field = self.field();
             let hop_limit = self.tuning.hop_limit;
@@ -1050,26 +1057,31 @@ impl Connection {
             } else if self.flight() > 0 && self.window > 0 {
                 self.congestion.expired(una, self.highest);
                 self.round_trip.back_off();
-                self.round_trip.resent();
-                let (field, mtu) = (self.field(), self.mtu);
-                let seen = self.with(now, works, out, |live, way| {
-                    live.set_window(field, way);
-                    let mut seen = Seen::default();
-                    // What is due first may be an acknowledgement.
-                    for _ in 0..4 {
-                        if seen.again > 0 || !live.hurry(way.interfaces, mtu, way.now) {
-                            break;
-                        }
-                        live.step(&mut seen, way);
-                    }
-                    way.train.flush(way.out);
-                    seen
-                });
-                self.sent(&seen.unwrap_or_default(), now, works);
+                self.send_again(now, works, out);
                 self.resend_at = now.saturating_add(self.round_trip.timeout());
             }
         }
         false
+    }
+
+    /// Sends what is not acknowledged again, as far as the window goes.
+    fn send_again<O: Output>(&mut self, now: u64, works: &mut Works, out: &mut O) {
+        self.round_trip.resent();
+        let (field, mtu) = (self.field(), self.mtu);
+        let seen = self.with(now, works, out, |live, way| {
+            live.set_window(field, way);
+            let mut seen = Seen::default();
+            // What is due first may be an acknowledgement.
+            for _ in 0..4 {
+                if seen.again > 0 || !live.hurry(way.interfaces, mtu, way.now) {
+                    break;
+                }
+                live.step(&mut seen, way);
+            }
+            way.train.flush(way.out);
+            seen
+        });
+        self.sent(&seen.unwrap_or_default(), now, works);
     }
 
     /// When `output` is to be called at the latest.

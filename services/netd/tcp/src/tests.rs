@@ -77,6 +77,9 @@ struct Weather {
     twice: u64,
     late: u64,
     delay: u64,
+    /// Microseconds that a kilobyte takes, and how many kilobytes wait for their turn at most; more are lost.
+    slow: u64,
+    queue: u64,
 }
 
 struct World {
@@ -88,6 +91,8 @@ struct World {
     now: u64,
     dice: Dice,
     weather: Weather,
+    /// Until when each way is busy.
+    busy: [u64; 2],
     mtu: usize,
     /// Passes packets as the engine gives them (as a device with GSO and GRO between two namespaces).
     whole: bool,
@@ -105,6 +110,7 @@ impl World {
             now: 0,
             dice: Dice(seed.wrapping_mul(77) | 1),
             weather: Weather { delay: 100, ..Weather::default() },
+            busy: [0; 2],
             mtu: 1500,
             whole: false,
             seen: None,
@@ -125,6 +131,13 @@ impl World {
             if self.dice.roll(1000) < self.weather.lost {
                 continue;
             }
+            let waits = self.busy[from].saturating_sub(self.now);
+            if self.weather.slow > 0 {
+                if waits > self.weather.queue * self.weather.slow {
+                    continue;
+                }
+                self.busy[from] = self.now + waits + packet.len() as u64 * self.weather.slow / 1000;
+            }
             let copies = if self.dice.roll(1000) < self.weather.twice { 2 } else { 1 };
             for _ in 0..copies {
                 let late = if self.dice.roll(1000) < self.weather.late {
@@ -133,7 +146,7 @@ impl World {
                     0
                 };
                 self.count += 1;
-                let at = self.now + self.weather.delay + late;
+                let at = self.now + waits + self.weather.delay + late;
                 self.link.insert((at, self.count), (1 - from, packet.clone()));
             }
         }
@@ -352,6 +365,7 @@ fn a_bad_link() {
             twice: [0, 30, 100][seed as usize % 3],
             late: [0, 50, 300][seed as usize / 4 % 3],
             delay: [100, 5_000, 50_000][seed as usize / 2 % 3],
+            ..Weather::default()
         };
         let sizes = [[300_000, 200_000], [5, 400_000], [400_000, 0]][seed as usize % 3];
         transfer(&mut world, seed % 2 == 0, sizes, 900_000_000);
@@ -1124,4 +1138,33 @@ fn packets_that_are_none() {
     assert_eq!(alone.engine.look(id).unwrap().unread, 0);
     alone.give(&whole(&|p| p[33] |= 0x20));
     assert_eq!(alone.engine.look(id).unwrap().unread, 7, "an urgent flag is nothing");
+}
+/// Ten mebibytes one way; the milliseconds that they took and the segments that were sent again.
+fn ten(weather: Weather) -> (u64, u64) {
+    let mut world = World::new(Limits::default(), 11);
+    world.weather = weather;
+    let took = transfer(&mut world, false, [10 << 20, 0], 900_000_000);
+    (took / 1000, world.engines[0].counters().retransmitted)
+}
+
+#[test]
+fn a_fast_link_is_used() {
+    let (took, again) = ten(Weather { delay: 5_000, ..Weather::default() });
+    assert!(took < 200 && again == 0, "{took} ms, {again}");
+}
+
+#[test]
+fn lost_segments_are_sent_once_more() {
+    // Of 7,200 segments 61 get lost; Reno's formula says 1.8 MB/s.
+    let (took, again) = ten(Weather { delay: 5_000, lost: 10, ..Weather::default() });
+    assert!(took < 7_000 && again < 100, "{took} ms, {again}");
+}
+
+#[test]
+fn a_queue_that_overflows() {
+    // 10 MB/s behind queues of 0.5 MB and 0.1 MB: the first is seen before it is full, the second overflows. It would take 1.1 s.
+    for (queue, most, more) in [(500, 2_000, 10), (100, 8_000, 2_000)] {
+        let (took, again) = ten(Weather { delay: 25_000, slow: 100, queue, ..Weather::default() });
+        assert!(took < most && again < more, "{queue}: {took} ms, {again}");
+    }
 }
