@@ -72,11 +72,11 @@ impl Works {
         (promised.clamp(least.0.min(self.receive()), self.receive()), least.1.min(self.send()))
     }
 
-    fn make(&mut self, start: &Start) -> Option<Box<Live>> {
+    fn make(&mut self, start: &Start, unread: &[u8]) -> Option<Box<Live>> {
         let usual = (start.receive, start.send) == (FIRST_RECEIVE, FIRST_SEND);
         let live = match if usual { self.spare.pop() } else { None } {
-            Some(spare) => Box::new(Live::again(spare, start)?),
-            None => Box::new(Live::new(start)?),
+            Some(spare) => Box::new(Live::again(spare, start, unread)?),
+            None => Box::new(Live::new(start, unread)?),
         };
         let counters = &mut self.counters;
         counters.live = counters.live.saturating_add(1);
@@ -472,8 +472,16 @@ impl Connection {
     }
 
     fn build(&mut self, receive: usize, send: usize, works: &mut Works) {
+        let mut unread = Vec::with_capacity(self.unread());
+        if let Some(live) = &mut self.live {
+            while live.recv(|bytes| {
+                unread.extend_from_slice(bytes);
+                bytes.len()
+            }) > 0
+            {}
+        }
         self.rest(works);
-        (self.head, self.tail) = (self.first_queued(), self.next_byte());
+        self.tail = self.tail.wrapping_sub(unread.len() as u32);
         let start = Start {
             local: self.flow.local,
             remote: self.flow.remote,
@@ -489,24 +497,25 @@ impl Connection {
             nodelay: self.tuning.nodelay,
             hop_limit: self.tuning.hop_limit,
         };
-        self.live = works.make(&start);
+        self.live = works.make(&start, &unread);
         let scale = scale_of(receive);
         self.promise = self.tail.wrapping_add(((receive >> scale) << scale) as u32);
-        self.furthest = self.tail;
+        self.furthest = self.next_byte();
     }
 
-    /// Nothing is under way in either direction, so that the socket could be another.
+    /// Nothing is under way in either direction, so that the socket could be another. What was not read goes with it.
     fn quiescent(&self) -> bool {
         matches!(self.stage, Stage::Open)
             && self.queued() == 0
-            && self.unread() == 0
             && self.flight() == 0
             && !after(self.furthest, self.next_byte())
     }
 
     /// Larger buffers, where a fast stream would have them.
     fn grow(&mut self, works: &mut Works) {
-        if !(self.larger_receive || self.larger_send) || !self.quiescent() {
+        // A larger window is for who reads.
+        let larger_receive = self.larger_receive && self.unread() == 0;
+        if !(larger_receive || self.larger_send) || !self.quiescent() {
             return;
         }
         if works.tight() {
@@ -517,7 +526,7 @@ impl Connection {
         }
         let Some(live) = &self.live else { return };
         let (mut receive, mut send) = (live.receive_capacity(), live.send_capacity());
-        if self.larger_receive {
+        if larger_receive {
             receive = if receive < SECOND_RECEIVE { SECOND_RECEIVE.min(works.receive()) } else { works.receive() };
         }
         if self.larger_send {
@@ -1019,7 +1028,11 @@ impl Connection {
 
     fn silent_at(&self, works: &Works) -> u64 {
         let silence = if works.tight() { SHORT_SILENCE } else { SILENCE };
-        if self.live.is_some() && self.quiescent() { self.used_at.saturating_add(silence) } else { NEVER }
+        if self.live.is_some() && self.unread() == 0 && self.quiescent() {
+            self.used_at.saturating_add(silence)
+        } else {
+            NEVER
+        }
     }
 
     /// Timers. True: it is over.

@@ -139,23 +139,23 @@ impl std::fmt::Debug for Live {
 
 impl Live {
     /// Plays the peer's part of a handshake to a new socket. `None` only if smoltcp does not do what it did when this was written.
-    pub(crate) fn new(start: &Start) -> Option<Self> {
+    pub(crate) fn new(start: &Start, unread: &[u8]) -> Option<Self> {
         let buffer = |bytes: usize| SocketBuffer::new(vec![0; bytes]);
         let mut socket = Socket::new(buffer(start.receive), buffer(start.send));
         socket.set_congestion_control(CongestionControl::None);
         let mut set = SocketSet::new(Vec::with_capacity(1));
         let handle = set.add(socket);
-        Self::play(set, handle, start)
+        Self::play(set, handle, start, unread)
     }
 
     /// The same with the buffers of one that is not needed any more. Their sizes must be those that are wanted.
-    pub(crate) fn again(self, start: &Start) -> Option<Self> {
+    pub(crate) fn again(self, start: &Start, unread: &[u8]) -> Option<Self> {
         let Live { mut set, handle, .. } = self;
         set.get_mut::<Socket<'_>>(handle).abort();
-        Self::play(set, handle, start)
+        Self::play(set, handle, start, unread)
     }
 
-    fn play(mut set: SocketSet<'static>, handle: SocketHandle, start: &Start) -> Option<Self> {
+    fn play(mut set: SocketSet<'static>, handle: SocketHandle, start: &Start, unread: &[u8]) -> Option<Self> {
         let socket = set.get_mut::<Socket<'_>>(handle);
         socket.set_ack_delay(None);
         socket.set_nagle_enabled(!start.nodelay);
@@ -199,6 +199,17 @@ impl Live {
             let mut stage = Stage { mtu: start.mtu, packet, said: None, start: header };
             interface.poll_ingress_single(Instant::ZERO, &mut stage, &mut live.set);
             answered = stage.said.is_some();
+        }
+        // What the one before had received.
+        let mut seq = start.tail;
+        for part in unread.chunks(32 << 10) {
+            let packet = copy(start.remote, start.local, seq, start.head, start.window, part);
+            let mut stage = Stage { mtu: start.mtu, packet: Some(&packet), said: None, start: header };
+            interface.poll_ingress_single(Instant::ZERO, &mut stage, &mut live.set);
+            seq = seq.wrapping_add(part.len() as u32);
+        }
+        if live.unread() != unread.len() {
+            return None;
         }
         (answered && live.socket().state() == State::Established).then_some(live)
     }
@@ -418,11 +429,20 @@ mod tests {
                 nodelay: true,
                 hop_limit: 64,
             };
-            let live = match spare.take() {
-                None => Live::new(&start).unwrap(),
-                Some(old) => Live::again(old, &start).unwrap(),
+            let unread = vec![n as u8; if n % 40 == 0 { n as usize * 100 } else { 0 }];
+            let mut live = match spare.take() {
+                None => Live::new(&start, &unread).unwrap(),
+                Some(old) => Live::again(old, &start, &unread).unwrap(),
             };
-            assert_eq!((live.unacknowledged(), live.expected()), (head, start.tail));
+            assert_eq!((live.unacknowledged(), live.expected()), (head, start.tail.wrapping_add(unread.len() as u32)));
+            let mut rest = unread.len();
+            while live.recv(|bytes| {
+                assert!(bytes.iter().all(|&b| b == n as u8));
+                rest -= bytes.len();
+                bytes.len()
+            }) > 0
+            {}
+            assert_eq!(rest, 0);
             assert_eq!((live.receive_capacity(), live.scale), (1 << 20, 5));
             spare = (n % 5 != 0).then_some(live);
         }

@@ -1168,3 +1168,40 @@ fn a_queue_that_overflows() {
         assert!(took < most && again < more, "{queue}: {took} ms, {again}");
     }
 }
+
+#[test]
+fn an_echo_that_reads_only_what_it_can_write() {
+    let mut world = World::new(Limits::default(), 5);
+    let (one, other, _) = world.pair(false, 80);
+    let data = pattern(5_000_000, 3);
+    let (mut sent, mut back, mut finished) = (0, Vec::new(), false);
+    let until = world.now + 60_000_000;
+    let done = world.run(until, |world| {
+        sent += world.write(0, one, &data[sent..]);
+        if sent == data.len() && !std::mem::replace(&mut finished, true) {
+            world.engines[0].finish(one);
+        }
+        // The owner looks only when it is told to.
+        if world.engines[1].changed() == Some(other) {
+            loop {
+                let look = world.look(1, other);
+                let mut part = Vec::new();
+                world.engines[1].recv(other, |bytes| {
+                    part.extend_from_slice(&bytes[..bytes.len().min(look.room)]);
+                    part.len()
+                });
+                if part.is_empty() {
+                    break;
+                }
+                assert_eq!(world.write(1, other, &part), part.len());
+            }
+            let look = world.look(1, other);
+            if look.ended && look.unread == 0 {
+                world.engines[1].finish(other);
+            }
+        }
+        back.extend(world.read(0, one));
+        world.look(0, one).ended
+    });
+    assert!(done && back == data, "{sent} {} {:?}", back.len(), world.look(1, other));
+}
