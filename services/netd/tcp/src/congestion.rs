@@ -24,11 +24,12 @@ pub(crate) struct RoundTrip {
     /// The least that was measured, and how many measurements in a row were well above it.
     least: u32,
     above: u8,
+    samples: u8,
 }
 
 impl RoundTrip {
     pub(crate) fn new() -> Self {
-        RoundTrip { smoothed: 0, deviation: 0, timed: None, backoff: 0, least: u32::MAX, above: 0 }
+        RoundTrip { smoothed: 0, deviation: 0, timed: None, backoff: 0, least: u32::MAX, above: 0, samples: 0 }
     }
 
     pub(crate) fn sample(&mut self, micros: u64) {
@@ -41,15 +42,17 @@ impl RoundTrip {
             self.smoothed = (self.smoothed / 8).saturating_mul(7).saturating_add(sample / 8).max(1);
         }
         self.backoff = 0;
-        self.least = self.least.min(sample);
+        self.samples = self.samples.wrapping_add(1);
+        // Not for ever: the way may be another one.
+        self.least = if self.samples == 0 { sample } else { self.least.min(sample) };
         // As RFC 9406 (HyStart++): a queue grows on the way.
         let much = self.least.saturating_add((self.least / 8).clamp(4000, 16_000));
         self.above = if sample > much { self.above.saturating_add(1) } else { 0 };
     }
 
-    /// Whether what is sent waits in a queue somewhere.
-    fn queues(&self) -> bool {
-        self.above >= 2
+    /// Whether what is sent seems to wait in a queue somewhere, and whether it does so for long.
+    fn queues(&self) -> (bool, bool) {
+        (self.above >= 1, self.above >= 4)
     }
 
     pub(crate) fn sent(&mut self, end: u32, now: u64) {
@@ -216,10 +219,13 @@ impl Congestion {
         }
         if self.window < self.threshold {
             // It grows only if it was in use (RFC 7661).
-            if round_trip.queues() && self.window >= self.mss.saturating_mul(16) {
+            let large = self.window >= self.mss.saturating_mul(16);
+            let (slower, enough) = round_trip.queues();
+            if enough && large {
                 self.threshold = self.window;
             } else if flight >= self.window / 2 {
-                self.window = self.window.saturating_add(bytes).min(LARGEST);
+                let more = if slower && large { bytes / 4 } else { bytes };
+                self.window = self.window.saturating_add(more).min(LARGEST);
                 if self.window >= self.threshold {
                     self.window = self.threshold.max(self.mss);
                 }

@@ -403,6 +403,8 @@ impl Connection {
     }
 
     fn answered(&mut self, ack: u32, edge: u32) {
+        // Not what the place of the peer's FIN makes of it.
+        let edge = edge.wrapping_sub(u32::from(self.ended));
         if after(edge, self.edge) {
             self.edge = edge;
         }

@@ -18,7 +18,7 @@
 //!   lies behind its buffer; `enqueue_unallocated` then panics. `Live::new` lets it promise a window once more, and `connection` cuts what is
 //!   beyond the buffer.
 //! - Initial sequence numbers come from a generator that can be foretold (`random_seq_no`). Here: RFC 6528.
-//! - The initial window is 2 KiB and an acknowledgement adds one segment however much it acknowledges; a recovery ends at the first
+//! - The initial window is 2 KiB (`Cubic::new`) and an acknowledgement adds one segment however much it acknowledges; a recovery ends at the first
 //!   partial acknowledgement (`on_ack`), so that the second hole waits for the timer, which has a minimum of a second and counts whole
 //!   milliseconds (`RTTE_MIN_RTO`). Here: `congestion` (10 segments, CUBIC, NewReno, 200 ms and microseconds). smoltcp is told a window that is the
 //!   smaller of the peer's and the congestion window, retransmits its first segment when it is told the same three times, and all
@@ -28,9 +28,11 @@
 //! - SYN, SYN|ACK are repeated for ever, TIME_WAIT is a whole socket for 10 s, a RST or SYN within the window is believed: here, as RFC 5961 and
 //!   RFC 1337 say.
 //! - A segment with an old acknowledgement is dropped with its data (`ack_number < ack_min`): it gets the current one before.
-//! - Left as they are: SACK is sent (one block) but of what the peer sends only the count of bytes is used, so that one hole is filled in a
-//!   round trip; a FIN that comes before what precedes it is forgotten, its sender repeats it; 32 holes in what came; no timestamps (and no
-//!   PAWS); urgent data is a part of the stream; no ECN; no Fast Open.
+//! - In LAST_ACK nothing is believed but what acknowledges something new: no window, no repeated acknowledgement (`process`), and a FIN that
+//!   comes before what precedes it is forgotten. smoltcp never knows of a FIN: both are the engine's, and what it says is put right (`train`).
+//! - Left as they are: it sends SACK (one block), but cannot send anything again but its first segment or all, so that of what the peer
+//!   sends only the count of bytes is used; 32 holes in what came; no timestamps (its generator is a function without state) and no PAWS;
+//!   urgent data is a part of the stream; no ECN; no Fast Open.
 
 #![deny(unsafe_code)]
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]

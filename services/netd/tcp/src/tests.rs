@@ -1163,7 +1163,7 @@ fn lost_segments_are_sent_once_more() {
 #[test]
 fn a_queue_that_overflows() {
     // 10 MB/s behind queues of 0.5 MB and 0.1 MB: the first is seen before it is full, the second overflows. It would take 1.1 s.
-    for (queue, most, more) in [(500, 2_000, 10), (100, 8_000, 2_000)] {
+    for (queue, most, more) in [(500, 2_500, 10), (100, 8_000, 2_000)] {
         let (took, again) = ten(Weather { delay: 25_000, slow: 100, queue, ..Weather::default() });
         assert!(took < most && again < more, "{queue}: {took} ms, {again}");
     }
