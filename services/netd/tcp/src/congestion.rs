@@ -288,6 +288,11 @@ impl Congestion {
         }
     }
 
+    /// Nothing is known to be lost.
+    pub(crate) fn open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
     /// What was sent before the timer is being sent again.
     pub(crate) fn lost(&self) -> bool {
         matches!(self.phase, Phase::Loss { .. })

@@ -32,6 +32,8 @@ const GIVE_UP_ORPHAN: u64 = 120_000_000;
 pub(crate) const CHALLENGE: u64 = 500_000;
 /// How many segments one connection sends before the next has its turn.
 const TURN: usize = 256;
+/// The least time before the last segments are asked for.
+const PROBE: u64 = 10_000;
 /// SYNs after the first (Linux: tcp_syn_retries).
 const SYN_RETRIES: u8 = 6;
 
@@ -178,6 +180,8 @@ pub(crate) struct Connection {
     acknowledge: bool,
     resend: bool,
     restart: bool,
+    /// When the first segment is sent again to hear what arrived: the last ones may be lost, and nobody says so (RFC 8985's probe).
+    probe_at: u64,
     /// How much came since a moment: whether the stream is a fast one.
     fast: (u64, usize),
     larger_receive: bool,
@@ -259,6 +263,7 @@ impl Connection {
             acknowledge: false,
             resend: false,
             restart: false,
+            probe_at: NEVER,
             fast: (now, 0),
             larger_receive: false,
             larger_send: false,
@@ -469,8 +474,20 @@ impl Connection {
     fn wake(&mut self, works: &mut Works) {
         if self.live.is_none() && matches!(self.stage, Stage::Open) {
             let (receive, send) = works.first_sizes(self.edge.wrapping_sub(self.tail) as usize);
-            self.build(receive, send, works);
+            self.build(receive, send.min(self.most(works).1), works);
         }
+    }
+
+    /// The largest buffers that it may have.
+    fn most(&self, works: &Works) -> (usize, usize) {
+        let within = |wanted: Option<usize>, least: usize, limit: usize| match wanted {
+            Some(wanted) => wanted.clamp(least.min(limit), limit),
+            None => limit,
+        };
+        (
+            within(self.tuning.receive_buffer, FIRST_RECEIVE, works.receive()),
+            within(self.tuning.send_buffer, LEAST, works.send()),
+        )
     }
 
     fn build(&mut self, receive: usize, send: usize, works: &mut Works) {
@@ -528,11 +545,12 @@ impl Connection {
         }
         let Some(live) = &self.live else { return };
         let (mut receive, mut send) = (live.receive_capacity(), live.send_capacity());
+        let most = self.most(works);
         if larger_receive {
-            receive = if receive < SECOND_RECEIVE { SECOND_RECEIVE.min(works.receive()) } else { works.receive() };
+            receive = if receive < SECOND_RECEIVE { SECOND_RECEIVE.min(most.0) } else { most.0 };
         }
         if self.larger_send {
-            send = works.send();
+            send = most.1;
         }
         self.build(receive, send, works);
         self.acknowledge = true;
@@ -592,12 +610,26 @@ impl Connection {
         if self.flight() > 0 && self.resend_at == NEVER && (self.window > 0 || self.queued() == 0) {
             self.resend_at = now.saturating_add(self.round_trip.timeout());
         }
+        if seen.youngest.is_some() {
+            self.arm_probe(now);
+        }
         if let Some((ack, edge)) = seen.acked {
             self.answered(ack, edge);
         }
         if seen.segments > 0 {
             self.used_at = now;
         }
+    }
+
+    fn arm_probe(&mut self, now: u64) {
+        // One segment alone may wait for its acknowledgement a while.
+        let alone = self.flight() <= u32::from(self.mss());
+        self.probe_at = match self.round_trip.smoothed() {
+            Some(time) if !alone && self.window > 0 && self.congestion.open() => {
+                now.saturating_add(u64::from(time).saturating_mul(2).max(PROBE))
+            }
+            _ => NEVER,
+        };
     }
 
     /// A segment came.
@@ -769,6 +801,9 @@ impl Connection {
             self.wake(works);
         }
         self.feed(segment, now, works, out);
+        if newly > 0 {
+            self.arm_probe(now);
+        }
     }
 
     fn heard(&mut self, now: u64) {
@@ -811,12 +846,12 @@ impl Connection {
                 self.furthest = end;
             }
             self.unanswered = self.unanswered.saturating_add(fits);
-            // Two segments' worth is acknowledged at once, and so is the end. If smoltcp waits already, it sees to that itself.
+            // More than a segment is acknowledged at once (as Linux), and so is the end. If smoltcp waits already, it sees to that itself.
             let fin = segment.has(FIN);
             if fin && whole {
                 self.their_fin.get_or_insert(end);
             }
-            let at_once = fin || !whole || self.unanswered >= usize::from(self.mss()).saturating_mul(2);
+            let at_once = fin || !whole || self.unanswered > usize::from(self.mss());
             self.acknowledge |= at_once;
             let at_once = at_once && self.unanswered == fits;
             if whole && !fin && ack == segment.ack {
@@ -853,7 +888,7 @@ impl Connection {
         }
         self.fast.1 = self.fast.1.saturating_add(came);
         let capacity = self.live.as_ref().map_or(0, |live| live.receive_capacity());
-        if self.fast.1 >= capacity / 2 && capacity < works.receive() && !works.tight() {
+        if self.fast.1 >= capacity / 2 && capacity < self.most(works).0 && !works.tight() {
             self.larger_receive = true;
         }
     }
@@ -1061,8 +1096,12 @@ impl Connection {
             self.acknowledge |= self.unanswered > 0;
             self.rest(works);
         }
+        if now >= self.probe_at {
+            self.probe_at = NEVER;
+            self.resend |= self.queued() > 0;
+        }
         if now >= self.resend_at {
-            self.resend_at = NEVER;
+            (self.resend_at, self.probe_at) = (NEVER, NEVER);
             let una = self.unacknowledged();
             if self.flight() > 0 && self.queued() == 0 {
                 self.round_trip.back_off();
@@ -1117,7 +1156,7 @@ impl Connection {
                         .map_or(NEVER, |at| if at <= now { now.saturating_add(10_000) } else { at }),
                     None => NEVER,
                 };
-                let own = self.resend_at.min(self.give_up_at()).min(self.keepalive_at());
+                let own = self.resend_at.min(self.probe_at).min(self.give_up_at()).min(self.keepalive_at());
                 wants.min(own).min(self.silent_at(works))
             }
             Stage::Over => NEVER,
@@ -1153,7 +1192,7 @@ impl Connection {
         let (queued, capacity) = (live.queued(), live.send_capacity());
         if queued >= capacity {
             self.starved = true;
-            self.larger_send = capacity < works.send() && !works.tight();
+            self.larger_send = capacity < self.most(works).1 && !works.tight();
         }
         put
     }
@@ -1227,7 +1266,7 @@ impl Connection {
         let capacity = match (&self.live, self.stage) {
             _ if self.finishing || self.larger_send => 0,
             (Some(live), Stage::Open) => live.send_capacity(),
-            (None, Stage::Open) => works.first_sizes(0).1,
+            (None, Stage::Open) => works.first_sizes(0).1.min(self.most(works).1),
             _ => 0,
         };
         Look {

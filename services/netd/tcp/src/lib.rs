@@ -24,8 +24,8 @@
 //!   smaller of the peer's and the congestion window, retransmits its first segment when it is told the same three times, and all
 //!   when its timer is told to be due.
 //! - Its timeout ends connections that are merely silent (`timed_out`), and without it nothing ends: here (`connection`).
-//! - A delayed acknowledgement waits even when what came were forty segments in one packet. Here: at once from two segments on.
-//! - SYN, SYN|ACK are repeated for ever, TIME_WAIT is a whole socket for 10 s, a RST or SYN within the window is believed: here, as RFC 5961 and
+//! - A delayed acknowledgement waits even when what came were forty segments in one packet. Here: at once when there is more than one.
+//! - SYN, SYN|ACK are repeated for ever, TIME_WAIT is a whole socket for 10 s, a RST anywhere in the window is believed: here, as RFC 5961 and
 //!   RFC 1337 say.
 //! - A segment with an old acknowledgement is dropped with its data (`ack_number < ack_min`): it gets the current one before.
 //! - In LAST_ACK nothing is believed but what acknowledges something new: no window, no repeated acknowledgement (`process`), and a FIN that
@@ -165,6 +165,10 @@ pub struct Tuning {
     pub traffic_class: u8,
     /// TCP_MAXSEG: no larger segments are sent or asked for. Acts from the next handshake on.
     pub largest_segment: Option<u16>,
+    /// SO_RCVBUF, or tcp_rmem's largest: to what the buffer may grow, if that is less than `Limits` have. Not less than 32 KiB.
+    pub receive_buffer: Option<usize>,
+    /// SO_SNDBUF, or tcp_wmem's largest. Not less than 4 KiB.
+    pub send_buffer: Option<usize>,
 }
 
 impl Default for Tuning {
@@ -176,6 +180,8 @@ impl Default for Tuning {
             hop_limit: 64,
             traffic_class: 0,
             largest_segment: None,
+            receive_buffer: None,
+            send_buffer: None,
         }
     }
 }

@@ -210,6 +210,8 @@ fn drive(
                             hop_limit: 0,
                             traffic_class: 0,
                             largest_segment: largest,
+                            receive_buffer: (tuning & 64 != 0).then_some(usize::from(tuning) << 8),
+                            send_buffer: (tuning & 8 != 0).then_some(usize::from(tuning) << 6),
                         };
                         engine.tune(id, set);
                     }

@@ -1205,3 +1205,46 @@ fn an_echo_that_reads_only_what_it_can_write() {
     });
     assert!(done && back == data, "{sent} {} {:?}", back.len(), world.look(1, other));
 }
+
+#[test]
+fn the_last_segments_are_asked_for() {
+    let (mut alone, _) = Alone::new(Limits::default(), 10);
+    let (id, ours) = alone.open(1000);
+    alone.engine.tune(id, Tuning { nodelay: true, ..Tuning::default() });
+    alone.engine.send(id, |room| {
+        room[..3000].fill(1);
+        3000
+    });
+    assert_eq!(alone.poll().len(), 3);
+    let said = alone.pass(150_000);
+    assert_eq!(said.iter().map(|(at, s)| (*at, s.seq, s.payload.len())).collect::<Vec<_>>(), [(10_000, ours, 1460)]);
+    assert_eq!(alone.engine.look(id).unwrap().congestion.0, 14_600, "nothing is known to be lost");
+    // The answer says what arrived; one segment alone waits for the timer.
+    assert_eq!(alone.peer(0, 1001, Some(ours + 2920), &[]), quiet());
+    let said = alone.pass(300_000);
+    assert_eq!(said.iter().map(|(_, s)| (s.seq, s.payload.len())).collect::<Vec<_>>(), [(ours + 2920, 80)]);
+}
+
+#[test]
+fn buffers_of_the_size_that_a_program_wants() {
+    let mut world = World::new(Limits::default(), 5);
+    world.weather.delay = 1_000;
+    let (one, other, _) = world.pair(false, 80);
+    world.engines[0].tune(one, Tuning { send_buffer: Some(10_000), ..Tuning::default() });
+    world.engines[1].tune(other, Tuning { receive_buffer: Some(100_000), ..Tuning::default() });
+    assert_eq!(world.look(0, one).room, 10_000);
+    assert_eq!(world.write(0, one, &[1; 20_000]), 10_000);
+    world.engines[0].tune(one, Tuning { send_buffer: Some(300_000), ..Tuning::default() });
+    let (mut got, mut most) = (0, [0; 2]);
+    let until = world.now + 5_000_000;
+    world.run(until, |world| {
+        world.write(0, one, &vec![5; 1 << 20]);
+        got += world.read(1, other).len();
+        most[0] = most[0].max(world.look(0, one).unacknowledged);
+        most[1] = most[1].max(world.look(1, other).windows.1 as usize);
+        got > 10 << 20
+    });
+    assert!(got > 10 << 20, "{got}");
+    assert_eq!(most[0], 300_000);
+    assert!((65_536..=100_000).contains(&most[1]), "{most:?}");
+}
