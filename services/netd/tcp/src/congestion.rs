@@ -298,6 +298,14 @@ impl Congestion {
         matches!(self.phase, Phase::Loss { .. })
     }
 
+    /// One segment was lost, and is there now.
+    pub(crate) fn repaired(&mut self, flight: u32) {
+        if self.phase == Phase::Open {
+            self.reduce(flight);
+            self.window = self.window.min(self.threshold);
+        }
+    }
+
     /// The retransmission timer.
     pub(crate) fn expired(&mut self, una: u32, highest: u32) {
         if !matches!(self.phase, Phase::Loss { .. }) {

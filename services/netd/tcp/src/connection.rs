@@ -182,6 +182,8 @@ pub(crate) struct Connection {
     restart: bool,
     /// When the first segment is sent again to hear what arrived: the last ones may be lost, and nobody says so (RFC 8985's probe).
     probe_at: u64,
+    /// When that was done, until something new is acknowledged.
+    probed: Option<u64>,
     /// How much came since a moment: whether the stream is a fast one.
     fast: (u64, usize),
     larger_receive: bool,
@@ -264,6 +266,7 @@ impl Connection {
             resend: false,
             restart: false,
             probe_at: NEVER,
+            probed: None,
             fast: (now, 0),
             larger_receive: false,
             larger_send: false,
@@ -786,6 +789,12 @@ impl Connection {
             self.progress_at = now;
             self.round_trip.acknowledged(segment.ack, now);
             self.round_trip.forward();
+            // Too late to be the answer to what was sent first: the probe filled a hole (RFC 8985, 7.4).
+            if let (Some(at), Some(time)) = (self.probed.take(), self.round_trip.smoothed())
+                && now.saturating_sub(at) >= u64::from(time / 4).saturating_mul(3)
+            {
+                self.congestion.repaired(flight);
+            }
             match self.congestion.acknowledged(segment.ack, newly, flight, now, &self.round_trip) {
                 Then::Nothing => {}
                 Then::Resend => self.resend = true,
@@ -1098,10 +1107,13 @@ impl Connection {
         }
         if now >= self.probe_at {
             self.probe_at = NEVER;
-            self.resend |= self.queued() > 0;
+            if self.queued() > 0 {
+                self.resend = true;
+                self.probed = Some(now);
+            }
         }
         if now >= self.resend_at {
-            (self.resend_at, self.probe_at) = (NEVER, NEVER);
+            (self.resend_at, self.probe_at, self.probed) = (NEVER, NEVER, None);
             let una = self.unacknowledged();
             if self.flight() > 0 && self.queued() == 0 {
                 self.round_trip.back_off();
