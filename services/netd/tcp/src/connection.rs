@@ -802,8 +802,9 @@ impl Connection {
             }
             self.resend_at = if newly == flight { NEVER } else { now.saturating_add(self.round_trip.timeout()) };
         }
-        if window == 0 && self.our_fin.is_none() {
-            self.resend_at = NEVER;
+        // smoltcp asks for a window only if it hears of none while its own timer rests: it is told again (`due`).
+        if window == 0 && self.queued() > 0 {
+            self.resend_at = now.saturating_add(self.round_trip.timeout());
         }
         // For an acknowledgement, and for a FIN in its place, no socket is made.
         if self.live.is_none() && !segment.payload.is_empty() {
@@ -1120,6 +1121,9 @@ impl Connection {
                 self.round_trip.resent();
                 self.resend_fin(now, works, out);
                 self.resend_at = now.saturating_add(self.round_trip.timeout());
+            } else if self.window == 0 && self.queued() > 0 {
+                self.with(now, works, out, |live, way| live.acknowledge(live.unacknowledged(), 0, way));
+                self.resend_at = now.saturating_add(self.round_trip.timeout().max(1_000_000));
             } else if self.flight() > 0 && self.window > 0 {
                 self.congestion.expired(una, self.highest);
                 self.round_trip.back_off();

@@ -1249,3 +1249,30 @@ fn buffers_of_the_size_that_a_program_wants() {
     assert_eq!(most[0], 300_000);
     assert!((65_536..=100_000).contains(&most[1]), "{most:?}");
 }
+
+#[test]
+fn a_window_that_closes_over_what_is_on_its_way() {
+    let (mut alone, _) = Alone::new(Limits::default(), 10);
+    let (id, ours) = alone.open(1000);
+    alone.engine.send(id, |room| {
+        room[..5000].fill(1);
+        5000
+    });
+    assert!(alone.poll().len() > 1);
+    let closed = by_hand(alone.flow, 0, 1001, Some(ours), 0, &[]);
+    alone.give(&closed);
+    let asked = alone.pass(60_000_000).len();
+    assert!((3..40).contains(&asked), "{asked}");
+    // All of it is there once the window is.
+    let mut got = 0u32;
+    alone.peer(0, 1001, Some(ours), &[]);
+    for _ in 0..20 {
+        for (_, said) in alone.pass(1_000_000) {
+            if said.seq == ours + got {
+                got += said.payload.len() as u32;
+            }
+        }
+        alone.peer(0, 1001, Some(ours + got), &[]);
+    }
+    assert_eq!((got, alone.engine.look(id).unwrap().unacknowledged), (5000, 0));
+}
