@@ -137,6 +137,11 @@ fn transfer(world: &mut World, (one, other): (Id, Id), bytes: usize) -> f64 {
     bytes as f64 / start.elapsed().as_secs_f64()
 }
 
+/// The best of five, in GB/s: others use the machine, too.
+fn best(world: &mut World, ids: (Id, Id)) -> f64 {
+    (0..5).map(|_| transfer(world, ids, 2 << 30) / 1e9).fold(0.0, f64::max)
+}
+
 fn resident() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or(0) * 4096
@@ -149,10 +154,13 @@ fn main() {
         let ids = world.pair(0);
         transfer(&mut world, ids, 100 << 20);
         let before = world.links[0].packets_sent;
-        let speed = transfer(&mut world, ids, 4 << 30);
+        let speed = best(&mut world, ids);
         let packets = world.links[0].packets_sent - before;
-        println!("{}: {:.2} GB/s, {packets} packets", if single { "single segments" } else { "GSO" }, speed / 1e9);
-        println!("  {:?}", world.engines[0].counters());
+        println!(
+            "{}: {speed:.2} GB/s, {} KB a packet",
+            if single { "single segments" } else { "GSO" },
+            (10 << 20) / packets
+        );
     }
 
     let mut world = World::new(false);
@@ -180,12 +188,12 @@ fn main() {
     world.engines[1].listen(Bind::Both, 80, 128, Tuning::default()).expect("a listener");
     let alone = world.pair(60_000);
     transfer(&mut world, alone, 100 << 20);
-    println!("one transfer alone: {:.2} GB/s", transfer(&mut world, alone, 4 << 30) / 1e9);
+    println!("one transfer alone: {:.2} GB/s", best(&mut world, alone));
     let before = resident();
     let start = Instant::now();
     let idle: Vec<(Id, Id)> = (0..20_000).map(|n| world.pair(n)).collect();
     println!("20,000 connections in {:?}, {:.1} MB for both ends", start.elapsed(), (resident() - before) as f64 / 1e6);
-    println!("one transfer beside them: {:.2} GB/s", transfer(&mut world, alone, 4 << 30) / 1e9);
+    println!("one transfer beside them: {:.2} GB/s", best(&mut world, alone));
     for &(one, other) in &idle {
         world.engines[0].send(one, |room| {
             room[..1000].fill(1);
@@ -210,5 +218,5 @@ fn main() {
     for &(one, _) in &idle {
         world.engines[0].tune(one, keepalive);
     }
-    println!("one transfer beside them, kept alive: {:.2} GB/s", transfer(&mut world, alone, 4 << 30) / 1e9);
+    println!("one transfer beside them, kept alive: {:.2} GB/s", best(&mut world, alone));
 }

@@ -47,7 +47,7 @@ mod listeners;
 mod live;
 mod segment;
 mod slab;
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(test)]
 mod tests;

@@ -1276,3 +1276,26 @@ fn a_window_that_closes_over_what_is_on_its_way() {
     }
     assert_eq!((got, alone.engine.look(id).unwrap().unacknowledged), (5000, 0));
 }
+
+#[test]
+fn the_corpus_and_what_is_near_it() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../fuzz/corpus/tcp");
+    let mut inputs: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect();
+    inputs.sort();
+    assert!(inputs.len() > 10);
+    let mut dice = Dice(4711);
+    for input in &inputs {
+        crate::testing::engine(input);
+    }
+    for _ in 0..3000 {
+        // Two, one behind the other, with some bytes changed.
+        let mut input = inputs[dice.roll(inputs.len() as u64) as usize].clone();
+        input.extend_from_slice(&inputs[dice.roll(inputs.len() as u64) as usize]);
+        for _ in 0..dice.roll(8) {
+            let at = dice.roll(input.len() as u64) as usize;
+            input[at] = dice.roll(256) as u8;
+        }
+        crate::testing::engine(&input);
+    }
+}
