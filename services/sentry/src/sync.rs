@@ -32,6 +32,11 @@ impl<T> Mutex<T> {
 }
 
 impl<T: ?Sized> Mutex<T> {
+    /// Takes the lock if nobody has it.
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        self.0.try_lock().ok()
+    }
+
     /// Takes the lock.
     pub fn lock(&self) -> MutexGuard<'_, T> {
         taken(self.0.try_lock(), || self.0.lock())

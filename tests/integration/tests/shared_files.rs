@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use cofferdam_integration::install::Install;
+use cofferdam_integration::install::{Install, need, until};
 
 /// A shell that does what each line says, and then tells the status.
 const SHELL: &str = "while read -r line; do eval \"$line\" 2>&1; echo \"=== $?\"; done";
@@ -300,5 +300,72 @@ fn mappings_follow_the_host_and_end_where_the_file_does() {
         let signal = std::os::unix::process::ExitStatusExt::signal(&status);
         assert!(signal == Some(7) || status.code() == Some(135), "{status:?}: no SIGBUS");
     }
+    install.nothing_left().unwrap();
+}
+
+/// What a root that a container has for itself shows of the host's changes once somebody acts: as with runc.
+#[test]
+fn who_execs_or_signals_sees_what_he_put_into_the_root_before() {
+    need("runc", "runc").unwrap();
+    let install = Install::with_services("sf-acts").unwrap();
+    let init = "trap 'cat /tree/f >>/said' USR1; cat /tree/f >/said; while :; do sleep 0.05; done";
+    let look = "cat /tree/f /tree/sub/deep /tree/link; ls /tree; stat -c '%a %s' /tree/f /tree/g; cat /tree/new; [ -e /tree/sub/h ]";
+    let mut seen = Vec::new();
+    for ours in [false, true] {
+        let bundle = install.busybox("b", &["sh", "-c", init], false).unwrap();
+        Install::edit(&bundle, |document| document["root"]["readonly"] = false.into()).unwrap();
+        fs::create_dir_all(bundle.join("rootfs/tree")).unwrap();
+        let dir = tree(&install, "b/rootfs/tree");
+        let id = format!("cofferdam-sf-acts-{}", std::process::id());
+        let run = |arguments: &[&str]| {
+            let mut command = if ours { install.command(arguments) } else { Command::new("runc") };
+            if !ours {
+                command.arg("--root").arg(install.folder.join("runc")).args(arguments);
+            }
+            let output = command.stdin(Stdio::null()).output().unwrap();
+            (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+        };
+        let mut command = if ours { install.command(&["run"]) } else { Command::new("runc") };
+        if !ours {
+            command.arg("--root").arg(install.folder.join("runc")).arg("run");
+        }
+        command.args(["--detach", "--bundle"]).arg(&bundle).arg(&id);
+        assert!(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
+        install.note();
+        let said = || fs::read_to_string(bundle.join("rootfs/said")).unwrap_or_default();
+        until("the container to have looked", || said() == "old\n");
+        let mut told = vec![run(&["exec", &id, "sh", "-c", look])];
+        // Replaced, changed in place, made, removed, a link elsewhere, a mode.
+        fs::write(dir.join("next"), "another\n").unwrap();
+        fs::rename(dir.join("next"), dir.join("f")).unwrap();
+        fs::write(dir.join("sub/deep"), "changed\n").unwrap();
+        fs::write(dir.join("new"), "new\n").unwrap();
+        fs::write(dir.join("sub/h"), "").unwrap();
+        fs::remove_file(dir.join("link")).unwrap();
+        std::os::unix::fs::symlink("g", dir.join("link")).unwrap();
+        fs::set_permissions(dir.join("g"), std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
+        told.push(run(&["exec", &id, "sh", "-c", look]));
+        // A directory in the place of one that was known, and one that is gone.
+        fs::rename(dir.join("sub"), dir.join("was")).unwrap();
+        fs::create_dir(dir.join("sub")).unwrap();
+        fs::write(dir.join("sub/deep"), "deeper\n").unwrap();
+        fs::remove_file(dir.join("new")).unwrap();
+        told.push(run(&["exec", &id, "sh", "-c", look]));
+        // A running program that is told to look.
+        fs::write(dir.join("f"), "once more\n").unwrap();
+        assert_eq!(run(&["kill", &id, "USR1"]).0, Some(0));
+        until("the container to look again", || said() == "old\nonce more\n");
+        // Whoever goes on after a pause.
+        assert_eq!(run(&["pause", &id]).0, Some(0));
+        fs::write(dir.join("f"), "after a pause\n").unwrap();
+        assert_eq!(run(&["resume", &id]).0, Some(0));
+        told.push(run(&["exec", &id, "cat", "/tree/f"]));
+        assert_eq!(run(&["kill", &id, "KILL"]).0, Some(0));
+        until("it to be deleted", || run(&["delete", &id]).0 == Some(0));
+        seen.push(told);
+        fs::remove_dir_all(bundle).unwrap();
+    }
+    assert_eq!(seen[1], seen[0]);
+    assert!(seen[0][1].1.starts_with("another\nchanged\n") && seen[0][2].1.contains("deeper"), "{seen:#?}");
     install.nothing_left().unwrap();
 }

@@ -11,7 +11,7 @@ use cofferdam_control::sentry::{Container, Device, FileAccess, IdMaps, Layer, Mo
 use cofferdam_ninep::client::Client;
 
 use crate::errno::Errno;
-use crate::filesystems::gofer::GoferFs;
+use crate::filesystems::gofer::{Acts, GoferFs};
 use crate::filesystems::overlay::Given;
 use crate::filesystems::recipe::Recipe;
 use crate::filesystems::tree::{Tmpfs, Tree};
@@ -129,9 +129,12 @@ pub fn devtmpfs(kernel: &Arc<Kernel>) -> Result<(Arc<Tree>, Arc<Dentry>), Errno>
 /// A file system that was made, and its root.
 pub type Made = (Arc<dyn FileSystem>, Arc<Dentry>);
 
+/// What a container's Gofer serves, and who acts in it from outside.
+pub type Files = (Client, Acts);
+
 fn attach(
     kernel: &Arc<Kernel>,
-    files: &Client,
+    files: &Files,
     export: &str,
     access: FileAccess,
 ) -> Result<(Arc<GoferFs>, Arc<Dentry>), Errno> {
@@ -170,7 +173,7 @@ fn user_namespace(maps: &IdMaps) -> Result<Creds, Errno> {
 /// Who puts the tree together.
 struct Builder<'a> {
     kernel: &'a Arc<Kernel>,
-    files: &'a Client,
+    files: &'a Files,
     task: Arc<Task>,
 }
 
@@ -498,7 +501,7 @@ fn nobody(
 /// `own` kinds (`CLONE_NEW*`) for itself.
 pub fn build_root(
     kernel: &Arc<Kernel>,
-    files: &Client,
+    files: &Files,
     container: &Container,
     cgroup: &Arc<Cgroup>,
     (around, own): (&Namespaces, u64),

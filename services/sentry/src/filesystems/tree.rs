@@ -601,8 +601,8 @@ impl Inode for Node {
         self.change(|a| set.apply(a))
     }
 
-    fn shared(&self) -> bool {
-        self.kind == FileType::Directory && self.lower.as_ref().is_some_and(|l| l.shared())
+    fn names_since(&self) -> Option<u64> {
+        self.lower.as_ref().filter(|_| self.kind == FileType::Directory).map_or(Some(0), |l| l.names_since())
     }
 
     fn number(&self) -> Result<(u64, u64), Errno> {

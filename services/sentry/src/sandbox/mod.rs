@@ -30,6 +30,7 @@ use cofferdam_transport::Channel as Wire;
 use crate::begin::Common;
 use crate::filesystems::cgroup;
 use crate::filesystems::proc::totals;
+use crate::filesystems::gofer::Acts;
 use crate::filesystems::root::build_root;
 use crate::filesystems::stdio::StdioHub;
 use crate::ipc::inet::Kind;
@@ -127,6 +128,8 @@ struct Made {
     /// Its streams, which its Gofer has.
     stdio: Arc<StdioHub>,
     cgroup: Arc<Cgroup>,
+    /// What was known of its files before one of these is asked for again.
+    acts: Acts,
     /// What its processes begin with.
     common: Arc<Common>,
     /// Listens where it says that it is ready.
@@ -230,6 +233,17 @@ impl Sandbox {
             | ToSentry::Delete { id } => Some(id.clone()),
             ToSentry::Network(_) | ToSentry::Stop => None,
         };
+        let acts = match &order {
+            // Whoever has this done may have changed files before, and wants them seen.
+            ToSentry::Exec { .. } | ToSentry::Kill { .. } => true,
+            // Between create and start engines and hooks may have put files there; what exec made, has looked already.
+            ToSentry::Start { process, .. } => *process == 0,
+            ToSentry::Freeze { frozen, .. } => !frozen,
+            _ => false,
+        };
+        if acts && let Some(made) = id.as_ref().and_then(|id| self.containers.lock().find(id).ok()) {
+            made.acts.add();
+        }
         let result = match order {
             ToSentry::Create(spec) => self.create(*spec, descriptors),
             ToSentry::Exec { id, process, spec } => self.exec(&id, process, *spec),
@@ -336,7 +350,8 @@ impl Sandbox {
             making.add(client);
         }
         let stdio = StdioHub::new(stdio).map_err(|e| gofer(&e))?;
-        let ground = build_root(&self.kernel, &files, &spec, &cgroup, (around, own)).map_err(|e| invalid(&e))?;
+        let acts = Acts::default();
+        let ground = build_root(&self.kernel, &(files, acts.clone()), &spec, &cgroup, (around, own)).map_err(|e| invalid(&e))?;
         {
             let mut names = ground.namespaces.uts.names.write();
             if let Some(h) = &spec.hostname {
@@ -376,7 +391,7 @@ impl Sandbox {
             };
             Ready::listen(socket, Box::new(tell))
         });
-        Ok(Made { id, plain, stdio, cgroup, common, _ready: ready, processes })
+        Ok(Made { id, plain, stdio, cgroup, acts, common, _ready: ready, processes })
     }
 
     /// The sandbox's namespaces, with some of other containers in place of those.

@@ -5,7 +5,7 @@
 //! coherence with file systems under concurrent lookups and changes. Never here: permission checks, mounts.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use crate::errno::Errno;
@@ -60,7 +60,8 @@ impl Cache {
 
 enum Child {
     Known(Weak<Dentry>),
-    Missing,
+    /// And when that was said ([`Inode::names_since`](crate::vfs::inode::Inode::names_since)).
+    Missing(u64),
 }
 
 #[derive(Default)]
@@ -74,7 +75,7 @@ struct Children {
 impl Children {
     fn insert(&mut self, name: &[u8], child: Child) {
         self.remove(name);
-        if matches!(child, Child::Missing) {
+        if matches!(child, Child::Missing(_)) {
             if NEGATIVES.load(Ordering::Relaxed) >= NEGATIVE {
                 self.forget_missing();
                 if NEGATIVES.load(Ordering::Relaxed) >= NEGATIVE {
@@ -90,7 +91,7 @@ impl Children {
     fn remove(&mut self, name: &[u8]) -> Option<Arc<Dentry>> {
         match self.map.remove(name)? {
             Child::Known(d) => d.upgrade(),
-            Child::Missing => {
+            Child::Missing(_) => {
                 self.missing -= 1;
                 NEGATIVES.fetch_sub(1, Ordering::Relaxed);
                 None
@@ -125,6 +126,8 @@ pub struct Dentry {
     pub modify: Mutex<()>,
     /// How many mounts sit on it, in all namespaces.
     pub mounted: AtomicU32,
+    /// When its file system said that it is there.
+    said: AtomicU64,
     referenced: AtomicBool,
     deleted: AtomicBool,
     kept: OnceLock<Arc<Kept>>,
@@ -149,7 +152,7 @@ impl Drop for Dentry {
 }
 
 impl Dentry {
-    fn make(inode: InodeRef, parent: Option<Arc<Dentry>>, name: &[u8]) -> Arc<Self> {
+    fn make(inode: InodeRef, parent: Option<Arc<Dentry>>, name: &[u8], said: u64) -> Arc<Self> {
         DENTRIES.fetch_add(1, Ordering::Relaxed);
         Arc::new(Self {
             inode,
@@ -157,6 +160,7 @@ impl Dentry {
             children: RwLock::default(),
             modify: Mutex::new(()),
             mounted: AtomicU32::new(0),
+            said: AtomicU64::new(said),
             referenced: AtomicBool::new(false),
             deleted: AtomicBool::new(false),
             kept: OnceLock::new(),
@@ -165,24 +169,24 @@ impl Dentry {
 
     /// The root of a file system.
     pub fn root(inode: InodeRef) -> Arc<Self> {
-        Self::make(inode, None, b"/")
+        Self::make(inode, None, b"/", 0)
     }
 
     /// A dentry outside of any tree, shown as `name` (`pipe:[7]`, an unnamed file).
     pub fn alone(inode: InodeRef, name: &[u8]) -> Arc<Self> {
-        Self::make(inode, None, name)
+        Self::make(inode, None, name, 0)
     }
 
     /// As [`alone`](Self::alone), counted as deleted (a memfd).
     pub fn alone_deleted(inode: InodeRef, name: &[u8]) -> Arc<Self> {
-        let d = Self::make(inode, None, name);
+        let d = Self::make(inode, None, name, 0);
         d.set_deleted();
         d
     }
 
     /// A name that is not entered in the tree (an `O_TMPFILE` file), counted as deleted.
     pub fn unnamed(inode: InodeRef, parent: &Arc<Dentry>, name: &[u8]) -> Arc<Self> {
-        let d = Self::make(inode, Some(parent.clone()), name);
+        let d = Self::make(inode, Some(parent.clone()), name, 0);
         d.set_deleted();
         d
     }
@@ -232,14 +236,31 @@ impl Dentry {
 
     /// The child of that name as far as it is known without asking: itself, or that there is none.
     pub fn cached(&self, name: &[u8]) -> Option<Option<Arc<Dentry>>> {
+        let since = self.inode.names_since();
         match self.children.read().map.get(name)? {
-            Child::Missing if self.inode.shared() => None,
-            Child::Missing => Some(None),
+            Child::Missing(said) => since.is_some_and(|since| *said >= since).then_some(None),
             Child::Known(d) => {
-                let d = d.upgrade()?;
-                let known = !self.inode.shared() || d.mounted.load(Ordering::Acquire) > 0;
-                (known && d.inode.valid()).then_some(Some(d))
+                let d = d.upgrade().filter(|d| d.holds(since) && d.inode.valid())?;
+                if !d.referenced.load(Ordering::Relaxed) {
+                    d.referenced.store(true, Ordering::Relaxed);
+                }
+                Some(Some(d))
             }
+        }
+    }
+
+    /// Whether it need not be asked for again in a directory whose names hold since then. What has a mount on it stays where it is,
+    /// whatever becomes of what is beneath.
+    fn holds(&self, since: Option<u64>) -> bool {
+        since.is_some_and(|since| self.said.load(Ordering::Acquire) >= since) || self.mounted.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether a name was asked for before, and is to be once more: what follows it in a path may have to be, too.
+    pub fn asks_again(&self, name: &[u8], since: u64) -> bool {
+        match self.children.read().map.get(name) {
+            Some(Child::Known(d)) => d.upgrade().is_some_and(|d| !d.holds(Some(since))),
+            Some(Child::Missing(said)) => *said < since,
+            None => false,
         }
     }
 
@@ -255,16 +276,15 @@ impl Dentry {
         name: &[u8],
         mut asked: Option<Option<InodeRef>>,
     ) -> Result<Option<Arc<Dentry>>, Errno> {
-        let shared = self.inode.shared();
+        let since = self.inode.names_since();
         loop {
             let generation = {
                 let children = self.children.read();
                 match children.map.get(name) {
-                    Some(Child::Missing) if !shared => return Ok(None),
+                    Some(Child::Missing(said)) if since.is_some_and(|since| *said >= since) => return Ok(None),
                     Some(Child::Known(d)) => {
-                        // What has a mount on it stays where it is, whatever becomes of what is beneath.
                         if let Some(d) = d.upgrade()
-                            && (!shared || d.mounted.load(Ordering::Acquire) > 0)
+                            && d.holds(since)
                         {
                             if d.inode.valid() {
                                 if !d.referenced.load(Ordering::Relaxed) {
@@ -295,11 +315,13 @@ impl Dentry {
             };
             match found {
                 None => {
-                    if shared {
-                        children.remove(name);
-                        children.generation += 1;
-                    } else if self.inode.cacheable() {
-                        children.insert(name, Child::Missing);
+                    match since {
+                        None => {
+                            children.remove(name);
+                            children.generation += 1;
+                        }
+                        Some(since) if self.inode.cacheable() => children.insert(name, Child::Missing(since)),
+                        Some(_) => {}
                     }
                     drop(children);
                     known.iter().for_each(Self::lost);
@@ -307,7 +329,11 @@ impl Dentry {
                 }
                 Some(inode) => {
                     if let Some(d) = known {
-                        if !shared || Arc::ptr_eq(&d.inode, &inode) {
+                        let same = Arc::ptr_eq(&d.inode, &inode);
+                        if same || since.is_some() && d.holds(since) {
+                            if let Some(since) = since.filter(|_| same) {
+                                d.said.fetch_max(since, Ordering::AcqRel);
+                            }
                             d.referenced.store(true, Ordering::Relaxed);
                             return Ok(Some(d));
                         }
@@ -318,7 +344,7 @@ impl Dentry {
                         d.lost();
                         continue;
                     }
-                    let d = Self::make(inode, Some(self.clone()), name);
+                    let d = Self::make(inode, Some(self.clone()), name, since.unwrap_or(0));
                     children.insert(name, Child::Known(Arc::downgrade(&d)));
                     drop(children);
                     if self.inode.cacheable() {
@@ -341,7 +367,7 @@ impl Dentry {
 
     /// Enters a name that was just made. The caller holds [`modify`](Self::modify).
     pub fn insert(self: &Arc<Self>, name: &[u8], inode: InodeRef) -> Arc<Dentry> {
-        let d = Self::make(inode, Some(self.clone()), name);
+        let d = Self::make(inode, Some(self.clone()), name, self.inode.names_since().unwrap_or(0));
         let mut children = self.children.write();
         children.generation += 1;
         let old = children.remove(name);
@@ -358,7 +384,7 @@ impl Dentry {
         children.generation += 1;
         let old = children.remove(name);
         if self.inode.cacheable() {
-            children.insert(name, Child::Missing);
+            children.insert(name, Child::Missing(self.inode.names_since().unwrap_or(0)));
         }
         drop(children);
         if let Some(old) = old {
@@ -378,7 +404,7 @@ impl Dentry {
         while let Some(d) = all.pop() {
             let known = |c: &Child| match c {
                 Child::Known(d) => d.upgrade(),
-                Child::Missing => None,
+                Child::Missing(_) => None,
             };
             all.extend(d.children.read().map.values().filter_map(known));
             each(&d);
@@ -418,7 +444,8 @@ impl Dentry {
             }
             drop(b);
             if self.inode.cacheable() {
-                self.children.write().insert(name, Child::Missing);
+                let since = self.inode.names_since().unwrap_or(0);
+                self.children.write().insert(name, Child::Missing(since));
             }
         }
         place(a, to, new_name);

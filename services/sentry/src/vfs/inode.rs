@@ -312,9 +312,10 @@ pub trait Inode: Send + Sync + 'static {
         true
     }
 
-    /// Whether names in this directory come and go without this kernel: each use of one looks it up again.
-    fn shared(&self) -> bool {
-        false
+    /// Since when what was said of names in this directory holds: a number of the file system's own, which grows. `None` where names come
+    /// and go without this kernel: each use of one looks it up again.
+    fn names_since(&self) -> Option<u64> {
+        Some(0)
     }
 
     /// Which file of the host it is, where others may be the same.

@@ -19,7 +19,7 @@ use crate::vfs::mount::{self, MountFlags, PathRef};
 const LINKS_MAX: u32 = 40;
 /// Longest path that a chain of links may expand to.
 const EXPANDED_MAX: usize = 1 << 16;
-/// Names that are looked up at once in shared directories.
+/// Names that are looked up at once where they are asked for again.
 const AHEAD_MOST: usize = 16;
 
 bitflags::bitflags! {
@@ -188,7 +188,18 @@ impl<'c, 'p> Walk<'c, 'p> {
         if self.resolve.contains(Resolve::CACHED) {
             return self.at.dentry.cached(self.path.get(name).unwrap_or_default()).ok_or(Errno::EAGAIN);
         }
-        let asked = if self.at.dentry.inode().shared() { self.look_ahead(name.clone()) } else { None };
+        let text = self.path.get(name.clone()).unwrap_or_default();
+        let again = match self.at.dentry.inode().names_since() {
+            None => true,
+            Some(0) => false,
+            Some(since) => {
+                if let Some(found) = self.at.dentry.cached(text) {
+                    return Ok(found);
+                }
+                self.at.dentry.asks_again(text, since)
+            }
+        };
+        let asked = if again { self.look_ahead(name.clone()) } else { None };
         self.at.dentry.child_found(self.caller, self.path.get(name).unwrap_or_default(), asked)
     }
 

@@ -1,7 +1,7 @@
 //! The 9P client file system: exports of the Gofer.
 //!
 //! An export that is used by this Sentry alone (exclusive access) is cached: attributes, links, listings and pages that were
-//! fetched once stay valid. One that the host changes, too (shared access), is asked for at each use: names and attributes once in
+//! fetched once stay valid, until somebody outside has something done in the container ([`Acts`]): he may have changed files before. One that the host changes, too (shared access), is asked for at each use: names and attributes once in
 //! each moment (`vfs::moment`), bytes by each read (`shared`). What is written goes through to the host at once, either way.
 //! Pages lie in the cache window that the Gofer fills; files that several exports show with shared access have them in common
 //! (`vfs::meeting`), and each its own fids for them. Owned here: inodes by qid, their fids, names and attributes. `pages` owns
@@ -41,12 +41,15 @@ use crate::vfs::moment;
 pub use held::Held;
 use held::Place;
 use pages::{GoferFile, Pages};
+use shared::Stamp;
 pub use shared::cut_by_host;
 
 /// `V9FS_MAGIC`.
 const V9FS_MAGIC: u64 = 0x0102_1997;
 /// Entries of one directory that are listed.
 const ENTRIES_MAX: usize = 4 << 20;
+/// How often attributes are asked for that others keep changing.
+const ASK_MOST: usize = 4;
 
 /// Whether a walk that came back with this error had room for its descriptor: an error within an answer is no failed request.
 fn room(error: Option<cofferdam_ninep::Errno>) -> Result<(), cofferdam_ninep::Errno> {
@@ -60,9 +63,24 @@ fn errno(e: cofferdam_ninep::Errno) -> Errno {
     Errno::from_host(i32::try_from(e.0).unwrap_or(0))
 }
 
+/// How often somebody outside had something done in a container: a process made or started there, a signal sent. What was known of
+/// its exclusive files before is asked for once more, when it is next used.
+#[derive(Clone, Default)]
+pub struct Acts(Arc<AtomicU64>);
+
+impl Acts {
+    /// One more.
+    pub fn add(&self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
 /// An export.
 pub struct GoferFs {
     client: Client,
+    acts: Acts,
+    /// Counts what was learnt or done by which attributes are others, where they are kept.
+    told: AtomicU64,
     cache: Arc<Store>,
     held: Arc<Held>,
     dev: u64,
@@ -99,7 +117,7 @@ impl FileSystem for GoferFs {
 impl GoferFs {
     /// Attaches an export; its root dentry (a directory, or a file for a file export).
     pub fn attach(
-        client: Client,
+        (client, acts): (Client, Acts),
         cache: Arc<Store>,
         held: Arc<Held>,
         export: &str,
@@ -109,8 +127,9 @@ impl GoferFs {
         let (fid, _) = client.attach(name.as_bytes(), b"root", codec::NONUNAME).map_err(errno)?;
         let attr = client.getattr(&fid).map_err(errno)?;
         let (dev, shared) = (anonymous_dev(), access == FileAccess::Shared);
-        let fs = Arc::new(Self { client, cache, held, dev, name, shared, inodes: Mutex::default() });
-        let root = fs.inode(&attr, Some(fid), None);
+        let told = AtomicU64::new(0);
+        let fs = Arc::new(Self { client, acts, told, cache, held, dev, name, shared, inodes: Mutex::default() });
+        let root = fs.inode(&attr, Some(fid), None, fs.asking());
         Ok((fs, Dentry::root(root)))
     }
 
@@ -118,8 +137,9 @@ impl GoferFs {
     pub fn attach_beside(self: &Arc<Self>, export: &str) -> Result<Arc<Dentry>, Errno> {
         let name = format!("export/{export}");
         let (fid, _) = self.client.attach(name.as_bytes(), b"root", codec::NONUNAME).map_err(errno)?;
+        let asked = self.asking();
         let attr = self.client.getattr(&fid).map_err(errno)?;
-        Ok(Dentry::root(self.inode(&attr, Some(fid), None)))
+        Ok(Dentry::root(self.inode(&attr, Some(fid), None, asked)))
     }
 
     fn convert(&self, a: &codec::Attr) -> Attr {
@@ -150,15 +170,31 @@ impl GoferFs {
         self.held.with_room(&|| self.client.clunk_batch(), || ask().map_err(errno))
     }
 
+    /// When it is, for what is known of the host's files: the moment, or how often somebody outside acted.
+    fn now(&self) -> u64 {
+        if self.shared { moment::now() } else { self.acts.0.load(Ordering::Acquire) }
+    }
+
+    /// Something is about to be asked of the host.
+    fn asking(&self) -> Asked {
+        Asked { at: self.now(), told: self.told.load(Ordering::Acquire) }
+    }
+
     /// The inode of a qid: the one there is, or a new one.
-    fn inode(self: &Arc<Self>, a: &codec::Attr, fid: Option<Fid>, from: Option<Name>) -> Arc<GoferInode> {
+    fn inode(
+        self: &Arc<Self>,
+        a: &codec::Attr,
+        fid: Option<Fid>,
+        from: Option<Name>,
+        asked: Asked,
+    ) -> Arc<GoferInode> {
         let mut inodes = self.inodes.lock();
         let known = inodes.get(&a.qid.path).and_then(Weak::upgrade);
-        if let Some(old) = known.as_ref().filter(|old| !self.shared || old.is_still(a)) {
+        if let Some(old) = known.as_ref().filter(|old| old.is_still(a)) {
             let old = old.clone();
             drop(inodes);
-            if self.shared {
-                old.found_again(a, fid, from);
+            if self.shared || old.asked.load(Ordering::Acquire) < asked.at {
+                old.found_again(a, fid, from, asked);
             }
             return old;
         }
@@ -171,7 +207,8 @@ impl GoferFs {
             host: (a.generation, a.data_version),
             common: Common::default(),
             attr: RwLock::new(self.convert(a)),
-            asked: AtomicU64::new(moment::now()),
+            asked: AtomicU64::new(asked.at),
+            told: AtomicU64::new(0),
             fid: Mutex::new(fid.map(Arc::new)),
             from: Mutex::new(from),
             listing: Mutex::new(None),
@@ -194,8 +231,19 @@ impl GoferFs {
     }
 }
 
+/// When something was asked of the host.
+#[derive(Clone, Copy)]
+struct Asked {
+    /// See [`GoferFs::now`].
+    at: u64,
+    /// [`GoferFs::told`] then.
+    told: u64,
+}
+
 /// A directory as it was listed, by name.
 struct Listing {
+    /// When it was asked for.
+    at: u64,
     entries: Vec<(Vec<u8>, DirEntry, Option<codec::Attr>)>,
 }
 
@@ -209,8 +257,10 @@ pub struct GoferInode {
     host: (u64, u64),
     common: Common,
     attr: RwLock<Attr>,
-    /// The moment that the attributes are of.
+    /// When the attributes were asked for ([`GoferFs::now`]).
     asked: AtomicU64,
+    /// Counts changes of the attributes: what was asked before one and is answered after it may be of before.
+    told: AtomicU64,
     /// A fid that is not open; walked to when first needed.
     fid: Mutex<Option<Arc<Fid>>>,
     /// The directory and name it was found at.
@@ -306,7 +356,12 @@ impl GoferInode {
 
     /// Its pages. Inodes that are the same file of the host, by whichever exports, have the same ones.
     fn pages(&self) -> &Arc<Pages> {
-        let new = |identity| Arc::new(Pages::new(self.fs.cache.clone(), self.fs.held.clone(), identity));
+        let known = if self.fs.shared {
+            (None, 0)
+        } else {
+            (Some(Stamp::of(&self.attr.read())), self.asked.load(Ordering::Acquire))
+        };
+        let new = |identity| Arc::new(Pages::new(self.fs.cache.clone(), self.fs.held.clone(), identity, known));
         self.pages.get_or_init(|| {
             let own = || new((self.fs.dev, self.qid));
             if !self.fs.shared || self.host_file().is_none() {
@@ -332,15 +387,23 @@ impl GoferInode {
         self.opens.load(Ordering::Acquire) + self.mapped.load(Ordering::Acquire) > 0
     }
 
-    /// Whether these attributes are of this file, and not of one that the host gave its number to.
+    /// Whether these attributes are of this file, and not of one that the host gave its number to: which it does not while a fid has
+    /// the file. (One that an overlay of the host copied up was made anew, and is the same.)
     fn is_still(&self, a: &codec::Attr) -> bool {
-        let known = self.attr.read();
-        FileType::of(a.mode) == self.kind && self.fs.convert(a).btime == known.btime
+        FileType::of(a.mode) == self.kind
+            && (self.fs.convert(a).btime == self.attr.read().btime || (!self.fs.shared && self.has_fid()))
+    }
+
+    fn has_fid(&self) -> bool {
+        self.fid.lock().is_some() || self.open.lock().any().is_some()
     }
 
     /// The host has just said what it is like, and under which name it found it.
-    fn found_again(self: &Arc<Self>, a: &codec::Attr, fid: Option<Fid>, from: Option<Name>) {
-        self.heard(a);
+    fn found_again(self: &Arc<Self>, a: &codec::Attr, fid: Option<Fid>, from: Option<Name>, asked: Asked) {
+        // Kept ones only if nothing was done here meanwhile: else it may be of before.
+        if self.fs.shared || self.fs.told.load(Ordering::Acquire) == asked.told {
+            self.heard(a, asked.at, None);
+        }
         // As good as its own, where that was given back.
         if let Some(fid) = fid {
             let mut own = self.fid.lock();
@@ -359,10 +422,28 @@ impl GoferInode {
         }
     }
 
-    /// The host has just said what it is like.
-    fn heard(&self, a: &codec::Attr) {
-        *self.attr.write() = self.fs.convert(a);
-        self.asked.store(moment::now(), Ordering::Release);
+    /// The host has just said what it is like; false if that may be of before what has become known meanwhile.
+    fn heard(&self, a: &codec::Attr, at: u64, told: Option<u64>) -> bool {
+        let heard = self.change(|known| {
+            let good = told.is_none_or(|told| self.told.load(Ordering::Acquire) == told);
+            if good {
+                *known = self.fs.convert(a);
+            }
+            good
+        });
+        if heard {
+            self.asked.store(at, Ordering::Release);
+        }
+        heard
+    }
+
+    /// Changes what is known of the attributes.
+    fn change<T>(&self, how: impl FnOnce(&mut Attr) -> T) -> T {
+        let mut known = self.attr.write();
+        let done = how(&mut known);
+        self.told.fetch_add(1, Ordering::AcqRel);
+        self.fs.told.fetch_add(1, Ordering::AcqRel);
+        done
     }
 
     /// What is known of it is of before something that it was changed by.
@@ -417,7 +498,8 @@ impl GoferInode {
     }
 
     fn list(&self) -> Result<Arc<Listing>, Errno> {
-        if let Some(l) = self.listing.lock().as_ref().filter(|_| !self.fs.shared) {
+        let at = self.fs.now();
+        if let Some(l) = self.listing.lock().as_ref().filter(|l| !self.fs.shared && l.at >= at) {
             return Ok(l.clone());
         }
         let fid = self.open_fid(libc::O_DIRECTORY.cast_unsigned())?;
@@ -445,7 +527,7 @@ impl GoferInode {
             }
         }
         entries.sort_by(|a, b| a.0.cmp(&b.0));
-        let listing = Arc::new(Listing { entries });
+        let listing = Arc::new(Listing { at, entries });
         if !self.fs.shared {
             *self.listing.lock() = Some(listing.clone());
         }
@@ -455,27 +537,32 @@ impl GoferInode {
     /// Names in it have changed.
     fn changed(&self) {
         *self.listing.lock() = None;
-        if let Ok(fid) = self.fid()
-            && let Ok(a) = self.client().getattr(&fid)
-        {
-            self.heard(&a);
-        }
+        self.refresh().ok();
     }
 
     fn refresh(&self) -> Result<(), Errno> {
-        let a = self.client().getattr(&*self.fid()?).map_err(errno)?;
-        self.heard(&a);
+        for _ in 0..ASK_MOST {
+            let (at, told) = (self.fs.now(), self.told.load(Ordering::Acquire));
+            // The host may have given its name away: what is open is it still.
+            let open = if self.fs.shared { None } else { self.open.lock().any() };
+            let fid = open.map_or_else(|| self.fid(), Ok)?;
+            let a = self.client().getattr(&*fid).map_err(errno)?;
+            if self.heard(&a, at, (!self.fs.shared).then_some(told)) {
+                break;
+            }
+        }
         Ok(())
     }
 
     fn find(&self, name: &[u8]) -> Result<Option<Arc<GoferInode>>, Errno> {
+        let asked = self.fs.asking();
         let listing = self.listing.lock().clone();
-        if let Some(l) = listing {
+        if let Some(l) = listing.filter(|l| l.at >= asked.at) {
             match l.entries.binary_search_by(|e| e.0.as_slice().cmp(name)) {
                 Err(_) => return Ok(None),
                 Ok(at) => {
                     if let Some((_, _, Some(attr))) = l.entries.get(at) {
-                        return Ok(Some(self.fs.inode(attr, None, Some((self.me()?, name.to_vec())))));
+                        return Ok(Some(self.fs.inode(attr, None, Some((self.me()?, name.to_vec())), asked)));
                     }
                 }
             }
@@ -486,7 +573,7 @@ impl GoferInode {
             room(got.error).map(|()| got)
         })?;
         match (got.steps.first(), got.error.map(errno)) {
-            (Some(attr), _) => Ok(Some(self.fs.inode(attr, got.fid, Some((self.me()?, name.to_vec()))))),
+            (Some(attr), _) => Ok(Some(self.fs.inode(attr, got.fid, Some((self.me()?, name.to_vec())), asked))),
             (None, Some(Errno::ENOENT) | None) => Ok(None),
             (None, Some(e)) => Err(e),
         }
@@ -524,6 +611,12 @@ impl Inode for GoferInode {
             if now == moment::NONE || self.asked.load(Ordering::Acquire) != now {
                 self.refresh()?;
             }
+        } else if self.asked.load(Ordering::Acquire) < self.fs.now() {
+            match self.refresh() {
+                // The host has nothing more to say of one whose name and place it took away: what is known of it stays.
+                Err(Errno::ESTALE | Errno::ENOENT) => self.asked.store(self.fs.now(), Ordering::Release),
+                other => other?,
+            }
         }
         Ok(*self.attr.read())
     }
@@ -537,8 +630,12 @@ impl Inode for GoferInode {
         pages.is_mapped().then_some(pages.identity)
     }
 
-    fn shared(&self) -> bool {
-        self.fs.shared && self.kind == FileType::Directory
+    fn names_since(&self) -> Option<u64> {
+        match self.kind {
+            FileType::Directory if self.fs.shared => None,
+            FileType::Directory => Some(self.fs.now()),
+            _ => Some(0),
+        }
     }
 
     fn set_attr(&self, set: &SetAttr) -> Result<(), Errno> {
@@ -579,6 +676,7 @@ impl Inode for GoferInode {
 
     fn lookup_path(&self, names: &[&[u8]]) -> Vec<Option<InodeRef>> {
         let walked = || {
+            let asked = self.fs.asking();
             let own = self.fid()?;
             let got = self.fs.with_room(|| {
                 let got = self.client().walk_getattr(&own, names)?;
@@ -588,7 +686,7 @@ impl Inode for GoferInode {
             let (mut dir, mut fid) = (self.me()?, got.fid);
             for (i, (attr, name)) in got.steps.iter().zip(names).enumerate() {
                 let own = if i + 1 == names.len() { fid.take() } else { None };
-                let next = self.fs.inode(attr, own, Some((dir, name.to_vec())));
+                let next = self.fs.inode(attr, own, Some((dir, name.to_vec())), asked);
                 found.push(Some(next.clone()));
                 dir = next;
             }
@@ -650,12 +748,12 @@ impl Inode for GoferInode {
             *victim.from.lock() = kept;
             return Err(errno(e));
         }
-        {
-            let mut a = victim.attr.write();
+        let left = victim.change(|a| {
             a.nlink = if directory { 0 } else { a.nlink.saturating_sub(1) };
-            if a.nlink == 0 {
-                victim.deleted.wanted.store(true, Ordering::Relaxed);
-            }
+            a.nlink
+        });
+        if left == 0 {
+            victim.deleted.wanted.store(true, Ordering::Relaxed);
         }
         self.changed();
         Ok(())

@@ -49,7 +49,7 @@ pub(super) struct State {
     /// Where the last read ended, and how far ahead of it is filled: doubled while reads are sequential.
     last: u64,
     ahead: u64,
-    /// What the file was like on the host when pages were found valid or filled. Of shared files only.
+    /// What the file was like on the host when pages were found valid or filled.
     pub(super) stamp: Option<Stamp>,
     /// Pages that the Gofer is filling: first and after the last.
     pub(super) filling: Vec<(u64, u64)>,
@@ -74,6 +74,8 @@ pub struct Pages {
     pub(super) write: Mutex<()>,
     /// Told when pages are no longer being filled or written.
     settled: Condvar,
+    /// When they were last compared with what the host has ([`Acts`](super::Acts)). Of exclusive files only.
+    pub(super) checked: AtomicU64,
     /// Shared by whoever has to do with bytes in the window: while anybody has, pages are not given back. Only ever
     /// tried for exclusively, so that nobody waits for it.
     pub(super) in_use: RwLock<()>,
@@ -136,7 +138,7 @@ impl Drop for Writing<'_> {
 
 impl Pages {
     /// None yet.
-    pub fn new(cache: Arc<Store>, held: Arc<Held>, identity: (u64, u64)) -> Self {
+    pub fn new(cache: Arc<Store>, held: Arc<Held>, identity: (u64, u64), (stamp, checked): (Option<Stamp>, u64)) -> Self {
         let layout = Layout::new(cache, HostWindow::Cache);
         let filled = RangeSet::default();
         let state = State {
@@ -144,7 +146,7 @@ impl Pages {
             filled,
             last: 0,
             ahead: FIRST_FILL,
-            stamp: None,
+            stamp,
             filling: Vec::new(),
             writing: None,
             cuts: 0,
@@ -157,6 +159,7 @@ impl Pages {
             state: Mutex::new(state),
             write: Mutex::new(()),
             settled: Condvar::new(),
+            checked: AtomicU64::new(checked),
             in_use: RwLock::new(()),
             changes: AtomicU64::new(0),
             held,
@@ -364,9 +367,9 @@ impl Pages {
             if !self.is_mapped() {
                 return self.read_through(inode, at, to);
             }
-            self.validate(inode)?;
             stream = None;
         }
+        self.validate(inode)?;
         let size = inode.attr()?.size;
         if let Some(s) = &mut stream {
             s.begin(at);
@@ -473,6 +476,7 @@ impl Pages {
         if inode.fs.shared {
             return self.write_through(inode, at, append, from);
         }
+        self.validate(inode)?;
         let _write = self.write.lock();
         let _in_use = self.in_use.read();
         let fid = inode.open.lock().writer.clone().ok_or(Errno::EBADF)?;
@@ -513,11 +517,12 @@ impl Pages {
                     self.filled(&mut self.state.lock(), first, last);
                     p += done;
                     size = size.max(p);
-                    let mut a = inode.attr.write();
-                    a.size = a.size.max(p);
-                    a.blocks = a.blocks.max(a.size.div_ceil(512));
-                    let t = file_time();
-                    (a.mtime, a.ctime) = (t, t);
+                    inode.change(|a| {
+                        a.size = a.size.max(p);
+                        a.blocks = a.blocks.max(a.size.div_ceil(512));
+                        let t = file_time();
+                        (a.mtime, a.ctime) = (t, t);
+                    });
                     if done < n as u64 {
                         failed = Some(Errno::ENOSPC);
                     }

@@ -7,6 +7,7 @@
 //! a mapping of its own, until its kernel notes that in the file's times; and a file that is mapped shared and writable here: its
 //! pages are the container's until that mapping is gone, and are written back over what the host wrote meanwhile.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::errno::Errno;
@@ -50,7 +51,7 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    fn of(a: &Attr) -> Self {
+    pub fn of(a: &Attr) -> Self {
         let fresh = file_time().saturating_sub(a.mtime.max(a.ctime)) < TICK;
         Self { size: a.size, mtime: a.mtime, ctime: a.ctime, fresh }
     }
@@ -153,7 +154,7 @@ impl Pages {
     }
 
     /// A fid that writes to the end of the file.
-    pub fn appender(&self, inode: &GoferInode) -> Result<std::sync::Arc<cofferdam_ninep::client::Fid>, Errno> {
+    pub fn appender(&self, inode: &GoferInode) -> Result<Arc<cofferdam_ninep::client::Fid>, Errno> {
         if let Some(fid) = &inode.open.lock().appender {
             return Ok(fid.clone());
         }
@@ -187,11 +188,24 @@ impl Pages {
         Ok(())
     }
 
-    /// Makes sure that pages are what the file is now. Nothing to do where nobody else changes it.
+    /// Makes sure that pages are what the file is now. Where nobody else changes it, that is as good as known, until somebody outside acts.
     pub fn validate(&self, inode: &GoferInode) -> Result<(), Errno> {
-        if !inode.fs.shared {
+        if inode.fs.shared {
+            return self.compare(inode);
+        }
+        let acts = inode.fs.now();
+        if self.checked.load(Ordering::Acquire) >= acts {
             return Ok(());
         }
+        // What is written right now, maybe by this very thread, makes the file another: that comes first.
+        let Some(_write) = self.write.try_lock() else { return Ok(()) };
+        self.compare(inode)?;
+        self.checked.store(acts, Ordering::Release);
+        Ok(())
+    }
+
+    /// Compares the file with what it was when pages were filled, and has them filled anew if it is another.
+    fn compare(&self, inode: &GoferInode) -> Result<(), Errno> {
         let mut now = Stamp::of(&inode.attr()?);
         let mut learnt = Vec::new();
         let before = loop {
@@ -216,6 +230,13 @@ impl Pages {
             inode.refresh()?;
             now = Stamp::of(&inode.attr.read());
         };
+        // What is open stays what was opened: a file that has no name any more, and was read whole, is nowhere but here.
+        if !inode.fs.shared && inode.in_use() && inode.open.lock().any().is_none() {
+            match inode.open_fid(0) {
+                Ok(fid) => drop(inode.open.lock().reader.get_or_insert(Arc::new(fid)).clone()),
+                Err(_) => return Ok(()),
+            }
+        }
         if !self.is_mapped() && self.give_back() {
             self.state.lock().learn(Some(now));
             return Ok(());

@@ -9,7 +9,7 @@ use cofferdam_ninep::server::{Limits, Session};
 use cofferdam_shm::Window;
 use cofferdam_transport::Channel;
 
-use super::{GoferFs, Held};
+use super::{Acts, GoferFs, Held};
 use crate::errno::Errno;
 use crate::memory::store::Store;
 use crate::task::Creds;
@@ -27,6 +27,7 @@ struct Rig {
     dir: std::path::PathBuf,
     window: Window,
     client: Client,
+    acts: Acts,
 }
 
 impl Drop for Rig {
@@ -67,12 +68,12 @@ fn rig_of(name: &str, read_only: bool, descriptors: usize, memory: u64, access: 
     let (near, far) = Channel::pair().unwrap();
     cofferdam_gofer::service::start_workers(Arc::new(Session::new(host, Limits::default())), far, 2).unwrap();
     let client = Client::connect(near, Some(Arc::new(again()))).unwrap();
-    let (store, held) = (Arc::new(Store::new(again())), Held::new(memory));
-    let (fs, root) = GoferFs::attach(client.clone(), store, held, "root", access).unwrap();
+    let (store, held, acts) = (Arc::new(Store::new(again())), Held::new(memory), Acts::default());
+    let (fs, root) = GoferFs::attach((client.clone(), acts.clone()), store, held, "root", access).unwrap();
     assert!(fs.statfs().unwrap().blocks > 0);
     let mount = Mount::new(fs, root, b"root", MountFlags::empty());
     let caller = Caller::kernel(Arc::new(FsContext::new_root(mount)), Creds::root(ALL_CAPABILITIES));
-    Rig { caller, dir, window, client }
+    Rig { caller, dir, window, client, acts }
 }
 
 fn get(r: &Rig, path: &str, at: u64, n: usize) -> Result<Vec<u8>, Errno> {
@@ -659,7 +660,7 @@ fn what_two_exports_show_is_one_file() {
     let window = Window::from_peer(r.window.fd().try_clone_to_owned().unwrap(), 1 << 36).unwrap();
     let (store, held) = (Arc::new(Store::new(window)), Held::new(1 << 30));
     let attached = |access| {
-        let (fs, root) = GoferFs::attach(r.client.clone(), store.clone(), held.clone(), "root", access).unwrap();
+        let (fs, root) = GoferFs::attach((r.client.clone(), r.acts.clone()), store.clone(), held.clone(), "root", access).unwrap();
         let mount = Mount::new(fs, root, b"root", MountFlags::empty());
         Caller::kernel(Arc::new(FsContext::new_root(mount)), Creds::root(ALL_CAPABILITIES))
     };
@@ -704,4 +705,90 @@ fn what_two_exports_show_is_one_file() {
     drop((seen_by_b, of_b, b));
     assert!(Meeting::known(file).is_none());
     assert_eq!(held.bytes(), 0);
+}
+
+#[test]
+fn what_the_host_changed_under_an_exclusive_root_is_seen_once_somebody_acts() {
+    let r = rig("acts", false);
+    let host = |name: &str| r.dir.join(name);
+    let cwd = || r.caller.fs.cwd();
+    std::fs::write(host("mapped"), content(0, 10_000, 1)).unwrap();
+    std::fs::write(host("own"), b"own").unwrap();
+    let open = |path: &[u8], how: i32| ops::open(&r.caller, cwd(), path, how, 0, Resolve::empty()).unwrap();
+    // Known: content, attributes, a missing name, a listing, a link, a mapping, and a file that is open to be written.
+    let all = |r: &Rig| {
+        let first = get(r, "/hello", 0, 64).unwrap();
+        let link = walk(&r.caller, cwd(), b"/link", false).unwrap().dentry.inode().readlink(&r.caller).unwrap();
+        let second = get(r, "/sub/new", 0, 64).ok();
+        (first, size(r, "/hello").unwrap(), second, names(r, "/sub"), link)
+    };
+    let before = all(&r);
+    let mapped = open(b"/mapped", RDONLY);
+    let object = mapped.memory_object(false, false).unwrap();
+    let place = object.populate(0, 4096, false).unwrap()[0].host;
+    let shown = || {
+        let mut bytes = vec![0; 4096];
+        r.window.read(place, &mut bytes).unwrap();
+        bytes
+    };
+    assert_eq!(shown(), content(0, 4096, 1));
+    let own = open(b"/own", RDWR);
+    let write = |at: u64, text: &[u8]| own.pwrite(None, at, &mut Source::kernel(text)).unwrap();
+    write(3, b" words");
+    let old = open(b"/hello", RDONLY);
+
+    std::fs::remove_file(host("hello")).unwrap();
+    std::fs::write(host("hello"), b"another file").unwrap();
+    std::fs::write(host("sub/new"), b"new").unwrap();
+    std::fs::remove_file(host("link")).unwrap();
+    std::os::unix::fs::symlink("hello", host("link")).unwrap();
+    std::fs::write(host("mapped"), content(0, 10_000, 2)).unwrap();
+    assert_eq!(all(&r), before, "nobody has acted");
+    r.acts.add();
+    let after = all(&r);
+    let names = vec!["big".to_owned(), "deep".to_owned(), "new".to_owned()];
+    assert_eq!(after, (b"another file".to_vec(), 12, Some(b"new".to_vec()), names, b"hello".to_vec()));
+    // What is open is what was opened, and what is mapped is filled anew where it lies.
+    let mut was = Vec::new();
+    old.read_at(0, &mut Sink::kernel(&mut was, 64)).unwrap();
+    assert_eq!(was, b"hello world");
+    object.populate(0, 4096, false).unwrap();
+    assert_eq!(shown(), content(0, 4096, 2));
+    // What was written here is there, and goes on.
+    write(9, b" more");
+    assert_eq!(get(&r, "/own", 0, 64).unwrap(), b"own words more");
+    assert_eq!(std::fs::read(host("own")).unwrap(), b"own words more");
+    // All of this is known now.
+    std::fs::write(host("hello"), b"unseen").unwrap();
+    std::fs::remove_file(host("sub/new")).unwrap();
+    assert_eq!(all(&r), after);
+    r.acts.add();
+    assert_eq!(get(&r, "/hello", 0, 64).unwrap(), b"unseen");
+    assert_eq!(get(&r, "/sub/new", 0, 64).err(), Some(Errno::ENOENT));
+}
+
+/// A writer whose file is asked for anew all the time never loses what it wrote.
+#[test]
+fn a_file_that_is_written_keeps_its_size_while_others_act() {
+    let r = rig("acts-write", false);
+    let cwd = || r.caller.fs.cwd();
+    std::fs::write(r.dir.join("log"), b"").unwrap();
+    let f = ops::open(&r.caller, cwd(), b"/log", RDWR | APPEND, 0, Resolve::empty()).unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|s| {
+        s.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                r.acts.add();
+                size(&r, "/log").unwrap();
+                get(&r, "/log", 0, 100).unwrap();
+            }
+        });
+        for n in 0..2000u32 {
+            f.write(None, &mut Source::kernel(&n.to_le_bytes())).unwrap();
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    let want: Vec<u8> = (0..2000u32).flat_map(u32::to_le_bytes).collect();
+    assert_eq!(std::fs::read(r.dir.join("log")).unwrap(), want);
+    assert_eq!(get(&r, "/log", 0, 8000).unwrap(), want);
 }
