@@ -5,15 +5,18 @@
 //! `connection` when the supervisor asks, who has read in the document which.
 
 use std::ffi::OsStr;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use cofferdam_control::client::{Opened, Source};
+use cofferdam_confine::mount_propagation;
+use cofferdam_control::client::{Opened, Private, Source, Tree};
 use cofferdam_control::gofer::ExportKind;
+use cofferdam_control::oci::ms;
 use cofferdam_control::sentry::FailureKind;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
+use rustix::mount::OpenTreeFlags;
 
 /// Why one cannot be had: for a program, and for a person.
 type Refused = (FailureKind, String);
@@ -48,6 +51,21 @@ fn on_one_mount(a: &OwnedFd, b: &OwnedFd) -> rustix::io::Result<bool> {
     Ok(mount(a)? == mount(b)?)
 }
 
+/// A copy of what is mounted at a place, as a bind mount is one: it keeps no mount of the host busy, and what the host mounts or takes away
+/// later comes to it or does not, as asked. Nobody mounts in it, so it gives nothing back.
+fn copy(place: &OwnedFd, tree: Tree) -> rustix::io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let flags = if tree.below { flags | OpenTreeFlags::AT_RECURSIVE } else { flags };
+    let copy = rustix::mount::open_tree(place, "", flags)?;
+    mount_propagation(copy.as_fd(), ms::SLAVE, true)?;
+    match tree.private {
+        Private::Nothing => {}
+        Private::Top => mount_propagation(copy.as_fd(), ms::PRIVATE, false)?,
+        Private::All => mount_propagation(copy.as_fd(), ms::PRIVATE, true)?,
+    }
+    Ok(copy)
+}
+
 fn one(root: BorrowedFd<'_>, is_root: bool, source: &Source) -> Result<(OwnedFd, Opened), Refused> {
     let path = Path::new(OsStr::from_bytes(&source.path));
     let what = format!("{} ({})", if is_root { "rootfs" } else { "mount source" }, path.display());
@@ -58,13 +76,24 @@ fn one(root: BorrowedFd<'_>, is_root: bool, source: &Source) -> Result<(OwnedFd,
     };
     let open = |flags| rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT);
     let place = open(OFlags::PATH).map_err(refused)?;
+    let copied = source.tree.and_then(|tree| Some((copy(&place, tree).ok()?, tree.private < Private::All)));
+    let (place, follows, own) = copied.map_or((place, false, false), |(copy, follows)| (copy, follows, true));
     let stat = rustix::fs::fstat(&place).map_err(refused)?;
     let mut read_only = source.read_only;
     match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Directory => Ok((place, Opened { kind: ExportKind::Directory, read_only })),
+        FileType::Directory => Ok((place, Opened { kind: ExportKind::Directory, read_only, follows })),
         _ if is_root => Err((FailureKind::Invalid, format!("{what} is not a directory"))),
         FileType::RegularFile => {
             let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+            let path = format!("/proc/self/fd/{}", place.as_raw_fd());
+            // By the copy: the host's own mount would be busy for as long as the file is open.
+            let open = |how: OFlags| match own {
+                true => rustix::fs::open(&path, how | OFlags::CLOEXEC, Mode::empty()).or_else(|e| match e {
+                    Errno::NOENT => open(how),
+                    e => Err(e),
+                }),
+                false => open(how),
+            };
             let file = match if read_only { Err(Errno::ROFS) } else { open(flags | OFlags::RDWR) } {
                 Err(Errno::ROFS | Errno::ACCESS | Errno::PERM | Errno::TXTBSY) => {
                     read_only = true;
@@ -76,8 +105,8 @@ fn one(root: BorrowedFd<'_>, is_root: bool, source: &Source) -> Result<(OwnedFd,
             if (again.st_dev, again.st_ino) != (stat.st_dev, stat.st_ino) {
                 return Err((FailureKind::Host, format!("{what}: replaced while it was opened")));
             }
-            Ok((file, Opened { kind: ExportKind::File, read_only }))
+            Ok((file, Opened { kind: ExportKind::File, read_only, follows: false }))
         }
-        _ => Ok((place, Opened { kind: ExportKind::File, read_only })),
+        _ => Ok((place, Opened { kind: ExportKind::File, read_only, follows: false })),
     }
 }

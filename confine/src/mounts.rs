@@ -17,8 +17,17 @@ pub fn root_here() -> Result<(), ConfineError> {
 
 /// Makes a mount, by its root, read-only; with all below it if asked to.
 pub fn mount_read_only(mount: BorrowedFd<'_>, below: bool) -> rustix::io::Result<()> {
-    // struct mount_attr: attributes that are set, that are cleared, propagation, a user namespace.
-    let attributes: [u64; 4] = [libc::MOUNT_ATTR_RDONLY, 0, 0, 0];
+    set_attributes(mount, [libc::MOUNT_ATTR_RDONLY, 0, 0, 0], below)
+}
+
+/// Says how a mount, by its root, takes part in what is mounted elsewhere (one of `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE`, `MS_UNBINDABLE`); with
+/// all below it if asked to.
+pub fn mount_propagation(mount: BorrowedFd<'_>, how: u64, below: bool) -> rustix::io::Result<()> {
+    set_attributes(mount, [0, 0, how, 0], below)
+}
+
+/// `struct mount_attr`: attributes that are set, that are cleared, propagation, a user namespace.
+fn set_attributes(mount: BorrowedFd<'_>, attributes: [u64; 4], below: bool) -> rustix::io::Result<()> {
     let flags = libc::AT_EMPTY_PATH | if below { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the kernel reads an empty string and as many bytes as it is told there are.
     let done = unsafe {

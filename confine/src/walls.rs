@@ -1,6 +1,6 @@
 //! Raising a process's walls.
 
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use caps::Capability;
 
@@ -20,17 +20,21 @@ pub struct Walls<'a> {
     /// Files it may use, where the kernel has Landlock; `None` leaves that wall out (for services whose filter names
     /// no path).
     pub landlock: Option<Landlock<'a>>,
+    /// Mount trees that are mounted nowhere yet, and whether they may be written: they go into the empty root ([`tree_name`](crate::tree_name)).
+    pub trees: &'a [(BorrowedFd<'a>, bool)],
     /// Whether others of its uid may look into it (ptrace, /proc/PID/mem).
     pub dumpable: bool,
 }
 
 /// What went up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Raised {
     /// Landlock's ABI, 0 where there is none or none was asked for.
     pub landlock: u32,
     /// Whether the root is an empty one.
     pub empty_root: bool,
+    /// Which trees are in it.
+    pub trees: Vec<bool>,
 }
 
 impl Walls<'_> {
@@ -56,10 +60,10 @@ impl Walls<'_> {
         let _ = (rustix::param::page_size(), rustix::time::clock_gettime(rustix::time::ClockId::Monotonic));
         bound_arenas();
         let empty_root = spawn::born_in_namespaces();
-        if empty_root {
-            root::empty()?;
-        }
-        descriptors::sweep(self.keep)?;
+        let roots: Vec<_> = self.trees.iter().map(|(tree, _)| *tree).collect();
+        let around = if empty_root { root::empty(&roots)? } else { roots.iter().map(|_| None).collect() };
+        let keep: Vec<_> = self.keep.iter().copied().chain(around.iter().flatten().map(AsRawFd::as_raw_fd)).collect();
+        descriptors::sweep(&keep)?;
         let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
         rustix::process::setrlimit(rustix::process::Resource::Core, none).map_err(crate::error::host("RLIMIT_CORE"))?;
         identity::drop_capabilities(self.capabilities)?;
@@ -72,10 +76,19 @@ impl Walls<'_> {
             return Err(last("PR_SET_DUMPABLE"));
         }
         let landlock = match &self.landlock {
-            Some(landlock) => landlocked::raise(landlock)?,
+            Some(landlock) => {
+                let of = |written: bool| {
+                    let all = around.iter().zip(self.trees).filter(move |(_, (_, w))| *w == written);
+                    all.filter_map(|(place, _)| place.as_ref().map(AsFd::as_fd))
+                };
+                // By the directories that they are in, too: what the host mounts over a tree's root hides that from Landlock.
+                let read_write: Vec<_> = landlock.read_write.iter().copied().chain(of(true)).collect();
+                let read_only: Vec<_> = landlock.read_only.iter().copied().chain(of(false)).collect();
+                landlocked::raise(&Landlock { read_write: &read_write, read_only: &read_only })?
+            }
             None => 0,
         };
-        Ok(Raised { landlock, empty_root })
+        Ok(Raised { landlock, empty_root, trees: around.iter().map(Option::is_some).collect() })
     }
 }
 

@@ -108,6 +108,28 @@ pub struct Source {
     pub read_only: bool,
     /// Which of those before it must be on the same mount: what takes an overlay's changes and its work directory.
     pub beside: Option<usize>,
+    /// What of the host's mounts there it is to be; `None` for the place as it is on the host. Who may not copy mounts opens that.
+    pub tree: Option<Tree>,
+}
+
+/// A copy of what is mounted at a path, as a bind mount is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tree {
+    /// With what is mounted below.
+    pub below: bool,
+    /// What of it is to receive nothing that the host mounts there later.
+    pub private: Private,
+}
+
+/// How much of a tree of mounts is private.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Private {
+    /// Nothing.
+    Nothing,
+    /// The mount at its root.
+    Top,
+    /// All of it.
+    All,
 }
 
 /// One that was opened: a directory or a special file for nothing but its place, a regular file for what it is to be used for.
@@ -117,6 +139,8 @@ pub struct Opened {
     pub kind: ExportKind,
     /// Whether nothing can be written there.
     pub read_only: bool,
+    /// Whether it is a copy of mounts that is to receive what the host mounts there.
+    pub follows: bool,
 }
 
 /// Everything the command line asks.

@@ -11,6 +11,7 @@ use cofferdam_confine::{ConfineError, Landlock, Walls};
 use cofferdam_ninep::Errno;
 use cofferdam_ninep::server::{Limits, Session};
 use cofferdam_transport::{Channel, TransportError};
+use rustix::fs::{Mode, OFlags};
 use tokio::io::Interest;
 use tokio::task::LocalSet;
 
@@ -122,14 +123,17 @@ pub fn run(control: Arc<Control>, confinement: Confinement) -> Result<(), Servic
         crate::log::to_supervisor(&control, orders.log);
     }
     rustix::process::umask(rustix::fs::Mode::empty());
-    let landlock = if confinement == Confinement::Whole { raise_walls(&control, &orders, &fds)? } else { 0 };
+    let mut mounted = vec![None; orders.exports.len()];
+    let landlock =
+        if confinement == Confinement::Whole { raise_walls(&control, &orders, &fds, &mut mounted)? } else { 0 };
 
     let mut fds = fds.into_iter();
     let mut next = || fds.next().ok_or(ServiceError::Descriptors { exports: orders.exports.len(), fds: 0 });
     let files = Arc::new(Channel::new(next()?)?);
     let stdio_channel = Channel::new(next()?)?;
     let window = CacheWindow::new(next()?).map_err(ServiceError::Export)?;
-    let exports = orders.exports.iter().zip(fds).map(export).collect();
+    let exports: Result<Vec<_>, _> = orders.exports.iter().zip(fds).zip(mounted).map(export).collect();
+    let exports = exports?;
     let budget = descriptor_budget();
     let backend = Host::new(exports, Some(window), budget).map_err(ServiceError::Export)?;
     let session = Arc::new(Session::new(backend, limits(budget)));
@@ -167,7 +171,14 @@ pub fn run(control: Arc<Control>, confinement: Confinement) -> Result<(), Servic
 }
 
 /// All walls but the filter.
-fn raise_walls(control: &Control, orders: &GoferOrders, fds: &[OwnedFd]) -> Result<u32, ServiceError> {
+///
+/// Exports that follow the host's mounts go into the root on the way: `mounted` is under which names.
+fn raise_walls(
+    control: &Control,
+    orders: &GoferOrders,
+    fds: &[OwnedFd],
+    mounted: &mut [Option<String>],
+) -> Result<u32, ServiceError> {
     let keep: Vec<_> = fds.iter().map(|fd| fd.as_raw_fd()).chain([control.as_fd().as_raw_fd()]).collect();
     let roots = |read_only| -> Vec<_> {
         let roots = orders.exports.iter().zip(fds.iter().skip(3));
@@ -179,17 +190,32 @@ fn raise_walls(control: &Control, orders: &GoferOrders, fds: &[OwnedFd]) -> Resu
     let capabilities: Vec<_> = wanted.iter().copied().filter(|c| held.contains(c)).collect();
     let landlock = Landlock { read_write: &read_write, read_only: &read_only };
     let (capabilities, landlock) = (capabilities.as_slice(), Some(landlock));
-    let walls = Walls { policy: POLICY, keep: &keep, capabilities, landlock, dumpable: false };
-    Ok(walls.raise_all_but_filter()?.landlock)
+    let follows = orders.exports.iter().zip(fds.iter().skip(3)).filter(|(export, _)| export.follows);
+    let trees: Vec<_> = follows.map(|(export, fd)| (fd.as_fd(), !export.read_only)).collect();
+    let walls = Walls { policy: POLICY, keep: &keep, capabilities, landlock, trees: &trees, dumpable: false };
+    let raised = walls.raise_all_but_filter()?;
+    let places = orders.exports.iter().zip(mounted).filter(|(export, _)| export.follows);
+    for (n, ((export, mounted), there)) in places.zip(&raised.trees).enumerate() {
+        *mounted = there.then(|| cofferdam_confine::tree_name(n));
+        if !there {
+            tracing::warn!(export = export.name, "what the host mounts there later will not be seen");
+        }
+    }
+    Ok(raised.landlock)
 }
 
-fn export((export, fd): (&orders::Export, OwnedFd)) -> Export {
-    let kind = match export.kind {
-        orders::ExportKind::Directory => ExportKind::Directory,
-        orders::ExportKind::File => ExportKind::File,
+fn export(((export, fd), mounted): ((&orders::Export, OwnedFd), Option<String>)) -> Result<Export, ServiceError> {
+    let (kind, root) = match (export.kind, mounted) {
+        (orders::ExportKind::Directory, Some(name)) => {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let own = rustix::fs::open("/", flags, Mode::empty()).map_err(|e| ServiceError::Export(e.into()))?;
+            (ExportKind::Mounted(name.into_bytes()), own)
+        }
+        (orders::ExportKind::Directory, None) => (ExportKind::Directory, fd),
+        (orders::ExportKind::File, _) => (ExportKind::File, fd),
     };
     let (name, beside) = (export.name.clone(), export.beside.clone());
-    Export { name, read_only: export.read_only, kind, root: fd, beside }
+    Ok(Export { name, read_only: export.read_only, kind, root, beside })
 }
 
 /// Serves stdio and orders.

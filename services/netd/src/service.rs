@@ -108,7 +108,7 @@ pub fn run(control: &Channel) -> Result<(), ServiceError> {
     keep.extend(devices.iter().map(|d| d.as_fd().as_raw_fd()));
     // Tables whose order nobody can foresee take their chance now: later there is none to be had.
     drop(std::collections::HashMap::<u8, u8>::new());
-    Walls { policy: POLICY, keep: &keep, capabilities: &[], landlock: None, dumpable: false }.raise()?;
+    Walls { policy: POLICY, keep: &keep, capabilities: &[], landlock: None, trees: &[], dumpable: false }.raise()?;
     let waits = vec![false; devices.len()];
     let wire = Wire::new(orders.network, devices, number as u32, Instant::now());
     let stack = Stack::new(wire, connections);

@@ -170,7 +170,7 @@ fn run(channel: &Arc<Channel>) -> Result<(), Failure> {
     keep.extend([kernel.cache.window().fd().as_raw_fd(), kernel.memory.window().fd().as_raw_fd()]);
     let policy = format!("sentry-{platform_name}");
     // Stubs are made readable by the Sentry's being their like: same uid, no capability; it is itself not dumpable.
-    let walls = Walls { policy: &policy, keep: &keep, capabilities: &[], landlock: None, dumpable: false };
+    let walls = Walls { policy: &policy, keep: &keep, capabilities: &[], landlock: None, trees: &[], dumpable: false };
     syscalls::sched::cpus();
     cofferdam_platform::learn_scheduling();
     let raised = walls.raise()?;

@@ -318,6 +318,7 @@ impl Container {
                     read_only: e.read_only,
                     kind: *kind,
                     beside: e.beside.clone(),
+                    follows: e.follows,
                 })
                 .collect(),
             log,

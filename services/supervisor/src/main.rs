@@ -184,7 +184,8 @@ fn confine(keep: &[i32]) -> Result<(), ConfineError> {
             privileged && cofferdam_confine::caps::has_cap(None, permitted, *c).unwrap_or(false)
         })
         .collect();
-    Walls { policy: "supervisor", keep, capabilities: &capabilities, landlock: None, dumpable: false }.raise()?;
+    Walls { policy: "supervisor", keep, capabilities: &capabilities, landlock: None, trees: &[], dumpable: false }
+        .raise()?;
     Ok(())
 }
 

@@ -61,7 +61,8 @@ pub async fn open_exports(
     let invalid = |what: &str| Refused::new(FailureKind::Invalid, format!("the caller's answer: {what}"));
     let path = |e: &ExportPath| e.path.as_os_str().as_bytes().to_vec();
     let beside = |e: &ExportPath| exports.iter().position(|other| Some(&other.name) == e.beside.as_ref());
-    let wanted = exports.iter().map(|e| Source { path: path(e), read_only: e.read_only, beside: beside(e) }).collect();
+    let source = |e: &ExportPath| Source { path: path(e), read_only: e.read_only, beside: beside(e), tree: e.tree };
+    let wanted = exports.iter().map(source).collect();
     channel.send(&Response::Open(wanted), &[]).map_err(internal)?;
     let got = channel.receive::<Request>().await.map_err(internal)?;
     let Request::Opened(answer) = got.message else { return Err(invalid("something else was asked meanwhile")) };
@@ -75,6 +76,7 @@ pub async fn open_exports(
     let mut roots = Vec::new();
     for ((export, is), fd) in exports.iter_mut().zip(opened).zip(got.descriptors) {
         export.read_only |= is.read_only;
+        export.follows = is.follows && export.tree.is_some() && is.kind == ExportKind::Directory;
         let how = rustix::fs::fcntl_getfl(&fd).map_err(|e| invalid(&e.to_string()))?;
         let place = how.contains(OFlags::PATH);
         let writes = !place && how & OFlags::ACCMODE != OFlags::RDONLY;

@@ -445,7 +445,7 @@ fn what_a_caller_opens_for_a_container_is_looked_at() {
     let read = open(&file, OFlags::RDONLY);
     let written = open(&file, OFlags::RDWR);
     let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
-    let is = |kind| Opened { kind, read_only: true };
+    let is = |kind| Opened { kind, read_only: true, follows: false };
     let both = vec![is(Directory), is(File)];
     let cases: [(Vec<Opened>, Vec<BorrowedFd<'_>>, &str); 7] = [
         (vec![is(Directory)], vec![root.as_fd()], "a wrong number"),

@@ -104,6 +104,7 @@ impl Confined {
             read_only: *read_only,
             kind: ExportKind::Directory,
             beside: None,
+            follows: false,
         };
         let orders = GoferOrders {
             sandbox: "t".into(),

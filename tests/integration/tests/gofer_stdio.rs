@@ -42,7 +42,8 @@ impl Gofer {
         let (files, files_far) = Channel::pair().unwrap();
         let (stdio, stdio_far) = Channel::pair().unwrap();
         let root = files::open_path(dir.path());
-        let export = Export { name: "root".into(), read_only: false, kind: ExportKind::Directory, beside: None };
+        let export =
+            Export { name: "root".into(), read_only: false, kind: ExportKind::Directory, beside: None, follows: false };
         let orders = GoferOrders {
             sandbox: "t".into(),
             exports: vec![export],

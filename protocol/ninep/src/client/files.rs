@@ -2,8 +2,8 @@
 
 use super::{Client, Fid};
 use crate::codec::{
-    Attr, AttrMask, Data, DataSync, DirEntries, IO_HEADER, Lock, LockKind, MAX_WALK, NOFID, Names, Qid, QidKind, Reply,
-    Request, SetAttr, StatFs,
+    Attr, AttrMask, Data, DataSync, DirEntries, IO_HEADER, Lock, LockKind, MAX_WALK, NOFID, Names, Qid, Reply, Request,
+    SetAttr, StatFs,
 };
 use crate::errno::Errno;
 
@@ -271,7 +271,7 @@ impl Client {
         }
         // Older servers know only the removal of a fid, which says nothing of files and directories.
         let gone = self.walk(dir, &[name])?;
-        let is_dir = self.getattr(&gone)?.qid.kind == QidKind::DIR;
+        let is_dir = self.getattr(&gone)?.qid.kind.is_dir();
         match (is_dir, flags & 0x200 != 0) {
             (true, false) => return Err(Errno::ISDIR),
             (false, true) => return Err(Errno::NOTDIR),

@@ -31,6 +31,24 @@ impl QidKind {
     pub const SYMLINK: QidKind = QidKind(0x02);
     /// Anything else.
     pub const FILE: QidKind = QidKind(0);
+    /// With one of the others: on a mount of the server's that may go. Whoever uses it not lets go of it.
+    pub const MOUNT: QidKind = QidKind(0x10);
+
+    /// Whether it is a directory.
+    pub fn is_dir(self) -> bool {
+        self.0 & Self::DIR.0 != 0
+    }
+
+    /// Whether it has that mark.
+    pub fn is_on_mount(self) -> bool {
+        self.0 & Self::MOUNT.0 != 0
+    }
+
+    /// The same with that mark.
+    #[must_use]
+    pub fn on_mount(self) -> Self {
+        Self(self.0 | Self::MOUNT.0)
+    }
 }
 
 impl Field<'_> for QidKind {

@@ -80,7 +80,7 @@ impl<F: Filesystem> Session<F> {
                 // The fid is gone whether or not the file could be removed (9P's remove).
                 let file = self.fids.remove(fid).ok_or(Errno::BADF)?;
                 let (dir, name) = fs.place(file.file()?)?;
-                let is_dir = fs.getattr(file.file()?)?.qid.kind == crate::codec::QidKind::DIR;
+                let is_dir = fs.getattr(file.file()?)?.qid.kind.is_dir();
                 fs.unlink(&dir, &name, is_dir)?;
                 Reply::Remove {}
             }

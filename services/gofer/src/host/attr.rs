@@ -120,7 +120,7 @@ impl Host {
         if has(SetAttrMask::UID | SetAttrMask::GID) {
             let uid = (has(SetAttrMask::UID) && attr.uid != u32::MAX).then(|| Uid::from_raw(attr.uid));
             let gid = (has(SetAttrMask::GID) && attr.gid != u32::MAX).then(|| Gid::from_raw(attr.gid));
-            rustix::fs::chownat(&inode.handle, "", uid, gid, AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW)?;
+            rustix::fs::chownat(inode.handle()?, "", uid, gid, AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW)?;
         }
         if has(SetAttrMask::MODE) {
             let mode = Mode::from_raw_mode(attr.mode & 0o7777);
@@ -147,7 +147,7 @@ impl Host {
                 last_access: when(SetAttrMask::ATIME, SetAttrMask::ATIME_SET, attr.atime)?,
                 last_modification: when(SetAttrMask::MTIME, SetAttrMask::MTIME_SET, attr.mtime)?,
             };
-            rustix::fs::utimensat(&inode.handle, "", &times, AtFlags::EMPTY_PATH)?;
+            rustix::fs::utimensat(inode.handle()?, "", &times, AtFlags::EMPTY_PATH)?;
         }
         Ok(())
     }

@@ -8,7 +8,6 @@ use cofferdam_ninep::server::{Entry, Filesystem};
 use nix::fcntl::{FcntlArg, fcntl};
 use rustix::fs::{FallocateFlags, FileType, OFlags, XattrFlags};
 
-use super::inode::statx_of;
 use super::{Host, Node, Open};
 
 /// What of the client's open flags reaches the host, and whether the file may be read and written then.
@@ -79,7 +78,7 @@ impl Filesystem for Host {
     fn attach(&self, aname: &[u8], uid: u32) -> Result<Entry<Node>, Errno> {
         let name = aname.strip_prefix(b"export/").unwrap_or(aname);
         let tree = self.trees.get(name).ok_or(Errno::NOENT)?.clone();
-        let attr = self.attr(&statx_of(&tree.root.handle, b"")?);
+        let attr = self.attr_of(&tree.root)?;
         let inode = tree.root.clone();
         Ok(Entry { node: Node { tree, inode, uid, open: OnceLock::new() }, attr })
     }
@@ -98,7 +97,7 @@ impl Filesystem for Host {
                 Some(place) if name == b".." && !Arc::ptr_eq(&from.inode, &from.tree.root) => place.dir,
                 _ => from.inode.clone(),
             };
-            let attr = self.attr(&statx_of(&inode.handle, b"")?);
+            let attr = self.attr_of(&inode)?;
             (inode, attr)
         } else {
             self.step(&from.inode, name)?
@@ -107,7 +106,7 @@ impl Filesystem for Host {
     }
 
     fn getattr(&self, node: &Node) -> Result<Attr, Errno> {
-        Ok(self.attr(&statx_of(&node.inode.handle, b"")?))
+        self.attr_of(&node.inode)
     }
 
     fn setattr(&self, node: &Node, attr: &SetAttr) -> Result<(), Errno> {
@@ -153,7 +152,7 @@ impl Filesystem for Host {
             return Err(Errno::INVAL);
         }
         // An empty path reads the link that the handle itself is (readlinkat(2)).
-        Ok(rustix::fs::readlinkat(&node.inode.handle, "", Vec::new())?.into_bytes())
+        Ok(rustix::fs::readlinkat(node.inode.handle()?, "", Vec::new())?.into_bytes())
     }
 
     fn symlink(&self, dir: &Node, name: &[u8], target: &[u8], gid: u32) -> Result<Qid, Errno> {
@@ -201,7 +200,7 @@ impl Filesystem for Host {
     }
 
     fn statfs(&self, node: &Node) -> Result<StatFs, Errno> {
-        let s = rustix::fs::fstatfs(&node.inode.handle)?;
+        let s = rustix::fs::fstatfs(node.inode.handle()?)?;
         Ok(StatFs {
             kind: s.f_type as u32,
             bsize: s.f_bsize as u32,

@@ -1,6 +1,6 @@
 //! Files that clients hold: handles, places, opening.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use cofferdam_ninep::Errno;
@@ -36,12 +36,49 @@ const BARRED: [u64; 16] = [
 pub(super) const STEP: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS).union(ResolveFlags::NO_SYMLINKS);
 
-/// A file, by a handle that keeps it from being another.
+/// Directories above each other that are looked through for one with a handle; more of them are no file.
+const DEPTH_MOST: usize = 4096;
+/// Bytes of a path that is looked up at once.
+const PATH_MOST: usize = 4000;
+
+/// How a file is held.
+#[derive(Debug)]
+enum Hold {
+    /// By a handle that keeps it from being another.
+    Handle(OwnedFd),
+    /// The root of an export, under that name of a directory: whatever is mounted there.
+    Mounted(OwnedFd, Vec<u8>),
+    /// By its place alone, so that its mount can go; another file may get its number then, which was made at another time.
+    Place,
+}
+
+/// A handle for the moment.
+pub(super) enum Handle<'a> {
+    Held(BorrowedFd<'a>),
+    Opened(Arc<OwnedFd>),
+    Found(OwnedFd),
+}
+
+impl AsFd for Handle<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Held(fd) => *fd,
+            Self::Opened(fd) => fd.as_fd(),
+            Self::Found(fd) => fd.as_fd(),
+        }
+    }
+}
+
+/// A file.
 #[derive(Debug)]
 pub struct Inode {
-    pub(super) handle: OwnedFd,
+    hold: Hold,
+    /// The mount that the export is, where other mounts in it may come and go.
+    home: Option<u64>,
     pub(super) key: Key,
     pub(super) kind: FileType,
+    /// When it was made, where the file system tells.
+    born: (i64, u32),
     /// A mount of a file system that is not served: appears as an empty directory.
     pub(super) barred: bool,
     /// Where it was last seen. None for the root of an export.
@@ -85,6 +122,73 @@ impl Inode {
     pub(super) fn is_dir(&self) -> bool {
         self.kind == FileType::Directory
     }
+
+    /// Whether it is on a mount that may go.
+    pub(super) fn is_away(&self) -> bool {
+        matches!(self.hold, Hold::Place)
+    }
+
+    /// A handle of it.
+    pub(super) fn handle(&self) -> Result<Handle<'_>, Errno> {
+        match &self.hold {
+            Hold::Handle(fd) => Ok(Handle::Held(fd.as_fd())),
+            Hold::Mounted(dir, name) => {
+                let fd = openat2(dir, name, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+                // Something else may be mounted over it by now.
+                if key_of(&statx_of(&fd, b"")?).0 != self.key.0 && is_barred(&fd)? {
+                    return Err(Errno::ACCES);
+                }
+                Ok(Handle::Found(fd))
+            }
+            Hold::Place => match self.opened(false) {
+                Some(open) => Ok(Handle::Opened(open)),
+                None => self.find().map(Handle::Found),
+            },
+        }
+    }
+
+    /// Looks it up by its place.
+    fn find(&self) -> Result<OwnedFd, Errno> {
+        let place = self.place().ok_or(Errno::STALE)?;
+        let (mut names, mut dir) = (vec![place.name], place.dir);
+        while dir.is_away() {
+            let place = dir.place().filter(|_| names.len() < DEPTH_MOST).ok_or(Errno::STALE)?;
+            names.push(place.name);
+            dir = place.dir;
+        }
+        let gone = |e| match e {
+            Errno::NOENT | Errno::NOTDIR | Errno::LOOP => Errno::STALE,
+            e => e,
+        };
+        let mut at: Option<OwnedFd> = None;
+        while let Some(mut path) = names.pop() {
+            while let Some(next) = names.pop_if(|next| path.len() + next.len() < PATH_MOST) {
+                path.push(b'/');
+                path.extend_from_slice(&next);
+            }
+            let kind = if names.is_empty() { OFlags::NOFOLLOW } else { OFlags::DIRECTORY };
+            let flags = OFlags::PATH | OFlags::CLOEXEC | kind;
+            let next = match &at {
+                Some(fd) => openat2(fd, &path, flags, Mode::empty()),
+                None => openat2(dir.handle()?, &path, flags, Mode::empty()),
+            };
+            at = Some(next.map_err(gone)?);
+        }
+        let found = at.ok_or(Errno::STALE)?;
+        if self.is(&statx_of(&found, b"")?) { Ok(found) } else { Err(Errno::STALE) }
+    }
+
+    /// Whether these are the attributes of what has its number: a handle keeps that from being another file.
+    fn is_this(&self, stat: &Statx) -> bool {
+        !self.is_away() || self.is(stat)
+    }
+
+    /// Whether these are its attributes.
+    fn is(&self, stat: &Statx) -> bool {
+        key_of(stat) == self.key
+            && FileType::from_raw_mode(u32::from(stat.stx_mode)) == self.kind
+            && born(stat) == self.born
+    }
 }
 
 impl Drop for Inode {
@@ -110,25 +214,75 @@ fn take_place(inode: &mut Inode) -> Option<Place> {
 pub(super) fn statx_of(fd: impl AsFd, name: &[u8]) -> Result<Statx, Errno> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
     let flags = if name.is_empty() { flags | AtFlags::EMPTY_PATH } else { flags };
-    rustix::fs::statx(fd, name, flags, StatxFlags::BASIC_STATS | StatxFlags::BTIME).map_err(Errno::from)
+    let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME | StatxFlags::MNT_ID;
+    rustix::fs::statx(fd, name, flags, wanted).map_err(Errno::from)
 }
 
 pub(super) fn key_of(stat: &Statx) -> Key {
     (rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor), stat.stx_ino)
 }
 
+fn born(stat: &Statx) -> (i64, u32) {
+    if stat.stx_mask & StatxFlags::BTIME.bits() == 0 {
+        return (0, 0);
+    }
+    (stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec)
+}
+
+/// The mount that a file is on, or its device where the kernel does not tell.
+fn mount_of(stat: &Statx) -> u64 {
+    if stat.stx_mask & StatxFlags::MNT_ID.bits() != 0 { stat.stx_mnt_id } else { key_of(stat).0 }
+}
+
 impl Host {
+    /// The root of an export that is mounted under a name of a directory.
+    pub(super) fn mounted(&self, dir: OwnedFd, name: Vec<u8>) -> Result<Arc<Inode>, Errno> {
+        let handle = openat2(&dir, &name, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let stat = statx_of(&handle, b"")?;
+        let key = key_of(&stat);
+        // In no table: another export may show the same directory, and holds it otherwise.
+        Ok(Arc::new(Inode {
+            hold: Hold::Mounted(dir, name),
+            home: Some(mount_of(&stat)),
+            key,
+            kind: FileType::Directory,
+            born: born(&stat),
+            barred: false,
+            place: Mutex::new(None),
+            opened: Mutex::new((Weak::new(), false)),
+            table: self.table.clone(),
+            _permit: self.permit()?,
+        }))
+    }
+
+    /// The attributes of a file.
+    pub(super) fn attr_of(&self, inode: &Inode) -> Result<Attr, Errno> {
+        let stat = statx_of(inode.handle()?, b"")?;
+        Ok(self.marked(inode, &stat))
+    }
+
+    /// Attributes that say whether the file is on a mount that may go (the root of an export: what is mounted over it).
+    fn marked(&self, inode: &Inode, stat: &Statx) -> Attr {
+        let mut attr = self.attr(stat);
+        if inode.is_away() || inode.home.is_some_and(|home| home != mount_of(stat)) {
+            attr.qid.kind = attr.qid.kind.on_mount();
+        }
+        attr
+    }
+
     /// Makes an inode of a handle, or finds the one there is.
     pub(super) fn adopt(&self, handle: OwnedFd, place: Option<Place>) -> Result<(Arc<Inode>, Attr), Errno> {
         let stat = statx_of(&handle, b"")?;
         let key = key_of(&stat);
-        let attr = self.attr(&stat);
-        if let Some(inode) = self.known(key) {
+        if let Some(inode) = self.known(&stat) {
             if let Some(place) = place {
                 inode.set_place(place);
             }
+            let attr = self.marked(&inode, &stat);
             return Ok((inode, attr));
         }
+        let home = place.as_ref().and_then(|p| p.dir.home);
+        let away = home.is_some_and(|home| home != mount_of(&stat));
         // A mount point was crossed where the device differs from the directory's.
         let barred = match &place {
             Some(p) if p.dir.key.0 != key.0 => is_barred(&handle)?,
@@ -136,9 +290,11 @@ impl Host {
         };
         let seen_at = place.clone();
         let inode = Arc::new(Inode {
-            handle,
+            hold: if away { Hold::Place } else { Hold::Handle(handle) },
+            home,
             key,
             kind: FileType::from_raw_mode(u32::from(stat.stx_mode)),
+            born: born(&stat),
             barred,
             place: Mutex::new(place),
             opened: Mutex::new((Weak::new(), false)),
@@ -146,28 +302,33 @@ impl Host {
             _permit: self.permit()?,
         });
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        match table.get(&key).and_then(Weak::upgrade) {
+        match table.get(&key).and_then(Weak::upgrade).filter(|other| other.is_this(&stat)) {
             Some(other) => {
                 drop(table);
                 if let Some(place) = seen_at {
                     other.set_place(place);
                 }
+                let attr = self.marked(&other, &stat);
                 Ok((other, attr))
             }
             None => {
                 table.insert(key, Arc::downgrade(&inode));
+                let attr = self.marked(&inode, &stat);
                 Ok((inode, attr))
             }
         }
     }
 
-    fn known(&self, key: Key) -> Option<Arc<Inode>> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner).get(&key).and_then(Weak::upgrade)
+    fn known(&self, stat: &Statx) -> Option<Arc<Inode>> {
+        let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = table.get(&key_of(stat)).and_then(Weak::upgrade);
+        drop(table);
+        known.filter(|inode| inode.is_this(stat))
     }
 
     /// The inode of a file, where a client holds it.
     pub(super) fn in_use(&self, stat: &Statx) -> Option<Arc<Inode>> {
-        self.known(key_of(stat))
+        self.known(stat)
     }
 
     /// The count of renames and links that this client made. A place noted at this count still has its file, unless
@@ -186,7 +347,7 @@ impl Host {
         }
         let seen = self.settled();
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let handle = openat2(&dir.handle, name, flags, Mode::empty())?;
+        let handle = openat2(dir.handle()?, name, flags, Mode::empty())?;
         self.adopt(handle, Some(Place { dir: dir.clone(), name: name.to_vec(), seen }))
     }
 
@@ -194,22 +355,24 @@ impl Host {
     pub(super) fn reopen(&self, inode: &Inode, flags: OFlags) -> Result<OwnedFd, Errno> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY;
         match inode.kind {
-            FileType::Directory => openat2(&inode.handle, b".", flags | OFlags::DIRECTORY, Mode::empty()),
+            FileType::Directory => openat2(inode.handle()?, b".", flags | OFlags::DIRECTORY, Mode::empty()),
             FileType::RegularFile => {
                 let place = inode.place().ok_or(Errno::NXIO)?;
                 // While this is held the client renames and links nothing.
                 let now = self.names.read().unwrap_or_else(PoisonError::into_inner);
-                if place.seen != *now && key_of(&statx_of(&place.dir.handle, &place.name)?) != inode.key {
+                let dir = place.dir.handle()?;
+                if (place.seen != *now || inode.is_away()) && !inode.is(&statx_of(&dir, &place.name)?) {
                     return Err(Errno::STALE);
                 }
                 // Should somebody else have put a FIFO here, it shall not block; on a regular file it means nothing.
-                let file = match openat2(&place.dir.handle, &place.name, flags | OFlags::NONBLOCK, Mode::empty()) {
+                let file = match openat2(&dir, &place.name, flags | OFlags::NONBLOCK, Mode::empty()) {
                     Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => return Err(Errno::STALE),
                     other => other?,
                 };
                 if key_of(&statx_of(&file, b"")?) != inode.key {
                     return Err(Errno::STALE);
                 }
+                drop(dir);
                 if place.seen != *now {
                     inode.set_place(Place { seen: *now, ..place });
                 }

@@ -10,6 +10,10 @@
 //! kind is known from the handle, and a client that renames a device into the place between check and open finds
 //! [`Names`] in its way. Directories are opened through their handle (`.`), with no name involved.
 //!
+//! What the host mounts below an export that follows it ([`ExportKind::Mounted`]) is kept busy by nobody who only knows of it: an inode there has no
+//! handle and is found by its place, from the nearest directory that has one, each time (`Inode::handle`). So an unmount on the
+//! host finds it busy only where a container has a file open, as it would natively.
+//!
 //! Mount points below an export are crossed, but not those of file systems that are a door to the host's kernel (proc,
 //! sysfs and their like): such a directory appears empty.
 
@@ -31,12 +35,15 @@ pub use inode::Inode;
 use inode::Key;
 
 /// What an export is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExportKind {
     /// A directory tree: the descriptor is an `O_PATH` handle of its root.
     Directory,
     /// One file (a file bind): the descriptor is the file, opened `O_RDWR`, or `O_RDONLY` where the export is read-only.
     File,
+    /// A directory tree that is mounted under this name of a directory, of which the descriptor is a handle: what the host mounts on it or
+    /// below it appears.
+    Mounted(Vec<u8>),
 }
 
 /// A tree that is served.
@@ -152,14 +159,14 @@ impl Host {
             devices: Mutex::new(Vec::new()),
         };
         for export in exports {
-            let (handle, file) = match export.kind {
-                ExportKind::Directory => (export.root, None),
+            let (root, file) = match export.kind {
+                ExportKind::Directory => (host.adopt(export.root, None)?.0, None),
+                ExportKind::Mounted(name) => (host.mounted(export.root, name)?, None),
                 ExportKind::File => {
                     let file = export.root.try_clone().map_err(|_| Errno::MFILE)?;
-                    (export.root, Some(Arc::new(file)))
+                    (host.adopt(export.root, None)?.0, Some(Arc::new(file)))
                 }
             };
-            let (root, _) = host.adopt(handle, None)?;
             let beside = export.beside.map(|name| host.trees.get(name.as_bytes()).ok_or(Errno::NOENT)).transpose()?;
             let bond = beside.map_or_else(Arc::default, |tree| tree.bond.clone());
             let tree = Tree { read_only: export.read_only, root, file, bond };

@@ -31,7 +31,7 @@ impl Host {
             return Ok(());
         }
         let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
-        match rustix::fs::chownat(&inode.handle, "", uid, gid, flags) {
+        match rustix::fs::chownat(inode.handle()?, "", uid, gid, flags) {
             // EINVAL: an id that its user namespace has not.
             Ok(()) | Err(rustix::io::Errno::PERM | rustix::io::Errno::INVAL) => Ok(()),
             Err(e) => Err(e.into()),
@@ -57,14 +57,14 @@ impl Host {
         let mode = Mode::from_raw_mode(mode & 0o7777);
         let new = (oflags - OFlags::DIRECTORY) | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let exclusive = OFlags::from_bits_retain(flags).contains(OFlags::EXCL);
-        match openat2(&parent.handle, name, new, mode) {
+        match openat2(parent.handle()?, name, new, mode) {
             Ok(fd) => {
                 let (inode, _) = self.step(parent, name)?;
                 if key_of(&statx_of(&fd, b"")?) != inode.key {
                     return Err(Errno::STALE);
                 }
                 self.own(&inode, dir.uid, gid)?;
-                let attr = self.attr(&statx_of(&inode.handle, b"")?);
+                let attr = self.attr_of(&inode)?;
                 let open = OnceLock::from(self.open_state(&inode, fd, read, write)?);
                 Ok(Entry { node: Node { tree: dir.tree.clone(), inode, uid: dir.uid, open }, attr })
             }
@@ -79,12 +79,12 @@ impl Host {
     }
 
     pub(super) fn make_symlink(&self, dir: &Node, name: &[u8], target: &[u8], gid: u32) -> Result<Qid, Errno> {
-        rustix::fs::symlinkat(target, &Self::changeable(dir)?.handle, name)?;
+        rustix::fs::symlinkat(target, Self::changeable(dir)?.handle()?, name)?;
         self.made(dir, name, gid)
     }
 
     pub(super) fn make_dir(&self, dir: &Node, name: &[u8], mode: u32, gid: u32) -> Result<Qid, Errno> {
-        rustix::fs::mkdirat(&Self::changeable(dir)?.handle, name, Mode::from_raw_mode(mode & 0o7777))?;
+        rustix::fs::mkdirat(Self::changeable(dir)?.handle()?, name, Mode::from_raw_mode(mode & 0o7777))?;
         self.made(dir, name, gid)
     }
 
@@ -106,7 +106,7 @@ impl Host {
             _ => return Err(Errno::PERM),
         };
         let mode = Mode::from_raw_mode(mode & 0o7777);
-        rustix::fs::mknodat(&Self::changeable(dir)?.handle, name, kind, mode, 0)?;
+        rustix::fs::mknodat(Self::changeable(dir)?.handle()?, name, kind, mode, 0)?;
         self.made(dir, name, gid)
     }
 
@@ -121,11 +121,11 @@ impl Host {
         let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
         // AT_EMPTY_PATH would take the handle itself, but wants CAP_DAC_READ_SEARCH.
         let place = node.inode.place().ok_or(Errno::XDEV)?;
-        if key_of(&statx_of(&place.dir.handle, &place.name)?) != node.inode.key {
+        if key_of(&statx_of(place.dir.handle()?, &place.name)?) != node.inode.key {
             return Err(Errno::STALE);
         }
         *names = names.wrapping_add(1);
-        Ok(rustix::fs::linkat(&place.dir.handle, &*place.name, &to.handle, name, AtFlags::empty())?)
+        Ok(rustix::fs::linkat(place.dir.handle()?, &*place.name, to.handle()?, name, AtFlags::empty())?)
     }
 
     pub(super) fn move_name(&self, from: &Node, old: &[u8], to: &Node, new: &[u8], flags: u32) -> Result<(), Errno> {
@@ -137,10 +137,11 @@ impl Host {
         *names = names.wrapping_add(1);
         let seen = *names;
         let flags = RenameFlags::from_bits(flags).ok_or(Errno::INVAL)?;
-        rustix::fs::renameat_with(&source.handle, old, &target.handle, new, flags)?;
+        rustix::fs::renameat_with(source.handle()?, old, target.handle()?, new, flags)?;
         // Inodes in use learn where they are now.
         let learn = |dir: &Arc<Inode>, name: &[u8]| {
-            if let Ok(stat) = statx_of(&dir.handle, name)
+            if let Ok(handle) = dir.handle()
+                && let Ok(stat) = statx_of(handle, name)
                 && let Some(inode) = self.in_use(&stat)
             {
                 inode.set_place(Place { dir: dir.clone(), name: name.to_vec(), seen });
@@ -155,6 +156,6 @@ impl Host {
 
     pub(super) fn remove_name(&self, dir: &Node, name: &[u8], directory: bool) -> Result<(), Errno> {
         let flags = if directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-        Ok(rustix::fs::unlinkat(&Self::changeable(dir)?.handle, name, flags)?)
+        Ok(rustix::fs::unlinkat(Self::changeable(dir)?.handle()?, name, flags)?)
     }
 }

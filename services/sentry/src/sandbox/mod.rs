@@ -29,8 +29,8 @@ use cofferdam_transport::Channel as Wire;
 
 use crate::begin::Common;
 use crate::filesystems::cgroup;
-use crate::filesystems::proc::totals;
 use crate::filesystems::gofer::Acts;
+use crate::filesystems::proc::totals;
 use crate::filesystems::root::build_root;
 use crate::filesystems::stdio::StdioHub;
 use crate::ipc::inet::Kind;
@@ -351,7 +351,8 @@ impl Sandbox {
         }
         let stdio = StdioHub::new(stdio).map_err(|e| gofer(&e))?;
         let acts = Acts::default();
-        let ground = build_root(&self.kernel, &(files, acts.clone()), &spec, &cgroup, (around, own)).map_err(|e| invalid(&e))?;
+        let ground =
+            build_root(&self.kernel, &(files, acts.clone()), &spec, &cgroup, (around, own)).map_err(|e| invalid(&e))?;
         {
             let mut names = ground.namespaces.uts.names.write();
             if let Some(h) = &spec.hostname {

@@ -13,8 +13,8 @@ mod seccomp;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use cofferdam_control::client::{Create, Verbatim};
-use cofferdam_control::oci;
+use cofferdam_control::client::{Create, Private, Tree, Verbatim};
+use cofferdam_control::oci::{self, ms};
 use cofferdam_control::sentry::{
     Container, FailureKind, FileAccess, Limits, Mount, MountSource, Process, Root, Shared,
 };
@@ -64,6 +64,10 @@ pub struct ExportPath {
     pub read_only: bool,
     /// The name of one before it that it must be on one mount with: an overlay's work directory and what takes its changes.
     pub beside: Option<String>,
+    /// What of the host's mounts there it is to be.
+    pub tree: Option<Tree>,
+    /// Whether what the host mounts there later is to be seen, once it is opened.
+    pub follows: bool,
 }
 
 /// What a document means.
@@ -173,8 +177,14 @@ pub fn plan(document: &[u8], request: &Create) -> Result<Plan, Refused> {
             return Err(Refused::invalid(format!("config.json: annotation {name}: want on or off")));
         }
     };
-    let root_export =
-        ExportPath { name: "root".into(), path: root_path, read_only: read_only || overlay, beside: None };
+    let root_export = ExportPath {
+        name: "root".into(),
+        path: root_path,
+        read_only: read_only || overlay,
+        beside: None,
+        tree: None,
+        follows: false,
+    };
     let mut exports = vec![root_export];
     let mut mounts = Vec::new();
     for mount in spec.mounts().as_deref().unwrap_or_default() {
@@ -268,6 +278,10 @@ pub fn plan(document: &[u8], request: &Create) -> Result<Plan, Refused> {
         container.read_only_paths = linux::paths(linux.readonly_paths(), "readonlyPaths")?;
         container.sysctl = linux::sysctl(linux, &namespaces, &mut warnings)?;
         container.propagation = linux::propagation(linux)?;
+        if container.propagation & (ms::PRIVATE | ms::UNBINDABLE) != 0 {
+            // What is bound is bound from there.
+            exports.iter_mut().filter_map(|e| e.tree.as_mut()).for_each(|tree| tree.private = Private::All);
+        }
         container.user_namespace = linux::maps(linux, &namespaces, &mut warnings)?;
         container.personality = linux::personality(linux)?;
         linux::unheeded(linux, &mut warnings)?;

@@ -3,7 +3,7 @@
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use cofferdam_control::client::NOTIFY_SOCKET;
+use cofferdam_control::client::{NOTIFY_SOCKET, Private, Tree};
 use cofferdam_control::oci::{self, MountWord, attr, ms};
 use cofferdam_control::overlay::{self, Role};
 use cofferdam_control::sentry::{Container, FileAccess, Layer, Mount, MountOptions, MountSource};
@@ -70,6 +70,17 @@ fn options(words: &[String]) -> Result<(MountOptions, Vec<&str>), String> {
     Ok((options, data))
 }
 
+/// What of a bind mount receives nothing from the host. It is made of one that does (runc has the host's whole tree receive first); what
+/// is private once, no later word has receive again.
+fn private(words: &[u64]) -> Private {
+    let of = |how: &u64| match (how & (ms::PRIVATE | ms::UNBINDABLE) != 0, how & ms::REC != 0) {
+        (false, _) => Private::Nothing,
+        (true, false) => Private::Top,
+        (true, true) => Private::All,
+    };
+    words.iter().map(of).max().unwrap_or(Private::Nothing)
+}
+
 fn check_proc(destination: &Path, kind: &str) -> Result<(), String> {
     let shown = destination.display();
     match destination.strip_prefix("/proc") {
@@ -121,7 +132,14 @@ fn layers(data: &str, bundle: &Path, exports: &mut Vec<ExportPath>) -> Result<Ve
             upper = Some(export.clone());
         }
         let changed = role != Role::Lower;
-        exports.push(ExportPath { name: export.clone(), path, read_only: !changed, beside: beside.clone() });
+        exports.push(ExportPath {
+            name: export.clone(),
+            path,
+            read_only: !changed,
+            beside: beside.clone(),
+            tree: None,
+            follows: false,
+        });
         made.push(Layer { path: name.clone(), export, changed, beside });
     }
     Ok(made)
@@ -240,7 +258,13 @@ pub fn one_mount(
             options.flags & ms::RDONLY != 0 || options.recursive.is_some_and(|(set, _)| set & attr::RDONLY != 0);
         // Read-only for good only if nothing can make it writable again.
         let path = if source.is_absolute() { source.clone() } else { bundle.join(&source) };
-        exports.push(ExportPath { name: name.clone(), path, read_only, beside: None });
+        let tree = Some(Tree { below: options.flags & ms::REC != 0, private: private(&options.propagation) });
+        exports.push(ExportPath { name: name.clone(), path, read_only, beside: None, tree, follows: false });
+        if options.propagation.iter().any(|how| how & ms::SHARED != 0) {
+            warnings.push(format!(
+                "bind mount on {shown}: shared: what the host mounts there is seen, but what is mounted inside stays inside"
+            ));
+        }
         MountSource::Export { name, access }
     } else if kind == "overlay" {
         let data = data.join(",");

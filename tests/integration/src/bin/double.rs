@@ -25,7 +25,8 @@ fn main() {
 fn raise(channel: &Channel, more: &[i32]) -> Result<(), Box<dyn std::error::Error>> {
     let mut keep = vec![channel.as_fd().as_raw_fd()];
     keep.extend(more);
-    Walls { policy: "supervisor", keep: &keep, capabilities: &[], landlock: None, dumpable: false }.raise()?;
+    Walls { policy: "supervisor", keep: &keep, capabilities: &[], landlock: None, trees: &[], dumpable: false }
+        .raise()?;
     Ok(())
 }
 

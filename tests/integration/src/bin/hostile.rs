@@ -63,6 +63,7 @@ fn prepare() -> Result<Attempt, String> {
         keep: if attempt.files { &[] } else { &keep[..0] },
         capabilities: if attempt.files { &files } else { &[] },
         landlock: attempt.files.then(Landlock::default),
+        trees: &[],
         dumpable: false,
     }
     .raise()

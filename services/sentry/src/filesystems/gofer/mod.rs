@@ -181,13 +181,7 @@ impl GoferFs {
     }
 
     /// The inode of a qid: the one there is, or a new one.
-    fn inode(
-        self: &Arc<Self>,
-        a: &codec::Attr,
-        fid: Option<Fid>,
-        from: Option<Name>,
-        asked: Asked,
-    ) -> Arc<GoferInode> {
+    fn inode(self: &Arc<Self>, a: &codec::Attr, fid: Option<Fid>, from: Option<Name>, asked: Asked) -> Arc<GoferInode> {
         let mut inodes = self.inodes.lock();
         let known = inodes.get(&a.qid.path).and_then(Weak::upgrade);
         if let Some(old) = known.as_ref().filter(|old| old.is_still(a)) {
@@ -217,6 +211,7 @@ impl GoferFs {
             pages: OnceLock::new(),
             mapped: AtomicUsize::new(0),
             opens: AtomicUsize::new(0),
+            on_mount: AtomicBool::new(a.qid.kind.is_on_mount()),
             fids_place: Place::default(),
             pages_place: Place::default(),
             deleted: GiveBack { client: self.client.clone(), wanted: AtomicBool::new(false) },
@@ -274,6 +269,8 @@ pub struct GoferInode {
     mapped: AtomicUsize,
     /// Open files of it.
     opens: AtomicUsize,
+    /// It is on a mount of the host that may go: nothing of it stays open here that is not in use.
+    on_mount: AtomicBool,
     /// Its places in the queues of [`Held`].
     fids_place: Place,
     pages_place: Place,
@@ -425,6 +422,7 @@ impl GoferInode {
     /// The host has just said what it is like; false if that may be of before what has become known meanwhile.
     fn heard(&self, a: &codec::Attr, at: u64, told: Option<u64>) -> bool {
         let heard = self.change(|known| {
+            self.on_mount.store(a.qid.kind.is_on_mount(), Ordering::Relaxed);
             let good = told.is_none_or(|told| self.told.load(Ordering::Acquire) == told);
             if good {
                 *known = self.fs.convert(a);
@@ -469,6 +467,16 @@ impl GoferInode {
         }
         *self.open.lock() = Open::default();
         true
+    }
+
+    /// It is in use no longer, by one of its users.
+    fn let_go(&self) {
+        if !self.on_mount.load(Ordering::Relaxed) || self.in_use() {
+            return;
+        }
+        let open = std::mem::take(&mut *self.open.lock());
+        drop(open);
+        self.client().clunk_batch();
     }
 
     /// Gives back its pages (see [`Held`]); false if they are in use.
@@ -525,6 +533,10 @@ impl GoferInode {
                 let entry = DirEntry { name: e.name.clone(), ino: e.qid.path, kind };
                 entries.push((e.name, entry, e.attr));
             }
+        }
+        drop(fid);
+        if self.on_mount.load(Ordering::Relaxed) {
+            self.client().clunk_batch();
         }
         entries.sort_by(|a, b| a.0.cmp(&b.0));
         let listing = Arc::new(Listing { at, entries });
@@ -588,6 +600,7 @@ impl GoferInode {
             // A Gofer without the right to give files away leaves them its own.
             inode.set_attr(&SetAttr { uid: Some(new.uid), gid: Some(new.gid), ..SetAttr::default() }).ok();
         }
+        inode.let_go();
         Ok(inode)
     }
 }

@@ -138,7 +138,12 @@ impl Drop for Writing<'_> {
 
 impl Pages {
     /// None yet.
-    pub fn new(cache: Arc<Store>, held: Arc<Held>, identity: (u64, u64), (stamp, checked): (Option<Stamp>, u64)) -> Self {
+    pub fn new(
+        cache: Arc<Store>,
+        held: Arc<Held>,
+        identity: (u64, u64),
+        (stamp, checked): (Option<Stamp>, u64),
+    ) -> Self {
         let layout = Layout::new(cache, HostWindow::Cache);
         let filled = RangeSet::default();
         let state = State {
@@ -653,6 +658,7 @@ impl Drop for GoferFile {
             let inode: InodeRef = self.inode.clone();
             watch::gone(&inode);
         }
+        self.inode.let_go();
     }
 }
 
@@ -736,6 +742,7 @@ impl Drop for InUse {
         if let Some(inode) = &self.0 {
             inode.pages().mapped.fetch_sub(1, Ordering::AcqRel);
             inode.mapped.fetch_sub(1, Ordering::AcqRel);
+            inode.let_go();
         }
     }
 }

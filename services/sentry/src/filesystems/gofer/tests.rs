@@ -660,7 +660,8 @@ fn what_two_exports_show_is_one_file() {
     let window = Window::from_peer(r.window.fd().try_clone_to_owned().unwrap(), 1 << 36).unwrap();
     let (store, held) = (Arc::new(Store::new(window)), Held::new(1 << 30));
     let attached = |access| {
-        let (fs, root) = GoferFs::attach((r.client.clone(), r.acts.clone()), store.clone(), held.clone(), "root", access).unwrap();
+        let (fs, root) =
+            GoferFs::attach((r.client.clone(), r.acts.clone()), store.clone(), held.clone(), "root", access).unwrap();
         let mount = Mount::new(fs, root, b"root", MountFlags::empty());
         Caller::kernel(Arc::new(FsContext::new_root(mount)), Creds::root(ALL_CAPABILITIES))
     };

@@ -1,0 +1,221 @@
+//! Bind mounts and the host's mounts below them: what is there at the start, what the host mounts and takes away under the running container,
+//! and what it finds busy; by each way of taking part in that, beside runc with the same bundle. Root's alone: others mount nothing.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test helpers outside #[test] functions")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use cofferdam_integration::install::{Install, need};
+
+/// A shell that does what each line says, and then tells the status.
+const SHELL: &str = "while read -r line; do eval \"$line\" 2>&1; echo \"=== $?\"; done";
+
+/// A shell in a container.
+struct Shell {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+impl Shell {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (input, output) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
+        Self { child, input, output }
+    }
+
+    /// What a line says, and its status.
+    fn ask(&mut self, line: &str) -> String {
+        writeln!(self.input.as_ref().unwrap(), "{line}").unwrap();
+        let mut said = String::new();
+        loop {
+            let mut got = String::new();
+            assert!(self.output.read_line(&mut got).unwrap() > 0, "it ended at {line:?}: {said}");
+            said.push_str(got.strip_prefix("=== ").unwrap_or(&got));
+            if got.starts_with("=== ") {
+                return said;
+            }
+        }
+    }
+
+    fn end(mut self) {
+        self.input = None;
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        self.input = None;
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// A mount of the host that takes part in everything, gone when this is.
+struct Ground(PathBuf);
+
+impl Ground {
+    fn new(install: &Install) -> Self {
+        let at = install.folder.join("ground");
+        fs::create_dir_all(&at).unwrap();
+        let ground = Self(at);
+        tmpfs(&ground.0);
+        assert!(Command::new("mount").arg("--make-rshared").arg(&ground.0).status().unwrap().success());
+        ground
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        Command::new("umount").arg("-lR").arg(&self.0).stderr(Stdio::null()).status().ok();
+    }
+}
+
+fn tmpfs(at: &Path) {
+    assert!(Command::new("mount").args(["-t", "tmpfs", "volumes"]).arg(at).status().unwrap().success());
+}
+
+/// Whether the host can unmount it; within a second, as what was let go of inside is let go of outside soon after.
+fn unmounted(at: &Path) -> bool {
+    let end = Instant::now() + Duration::from_secs(1);
+    loop {
+        if Command::new("umount").arg(at).stderr(Stdio::null()).status().unwrap().success() {
+            return true;
+        }
+        if Instant::now() > end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// What a container with the ground's volume on /data sees, and the host.
+fn story(install: &Install, ours: bool, words: &[&str], propagation: Option<&str>) -> Vec<String> {
+    let ground = Ground::new(install);
+    let volume = ground.0.join("volume");
+    fs::create_dir_all(volume.join("sub")).unwrap();
+    fs::create_dir_all(volume.join("later/deep")).unwrap();
+    fs::write(volume.join("file"), "file\n").unwrap();
+    tmpfs(&volume.join("sub"));
+    fs::write(volume.join("sub/inner"), "inner\n").unwrap();
+    let bundle = install.busybox("b", &["sh", "-c", SHELL], false).unwrap();
+    Install::edit(&bundle, |d| {
+        let mount =
+            serde_json::json!({"destination": "/data", "type": "bind", "source": volume, "options": words});
+        d["mounts"].as_array_mut().unwrap().push(mount);
+        let mount = serde_json::json!({"destination": "/data-file", "type": "bind", "source": volume.join("file"), "options": words});
+        d["mounts"].as_array_mut().unwrap().push(mount);
+        if let Some(propagation) = propagation {
+            d["linux"]["rootfsPropagation"] = propagation.into();
+        }
+    })
+    .unwrap();
+    let mut command = if ours { install.command(&["run"]) } else { Command::new("runc") };
+    if !ours {
+        command.arg("--root").arg(install.folder.join("runc")).arg("run");
+    }
+    command.arg("--bundle").arg(&bundle).arg(format!("cofferdam-volumes-{}", std::process::id()));
+    let mut shell = Shell::start(command);
+    let mut told = Vec::new();
+    macro_rules! ask {
+        ($line:expr) => {
+            told.push(format!("{}: {}", $line, shell.ask($line)))
+        };
+    }
+    macro_rules! unmount {
+        ($at:expr, $what:expr) => {
+            told.push(format!("unmount {}: {}", $what, unmounted($at)))
+        };
+    }
+    ask!("ls /data /data/sub /data/later; cat /data/sub/inner /data-file");
+    install.note();
+    // Mounted under it, looked at all over, and taken away again.
+    let later = volume.join("later");
+    for turn in ["first", "second"] {
+        tmpfs(&later);
+        fs::write(later.join("new"), format!("{turn}\n")).unwrap();
+        fs::create_dir(later.join("dir")).unwrap();
+        ask!("ls /data/later; cat /data/later/new; stat -c %s /data/later/new; ls /data/later/dir");
+        ask!("echo made > /data/later/dir/made && cat /data/later/dir/made");
+        told.push(format!("{:?}", fs::read_to_string(later.join("dir/made")).ok()));
+        unmount!(&later, "what nobody uses");
+        ask!("ls /data/later; cat /data/later/new");
+        fs::remove_file(later.join("dir/made")).ok();
+        fs::remove_dir(later.join("dir")).ok();
+        fs::remove_file(later.join("new")).ok();
+    }
+    // One below another.
+    tmpfs(&later);
+    fs::create_dir(later.join("under")).unwrap();
+    tmpfs(&later.join("under"));
+    fs::write(later.join("under/most"), "most\n").unwrap();
+    ask!("cat /data/later/under/most; cd /data/later/under && ls && cd /");
+    unmount!(&later.join("under"), "the one below");
+    ask!("ls /data/later/under");
+    // With a file in use: read, mapped and written.
+    fs::write(later.join("used"), "used\n").unwrap();
+    ask!("[ ! -e /data/later/used ] || { exec 3</data/later/used; cat <&3; }");
+    unmount!(&later, "what is open");
+    ask!("exec 3<&-");
+    unmount!(&later, "what was open");
+    ask!("ls /data/later");
+    // What was there from the start.
+    unmount!(&volume.join("sub"), "what was there");
+    ask!("ls /data/sub");
+    // Over the volume itself.
+    tmpfs(&volume);
+    fs::write(volume.join("over"), "over\n").unwrap();
+    ask!("ls /data; cat /data/over; echo x > /data/made; ls /data");
+    unmount!(&volume, "what is over it");
+    ask!("ls /data; cat /data/file /data-file; rm -f /data/made");
+    // All that it is from: the container has that of its own.
+    fs::remove_file(volume.join("made")).ok();
+    unmount!(&ground.0, "all");
+    ask!("ls /data; cat /data/file /data-file");
+    shell.end();
+    fs::remove_dir_all(bundle).unwrap();
+    told
+}
+
+fn as_with_runc(name: &str, ways: &[(&[&str], Option<&str>)]) {
+    need("runc", "runc").unwrap();
+    let install = Install::with_services(name).unwrap();
+    for (words, propagation) in ways {
+        let runc = story(&install, false, words, *propagation);
+        let ours = story(&install, true, words, *propagation);
+        for (ours, runc) in ours.iter().zip(&runc) {
+            assert_eq!(ours, runc, "{words:?} {propagation:?}");
+        }
+        assert_eq!(ours.len(), runc.len());
+    }
+    install.nothing_left().unwrap();
+}
+
+#[test]
+fn a_volume_follows_the_host() {
+    as_with_runc("vol-follow", &[(&["rbind", "rslave"], None), (&["rbind"], None), (&["bind", "slave"], None)]);
+}
+
+#[test]
+fn a_volume_of_ones_own_does_not() {
+    as_with_runc(
+        "vol-private",
+        &[(&["rbind", "rprivate"], None), (&["bind", "private"], None), (&["rbind", "private"], None)],
+    );
+}
+
+#[test]
+fn what_the_roots_propagation_says_goes_for_volumes_too() {
+    as_with_runc(
+        "vol-root",
+        &[
+            (&["rbind", "rslave"], Some("rprivate")),
+            (&["rbind"], Some("rslave")),
+            (&["rbind", "rprivate", "rslave"], None),
+        ],
+    );
+}
