@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cofferdam_integration::install::{Install, need};
+use cofferdam_integration::install::{Install, need, until};
 
 /// A shell that does what each line says, and then tells the status.
 const SHELL: &str = "while read -r line; do eval \"$line\" 2>&1; echo \"=== $?\"; done";
@@ -181,7 +181,8 @@ fn story(install: &Install, ours: bool, words: &[&str], propagation: Option<&str
     told
 }
 
-fn as_with_runc(name: &str, ways: &[(&[&str], Option<&str>)]) {
+/// `follows`: whether runc's container sees what the host mounts.
+fn as_with_runc(name: &str, follows: bool, ways: &[(&[&str], Option<&str>)]) {
     need("runc", "runc").unwrap();
     let install = Install::with_services(name).unwrap();
     for (words, propagation) in ways {
@@ -191,31 +192,124 @@ fn as_with_runc(name: &str, ways: &[(&[&str], Option<&str>)]) {
             assert_eq!(ours, runc, "{words:?} {propagation:?}");
         }
         assert_eq!(ours.len(), runc.len());
+        assert_eq!(
+            runc.iter().any(|told| told.contains("first\n6\n")),
+            follows,
+            "{words:?} {propagation:?}: {runc:#?}"
+        );
     }
     install.nothing_left().unwrap();
 }
 
 #[test]
 fn a_volume_follows_the_host() {
-    as_with_runc("vol-follow", &[(&["rbind", "rslave"], None), (&["rbind"], None), (&["bind", "slave"], None)]);
+    as_with_runc("vol-follow", true, &[(&["rbind", "rslave"], None), (&["rbind"], None), (&["bind", "slave"], None)]);
 }
 
 #[test]
 fn a_volume_of_ones_own_does_not() {
     as_with_runc(
         "vol-private",
+        false,
         &[(&["rbind", "rprivate"], None), (&["bind", "private"], None), (&["rbind", "private"], None)],
     );
 }
 
 #[test]
 fn what_the_roots_propagation_says_goes_for_volumes_too() {
+    as_with_runc("vol-root", true, &[(&["rbind"], Some("rslave"))]);
     as_with_runc(
-        "vol-root",
-        &[
-            (&["rbind", "rslave"], Some("rprivate")),
-            (&["rbind"], Some("rslave")),
-            (&["rbind", "rprivate", "rslave"], None),
-        ],
+        "vol-none",
+        false,
+        &[(&["rbind", "rslave"], Some("rprivate")), (&["rbind", "rprivate", "rslave"], None)],
     );
+}
+
+/// What a container mounts is the sandbox's own, whatever the document asks for: it is said, and the other way it works.
+#[test]
+fn a_shared_volume_follows_the_host_which_sees_nothing_of_what_is_mounted_inside() {
+    as_with_runc("vol-shared", true, &[(&["rbind", "rshared"], None), (&["bind", "shared"], None)]);
+    let install = Install::with_services("vol-inside").unwrap();
+    let ground = Ground::new(&install);
+    let volume = ground.0.join("volume");
+    fs::create_dir_all(volume.join("dir")).unwrap();
+    let script = "mount -t tmpfs inside /data/dir && echo x > /data/dir/x && ls /data/dir";
+    for (words, said) in [(["rbind", "rshared"], true), (["rbind", "rslave"], false)] {
+        let bundle = install.busybox("b", &["sh", "-c", script], false).unwrap();
+        Install::edit(&bundle, |d| {
+            let mount = serde_json::json!({"destination": "/data", "type": "bind", "source": volume, "options": words});
+            d["mounts"].as_array_mut().unwrap().push(mount);
+            for set in ["bounding", "effective", "permitted"] {
+                d["process"]["capabilities"][set].as_array_mut().unwrap().push("CAP_SYS_ADMIN".into());
+            }
+        })
+        .unwrap();
+        let log = install.folder.join("log");
+        let mut command = install.command(&["--log"]);
+        command.arg(&log).args(["run", "--bundle"]).arg(&bundle).arg("c").stdin(Stdio::null());
+        let output = command.output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "x\n", "{output:?}");
+        assert_eq!(fs::read_dir(volume.join("dir")).unwrap().count(), 0);
+        let log = fs::read_to_string(&log).unwrap_or_default();
+        assert_eq!(log.contains("/data") && log.contains("what is mounted inside stays inside"), said, "{log}");
+        fs::remove_file(install.folder.join("log")).ok();
+        fs::remove_dir_all(bundle).unwrap();
+    }
+    drop(ground);
+    install.nothing_left().unwrap();
+}
+
+/// A container of an engine has a process on the host that stands for it, with mounts of its own: they keep nothing busy either.
+#[test]
+fn what_stands_for_a_container_keeps_no_mount_busy() {
+    need("runc", "runc").unwrap();
+    let install = Install::with_services("vol-stand-in").unwrap();
+    for words in [["rbind", "rslave"], ["rbind", "rprivate"]] {
+        let mut told = Vec::new();
+        for ours in [false, true] {
+            let ground = Ground::new(&install);
+            let volume = ground.0.join("volume");
+            fs::create_dir_all(volume.join("later")).unwrap();
+            let bundle = install.busybox("b", &["sleep", "1000"], false).unwrap();
+            Install::edit(&bundle, |d| {
+                let mount =
+                    serde_json::json!({"destination": "/data", "type": "bind", "source": volume, "options": words});
+                d["mounts"].as_array_mut().unwrap().push(mount);
+            })
+            .unwrap();
+            let id = format!("cofferdam-vol-stand-in-{}", std::process::id());
+            let run = |arguments: &[&str]| {
+                let mut command = if ours { install.command(arguments) } else { Command::new("runc") };
+                if !ours {
+                    command.arg("--root").arg(install.folder.join("runc")).args(arguments);
+                }
+                let output = command.stdin(Stdio::null()).stdout(Stdio::piped()).output().unwrap();
+                (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+            };
+            let mut command = if ours { install.command(&["run"]) } else { Command::new("runc") };
+            if !ours {
+                command.arg("--root").arg(install.folder.join("runc")).arg("run");
+            }
+            command.args(["--detach", "--bundle"]).arg(&bundle).arg(&id);
+            assert!(
+                command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
+            );
+            install.note();
+            tmpfs(&volume.join("later"));
+            fs::write(volume.join("later/new"), "new\n").unwrap();
+            told.push((
+                run(&["exec", &id, "ls", "/data/later"]),
+                unmounted(&volume.join("later")),
+                run(&["exec", &id, "ls", "/data/later"]),
+                unmounted(&ground.0),
+                run(&["exec", &id, "ls", "/data"]),
+            ));
+            assert!(run(&["kill", &id, "KILL"]).0);
+            until("it to be deleted", || run(&["delete", &id]).0);
+            fs::remove_dir_all(bundle).unwrap();
+        }
+        assert_eq!(told[1], told[0], "{words:?}");
+        assert!(told[0].1 && told[0].3, "{told:?}");
+    }
+    install.nothing_left().unwrap();
 }

@@ -278,6 +278,10 @@ pub fn plan(document: &[u8], request: &Create) -> Result<Plan, Refused> {
         container.read_only_paths = linux::paths(linux.readonly_paths(), "readonlyPaths")?;
         container.sysctl = linux::sysctl(linux, &namespaces, &mut warnings)?;
         container.propagation = linux::propagation(linux)?;
+        if container.propagation & ms::SHARED != 0 {
+            warnings
+                .push("config.json: linux.rootfsPropagation: shared: what is mounted inside stays inside".to_owned());
+        }
         if container.propagation & (ms::PRIVATE | ms::UNBINDABLE) != 0 {
             // What is bound is bound from there.
             exports.iter_mut().filter_map(|e| e.tree.as_mut()).for_each(|tree| tree.private = Private::All);
