@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use cofferdam_confine::mount_propagation;
+use cofferdam_confine::{mount_for_serving, mount_propagation};
 use cofferdam_control::client::{Opened, Private, Source, Tree};
 use cofferdam_control::gofer::ExportKind;
 use cofferdam_control::oci::ms;
@@ -53,10 +53,11 @@ fn on_one_mount(a: &OwnedFd, b: &OwnedFd) -> rustix::io::Result<bool> {
 
 /// A copy of what is mounted at a place, as a bind mount is one: it keeps no mount of the host busy, and what the host mounts or takes away
 /// later comes to it or does not, as asked. Nobody mounts in it, so it gives nothing back.
-fn copy(place: &OwnedFd, tree: Tree) -> rustix::io::Result<OwnedFd> {
+fn copy(place: &OwnedFd, tree: Tree, read_only: bool) -> rustix::io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     let flags = if tree.below { flags | OpenTreeFlags::AT_RECURSIVE } else { flags };
     let copy = rustix::mount::open_tree(place, "", flags)?;
+    mount_for_serving(copy.as_fd(), read_only)?;
     mount_propagation(copy.as_fd(), ms::SLAVE, true)?;
     match tree.private {
         Private::Nothing => {}
@@ -76,10 +77,10 @@ fn one(root: BorrowedFd<'_>, is_root: bool, source: &Source) -> Result<(OwnedFd,
     };
     let open = |flags| rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT);
     let place = open(OFlags::PATH).map_err(refused)?;
-    let copied = source.tree.and_then(|tree| Some((copy(&place, tree).ok()?, tree.private < Private::All)));
+    let mut read_only = source.read_only;
+    let copied = source.tree.and_then(|tree| Some((copy(&place, tree, read_only).ok()?, tree.private < Private::All)));
     let (place, follows, own) = copied.map_or((place, false, false), |(copy, follows)| (copy, follows, true));
     let stat = rustix::fs::fstat(&place).map_err(refused)?;
-    let mut read_only = source.read_only;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => Ok((place, Opened { kind: ExportKind::Directory, read_only, follows })),
         _ if is_root => Err((FailureKind::Invalid, format!("{what} is not a directory"))),

@@ -52,20 +52,40 @@ pub fn descriptors(pid: i32) -> Vec<String> {
     all.filter_map(|e| std::fs::read_link(e.path()).ok()).map(|p| p.to_string_lossy().into_owned()).collect()
 }
 
+/// Whether every descriptor that names a root is of the root that the process has.
+pub fn roots_are_its_own(pid: i32) -> bool {
+    let mounts = std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
+    let empty = mounts.lines().find(|l| l.contains("cofferdam-empty"));
+    let own = empty.and_then(|l| l.split(' ').next()).unwrap().to_owned();
+    let all = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let roots = all.filter(|e| std::fs::read_link(e.path()).is_ok_and(|p| p == std::path::Path::new("/")));
+    roots
+        .map(|e| std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", e.file_name().to_string_lossy())))
+        .all(|info| info.is_ok_and(|info| field(&info, "mnt_id") == own))
+}
+
 /// The namespaces that a process is in.
 pub fn namespaces(pid: &str) -> Vec<String> {
     let of = |n: &&str| std::fs::read_link(format!("/proc/{pid}/ns/{n}")).unwrap().to_string_lossy().into_owned();
     ["pid", "mnt", "net", "ipc", "uts", "cgroup", "user"].iter().map(of).collect()
 }
 
-/// Empty root, own namespaces, no network.
-pub fn service(checks: &mut Checks, pid: i32, who: &str) {
+/// Empty root but for `trees`, own namespaces, no network.
+pub fn service(checks: &mut Checks, pid: i32, who: &str, trees: usize) {
     let entries = std::fs::read_dir(format!("/proc/{pid}/root/")).unwrap().count();
-    checks.that(entries == 0, || format!("{who}: {entries} entries in its root"));
+    checks.that(entries == trees, || format!("{who}: {entries} entries in its root"));
     let mounts = std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
-    checks.that(mounts.lines().count() == 1 && mounts.contains("cofferdam-empty") && mounts.contains(" ro,"), || {
-        format!("{who}: {mounts}")
-    });
+    let (roots, others): (Vec<_>, Vec<_>) = mounts.lines().partition(|l| l.contains(" / / "));
+    let empty = matches!(roots[..], [root] if root.contains("cofferdam-empty") && root.contains(" / / ro,"));
+    checks.that(empty, || format!("{who}: {mounts}"));
+    // What they are copies of gets what the host mounts, and nothing the other way; nothing there is run or a device.
+    let tree = |line: &str| {
+        let place = line.split(' ').nth(4).unwrap_or_default();
+        place.ends_with("/tree")
+            && ["nosuid", "nodev", "noexec"].iter().all(|w| line.contains(w))
+            && !line.contains("shared:")
+    };
+    checks.that(others.len() == trees && others.into_iter().all(tree), || format!("{who}: {mounts}"));
     for (own, theirs) in namespaces("self").iter().zip(namespaces(&pid.to_string())) {
         checks.that(*own != theirs, || format!("{who}: shares {own} with this test"));
     }

@@ -296,7 +296,7 @@ fn the_walls_of_a_live_netd() {
     until("the program", || String::from_utf8_lossy(&install.run(&["list"]).unwrap().stdout).contains("running"));
     let netd = install.pids("cofferdam-netd")[0];
     let mut checks = Checks(0);
-    service(&mut checks, netd, "netd");
+    service(&mut checks, netd, "netd", 0);
     threads(&mut checks, netd, "netd", 0);
     let open = descriptors(netd);
     for fd in &open {

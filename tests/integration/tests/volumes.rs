@@ -118,7 +118,7 @@ fn story(install: &Install, ours: bool, words: &[&str], propagation: Option<&str
     if !ours {
         command.arg("--root").arg(install.folder.join("runc")).arg("run");
     }
-    command.arg("--bundle").arg(&bundle).arg(format!("cofferdam-volumes-{}", std::process::id()));
+    command.arg("--bundle").arg(&bundle).arg(install.folder.file_name().unwrap());
     let mut shell = Shell::start(command);
     let mut told = Vec::new();
     macro_rules! ask {
@@ -277,7 +277,7 @@ fn what_stands_for_a_container_keeps_no_mount_busy() {
                 d["mounts"].as_array_mut().unwrap().push(mount);
             })
             .unwrap();
-            let id = format!("cofferdam-vol-stand-in-{}", std::process::id());
+            let id = install.folder.file_name().unwrap().to_string_lossy().into_owned();
             let run = |arguments: &[&str]| {
                 let mut command = if ours { install.command(arguments) } else { Command::new("runc") };
                 if !ours {

@@ -629,7 +629,9 @@ mod tests {
         ("/linux/devices", r#"[{"path":"/dev/x","type":"b","major":8,"minor":0}]"#, Some("linux.devices")),
         ("/linux/netDevices", r#"{"eth0":{}}"#, Some("linux.netDevices")),
         ("/linux/cgroupsPath", r#""/c""#, None),
-        ("/linux/rootfsPropagation", r#""shared""#, None),
+        ("/linux/rootfsPropagation", r#""slave""#, None),
+        ("/linux/rootfsPropagation", r#""shared""#, Some("rootfsPropagation")),
+        ("/mounts/0/options", r#"["bind","rshared"]"#, Some("bind mount on /x: shared")),
         (
             "/linux/seccomp",
             r#"{"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":5,"architectures":["SCMP_ARCH_X86"],
