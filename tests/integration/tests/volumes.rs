@@ -142,6 +142,13 @@ fn story(install: &Install, ours: bool, words: &[&str], propagation: Option<&str
         ask!("ls /data/later; cat /data/later/new; stat -c %s /data/later/new; ls /data/later/dir");
         ask!("echo made > /data/later/dir/made && cat /data/later/dir/made");
         told.push(format!("{:?}", fs::read_to_string(later.join("dir/made")).ok()));
+        ask!(
+            "cd /data/later && mkdir -p a/b/c && echo deep > a/b/c/f && mv a z && cat z/b/c/f && ln z/b/c/f l && chmod 600 l"
+        );
+        ask!("stat -c '%a %h' l; rm -r z; cat l; ln -s l s; cat s; echo more >> s; cat l; rm l s; ls; cd /");
+        ask!(
+            "echo words > /data/later/u; exec 4<>/data/later/u; rm /data/later/u; echo x >&4; stat -L -c '%h %s' /proc/self/fd/4; exec 4>&-"
+        );
         unmount!(&later, "what nobody uses");
         ask!("ls /data/later; cat /data/later/new");
         fs::remove_file(later.join("dir/made")).ok();

@@ -1,8 +1,9 @@
 //! The 9P client file system: exports of the Gofer.
 //!
 //! An export that is used by this Sentry alone (exclusive access) is cached: attributes, links, listings and pages that were
-//! fetched once stay valid, until somebody outside has something done in the container ([`Acts`]): he may have changed files before. One that the host changes, too (shared access), is asked for at each use: names and attributes once in
-//! each moment (`vfs::moment`), bytes by each read (`shared`). What is written goes through to the host at once, either way.
+//! fetched once stay valid until somebody outside has something done in the container ([`Acts`]): he may have changed files before.
+//! One that the host changes, too (shared access), is asked for at each use: names and attributes once in each moment
+//! (`vfs::moment`), bytes by each read (`shared`). What is written goes through to the host at once, either way.
 //! Pages lie in the cache window that the Gofer fills; files that several exports show with shared access have them in common
 //! (`vfs::meeting`), and each its own fids for them. Owned here: inodes by qid, their fids, names and attributes. `pages` owns
 //! the bytes. Must never trust an answer more than the 9P client did: sizes and kinds are the peer's word, and only ever bound our
@@ -184,10 +185,12 @@ impl GoferFs {
     fn inode(self: &Arc<Self>, a: &codec::Attr, fid: Option<Fid>, from: Option<Name>, asked: Asked) -> Arc<GoferInode> {
         let mut inodes = self.inodes.lock();
         let known = inodes.get(&a.qid.path).and_then(Weak::upgrade);
-        if let Some(old) = known.as_ref().filter(|old| old.is_still(a)) {
+        // Where nobody acted since, nobody else has changed anything.
+        let again = |old: &GoferInode| self.shared || old.asked.load(Ordering::Acquire) < asked.at;
+        if let Some(old) = known.as_ref().filter(|old| !again(old) || old.is_still(a)) {
             let old = old.clone();
             drop(inodes);
-            if self.shared || old.asked.load(Ordering::Acquire) < asked.at {
+            if again(&old) {
                 old.found_again(a, fid, from, asked);
             }
             return old;
@@ -388,11 +391,12 @@ impl GoferInode {
     /// the file. (One that an overlay of the host copied up was made anew, and is the same.)
     fn is_still(&self, a: &codec::Attr) -> bool {
         FileType::of(a.mode) == self.kind
-            && (self.fs.convert(a).btime == self.attr.read().btime || (!self.fs.shared && self.has_fid()))
+            && (self.fs.convert(a).btime == self.attr.read().btime || (!self.fs.shared && self.is_held()))
     }
 
-    fn has_fid(&self) -> bool {
-        self.fid.lock().is_some() || self.open.lock().any().is_some()
+    /// Whether a fid keeps the file from being another.
+    fn is_held(&self) -> bool {
+        !self.on_mount.load(Ordering::Relaxed) && (self.fid.lock().is_some() || self.open.lock().any().is_some())
     }
 
     /// The host has just said what it is like, and under which name it found it.
@@ -421,27 +425,30 @@ impl GoferInode {
 
     /// The host has just said what it is like; false if that may be of before what has become known meanwhile.
     fn heard(&self, a: &codec::Attr, at: u64, told: Option<u64>) -> bool {
-        let heard = self.change(|known| {
-            self.on_mount.store(a.qid.kind.is_on_mount(), Ordering::Relaxed);
-            let good = told.is_none_or(|told| self.told.load(Ordering::Acquire) == told);
-            if good {
-                *known = self.fs.convert(a);
-            }
-            good
-        });
-        if heard {
-            self.asked.store(at, Ordering::Release);
+        self.on_mount.store(a.qid.kind.is_on_mount(), Ordering::Relaxed);
+        let mut known = self.attr.write();
+        if told.is_some_and(|told| self.told.load(Ordering::Acquire) != told) {
+            return false;
         }
-        heard
+        *known = self.fs.convert(a);
+        self.changes();
+        drop(known);
+        self.asked.store(at, Ordering::Release);
+        true
     }
 
     /// Changes what is known of the attributes.
     fn change<T>(&self, how: impl FnOnce(&mut Attr) -> T) -> T {
         let mut known = self.attr.write();
         let done = how(&mut known);
+        self.changes();
+        done
+    }
+
+    /// What is known of the attributes changes, by whoever has them locked.
+    fn changes(&self) {
         self.told.fetch_add(1, Ordering::AcqRel);
         self.fs.told.fetch_add(1, Ordering::AcqRel);
-        done
     }
 
     /// What is known of it is of before something that it was changed by.
