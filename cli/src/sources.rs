@@ -51,8 +51,8 @@ fn on_one_mount(a: &OwnedFd, b: &OwnedFd) -> rustix::io::Result<bool> {
     Ok(mount(a)? == mount(b)?)
 }
 
-/// A copy of what is mounted at a place, as a bind mount is one: it keeps no mount of the host busy, and what the host mounts or takes away
-/// later comes to it or does not, as asked. Nobody mounts in it, so it gives nothing back.
+/// A copy of what is mounted at a place, as a bind mount is one: it keeps no mount of the host busy, and what the host
+/// mounts or takes away later comes to it or does not, as asked. Nobody mounts in it, so it gives nothing back.
 fn copy(place: &OwnedFd, tree: Tree, read_only: bool) -> rustix::io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     let flags = if tree.below { flags | OpenTreeFlags::AT_RECURSIVE } else { flags };

@@ -20,14 +20,15 @@ pub fn mount_read_only(mount: BorrowedFd<'_>, below: bool) -> rustix::io::Result
     set_attributes(mount, [libc::MOUNT_ATTR_RDONLY, 0, 0, 0], below)
 }
 
-/// Makes a mount, by its root, with all below it, one that nothing is run from and no device opened in; if asked to, one that is only read.
+/// Makes a mount, by its root, with all below it, one that nothing is run from and no device opened in; if asked to,
+/// one that is only read.
 pub fn mount_for_serving(mount: BorrowedFd<'_>, read_only: bool) -> rustix::io::Result<()> {
     let flags = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
     set_attributes(mount, [if read_only { flags | libc::MOUNT_ATTR_RDONLY } else { flags }, 0, 0, 0], true)
 }
 
-/// Says how a mount, by its root, takes part in what is mounted elsewhere (one of `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE`, `MS_UNBINDABLE`); with
-/// all below it if asked to.
+/// Says how a mount, by its root, takes part in what is mounted elsewhere (one of `MS_SHARED`, `MS_SLAVE`,
+/// `MS_PRIVATE`, `MS_UNBINDABLE`); with all below it if asked to.
 pub fn mount_propagation(mount: BorrowedFd<'_>, how: u64, below: bool) -> rustix::io::Result<()> {
     set_attributes(mount, [0, 0, how, 0], below)
 }

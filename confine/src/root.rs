@@ -9,9 +9,9 @@ use crate::error::{ConfineError, host};
 use crate::mounts::root_here;
 
 /// Replaces the root of this process's mount namespace (its own, by contract) with an empty, read-only tmpfs of two
-/// inodes, and lets go of every other mount in it. Descriptors opened before stay usable. Mount trees that are mounted nowhere yet go into it, as
-/// [`tree_name`] says: only in somebody's namespace does a mount receive what the host mounts. Given back are the directories that they
-/// are in; none where the kernel does not take a tree.
+/// inodes, and lets go of every other mount in it. Descriptors opened before stay usable. Mount trees that are mounted
+/// nowhere yet go into it, as [`tree_name`] says: only in somebody's namespace does a mount receive what the host
+/// mounts. Given back are the directories that they are in; none where the kernel does not take a tree.
 pub(crate) fn empty(trees: &[BorrowedFd<'_>]) -> Result<Vec<Option<OwnedFd>>, ConfineError> {
     rustix::mount::mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
         .map_err(host("making mounts private"))?;

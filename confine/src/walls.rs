@@ -20,7 +20,8 @@ pub struct Walls<'a> {
     /// Files it may use, where the kernel has Landlock; `None` leaves that wall out (for services whose filter names
     /// no path).
     pub landlock: Option<Landlock<'a>>,
-    /// Mount trees that are mounted nowhere yet, and whether they may be written: they go into the empty root ([`tree_name`](crate::tree_name)).
+    /// Mount trees that are mounted nowhere yet, and whether they may be written: they go into the empty root
+    /// ([`tree_name`](crate::tree_name)).
     pub trees: &'a [(BorrowedFd<'a>, bool)],
     /// Whether others of its uid may look into it (ptrace, /proc/PID/mem).
     pub dumpable: bool,
@@ -81,7 +82,8 @@ impl Walls<'_> {
                     let all = around.iter().zip(self.trees).filter(move |(_, (_, w))| *w == written);
                     all.filter_map(|(place, _)| place.as_ref().map(AsFd::as_fd))
                 };
-                // By the directories that they are in, too: what the host mounts over a tree's root hides that from Landlock.
+                // By the directories that they are in, too: what the host mounts over a tree's root hides that from
+                // Landlock.
                 let read_write: Vec<_> = landlock.read_write.iter().copied().chain(of(true)).collect();
                 let read_only: Vec<_> = landlock.read_only.iter().copied().chain(of(false)).collect();
                 landlocked::raise(&Landlock { read_write: &read_write, read_only: &read_only })?

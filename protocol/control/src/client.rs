@@ -108,7 +108,8 @@ pub struct Source {
     pub read_only: bool,
     /// Which of those before it must be on the same mount: what takes an overlay's changes and its work directory.
     pub beside: Option<usize>,
-    /// What of the host's mounts there it is to be; `None` for the place as it is on the host. Who may not copy mounts opens that.
+    /// What of the host's mounts there it is to be; `None` for the place as it is on the host. Who may not copy mounts
+    /// opens that.
     pub tree: Option<Tree>,
 }
 

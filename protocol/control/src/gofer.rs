@@ -25,8 +25,8 @@ pub struct Export {
     /// An export before it in the list, both for writing, that names may be moved and linked from and to: the work directory of an
     /// overlay names the directory that takes the changes.
     pub beside: Option<String>,
-    /// The descriptor is a copy of the host's mounts there that is mounted nowhere yet. What the host mounts below it, or takes away, is to
-    /// be seen, and the Gofer is to keep no mount below it busy.
+    /// The descriptor is a copy of the host's mounts there that is mounted nowhere yet. What the host mounts below it,
+    /// or takes away, is to be seen, and the Gofer is to keep no mount below it busy.
     pub follows: bool,
 }
 

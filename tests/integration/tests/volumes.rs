@@ -1,5 +1,6 @@
-//! Bind mounts and the host's mounts below them: what is there at the start, what the host mounts and takes away under the running container,
-//! and what it finds busy; by each way of taking part in that, beside runc with the same bundle. Root's alone: others mount nothing.
+//! Bind mounts and the host's mounts below them: what is there at the start, what the host mounts and takes away under
+//! the running container, and what it finds busy; by each way of taking part in that, beside runc with the same bundle.
+//! Root's alone: others mount nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test helpers outside #[test] functions")]
 
 use std::fs;
@@ -232,7 +233,8 @@ fn what_the_roots_propagation_says_goes_for_volumes_too() {
     );
 }
 
-/// What a container mounts is the sandbox's own, whatever the document asks for: it is said, and the other way it works.
+/// What a container mounts is the sandbox's own, whatever the document asks for: it is said, and the other way it
+/// works.
 #[test]
 fn a_shared_volume_follows_the_host_which_sees_nothing_of_what_is_mounted_inside() {
     as_with_runc("vol-shared", true, &[(&["rbind", "rshared"], None), (&["bind", "shared"], None)]);
@@ -266,7 +268,8 @@ fn a_shared_volume_follows_the_host_which_sees_nothing_of_what_is_mounted_inside
     install.nothing_left().unwrap();
 }
 
-/// A container of an engine has a process on the host that stands for it, with mounts of its own: they keep nothing busy either.
+/// A container of an engine has a process on the host that stands for it, with mounts of its own: they keep nothing
+/// busy either.
 #[test]
 fn what_stands_for_a_container_keeps_no_mount_busy() {
     need("runc", "runc").unwrap();

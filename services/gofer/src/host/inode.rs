@@ -48,7 +48,8 @@ enum Hold {
     Handle(OwnedFd),
     /// The root of an export, under that name of a directory: whatever is mounted there.
     Mounted(OwnedFd, Vec<u8>),
-    /// By its place alone, so that its mount can go; another file may get its number then, which was made at another time.
+    /// By its place alone, so that its mount can go; another file may get its number then, which was made at another
+    /// time.
     Place,
 }
 

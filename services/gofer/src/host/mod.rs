@@ -2,17 +2,18 @@
 //!
 //! Owns: exports, inodes (`O_PATH` handles, one for each file that a client holds, however many fids it has), opening.
 //!
-//! How a file is opened. The Gofer's root is empty: there is no `/proc/self/fd` to reopen an `O_PATH` handle through. So
-//! every inode remembers the place it was last seen at (the handle of the directory and the name), opening goes by that
-//! place with `openat2`, never through a link, and the file that came is taken only if it is the inode's (device and
-//! inode number; the handle keeps the number from being used again). Renames that the client makes update the place;
-//! for one that somebody else makes the answer is ESTALE and the client walks again. A special file is never opened: the
-//! kind is known from the handle, and a client that renames a device into the place between check and open finds
-//! [`Names`] in its way. Directories are opened through their handle (`.`), with no name involved.
+//! How a file is opened. The Gofer's root is empty: there is no `/proc/self/fd` to reopen an `O_PATH` handle through.
+//! So every inode remembers the place it was last seen at (the handle of the directory and the name), opening goes by
+//! that place with `openat2`, never through a link, and the file that came is taken only if it is the inode's (device
+//! and inode number; the handle keeps the number from being used again). Renames that the client makes update the
+//! place; for one that somebody else makes the answer is ESTALE and the client walks again. A special file is never
+//! opened: the kind is known from the handle, and a client that renames a device into the place between check and open
+//! finds [`Names`] in its way. Directories are opened through their handle (`.`), with no name involved.
 //!
-//! What the host mounts below an export that follows it ([`ExportKind::Mounted`]) is kept busy by nobody who only knows of it: an inode there has no
-//! handle and is found by its place, from the nearest directory that has one, each time (`Inode::handle`). So an unmount on the
-//! host finds it busy only where a container has a file open, as it would natively.
+//! What the host mounts below an export that follows it ([`ExportKind::Mounted`]) is kept busy by nobody who only knows
+//! of it: an inode there has no handle and is found by its place, from the nearest directory that has one, each time
+//! (`Inode::handle`). So an unmount on the host finds it busy only where a container has a file open, as it would
+//! natively.
 //!
 //! Mount points below an export are crossed, but not those of file systems that are a door to the host's kernel (proc,
 //! sysfs and their like): such a directory appears empty.
@@ -41,8 +42,8 @@ pub enum ExportKind {
     Directory,
     /// One file (a file bind): the descriptor is the file, opened `O_RDWR`, or `O_RDONLY` where the export is read-only.
     File,
-    /// A directory tree that is mounted under this name of a directory, of which the descriptor is a handle: what the host mounts on it or
-    /// below it appears.
+    /// A directory tree that is mounted under this name of a directory, of which the descriptor is a handle: what the
+    /// host mounts on it or below it appears.
     Mounted(Vec<u8>),
 }
 

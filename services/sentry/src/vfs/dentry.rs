@@ -249,8 +249,8 @@ impl Dentry {
         }
     }
 
-    /// Whether it need not be asked for again in a directory whose names hold since then. What has a mount on it stays where it is,
-    /// whatever becomes of what is beneath.
+    /// Whether it need not be asked for again in a directory whose names hold since then. What has a mount on it stays
+    /// where it is, whatever becomes of what is beneath.
     fn holds(&self, since: Option<u64>) -> bool {
         since.is_some_and(|since| self.said.load(Ordering::Acquire) >= since)
             || self.mounted.load(Ordering::Acquire) > 0

@@ -312,8 +312,8 @@ pub trait Inode: Send + Sync + 'static {
         true
     }
 
-    /// Since when what was said of names in this directory holds: a number of the file system's own, which grows. `None` where names come
-    /// and go without this kernel: each use of one looks it up again.
+    /// Since when what was said of names in this directory holds: a number of the file system's own, which grows.
+    /// `None` where names come and go without this kernel: each use of one looks it up again.
     fn names_since(&self) -> Option<u64> {
         Some(0)
     }

@@ -70,8 +70,8 @@ fn options(words: &[String]) -> Result<(MountOptions, Vec<&str>), String> {
     Ok((options, data))
 }
 
-/// What of a bind mount receives nothing from the host. It is made of one that does (runc has the host's whole tree receive first); what
-/// is private once, no later word has receive again.
+/// What of a bind mount receives nothing from the host. It is made of one that does (runc has the host's whole tree
+/// receive first); what is private once, no later word has receive again.
 fn private(words: &[u64]) -> Private {
     let of = |how: &u64| match (how & (ms::PRIVATE | ms::UNBINDABLE) != 0, how & ms::REC != 0) {
         (false, _) => Private::Nothing,

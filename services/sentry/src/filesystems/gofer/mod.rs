@@ -1,13 +1,13 @@
 //! The 9P client file system: exports of the Gofer.
 //!
-//! An export that is used by this Sentry alone (exclusive access) is cached: attributes, links, listings and pages that were
-//! fetched once stay valid until somebody outside has something done in the container ([`Acts`]): he may have changed files before.
-//! One that the host changes, too (shared access), is asked for at each use: names and attributes once in each moment
-//! (`vfs::moment`), bytes by each read (`shared`). What is written goes through to the host at once, either way.
-//! Pages lie in the cache window that the Gofer fills; files that several exports show with shared access have them in common
-//! (`vfs::meeting`), and each its own fids for them. Owned here: inodes by qid, their fids, names and attributes. `pages` owns
-//! the bytes. Must never trust an answer more than the 9P client did: sizes and kinds are the peer's word, and only ever bound our
-//! own work.
+//! An export that is used by this Sentry alone (exclusive access) is cached: attributes, links, listings and pages that
+//! were fetched once stay valid until somebody outside has something done in the container ([`Acts`]): he may have
+//! changed files before. One that the host changes, too (shared access), is asked for at each use: names and attributes
+//! once in each moment (`vfs::moment`), bytes by each read (`shared`). What is written goes through to the host at
+//! once, either way. Pages lie in the cache window that the Gofer fills; files that several exports show with shared
+//! access have them in common (`vfs::meeting`), and each its own fids for them. Owned here: inodes by qid, their fids,
+//! names and attributes. `pages` owns the bytes. Must never trust an answer more than the 9P client did: sizes and
+//! kinds are the peer's word, and only ever bound our own work.
 
 mod held;
 mod pages;
@@ -64,8 +64,8 @@ fn errno(e: cofferdam_ninep::Errno) -> Errno {
     Errno::from_host(i32::try_from(e.0).unwrap_or(0))
 }
 
-/// How often somebody outside had something done in a container: a process made or started there, a signal sent. What was known of
-/// its exclusive files before is asked for once more, when it is next used.
+/// How often somebody outside had something done in a container: a process made or started there, a signal sent. What
+/// was known of its exclusive files before is asked for once more, when it is next used.
 #[derive(Clone, Default)]
 pub struct Acts(Arc<AtomicU64>);
 
@@ -387,8 +387,8 @@ impl GoferInode {
         self.opens.load(Ordering::Acquire) + self.mapped.load(Ordering::Acquire) > 0
     }
 
-    /// Whether these attributes are of this file, and not of one that the host gave its number to: which it does not while a fid has
-    /// the file. (One that an overlay of the host copied up was made anew, and is the same.)
+    /// Whether these attributes are of this file, and not of one that the host gave its number to: which it does not
+    /// while a fid has the file. (One that an overlay of the host copied up was made anew, and is the same.)
     fn is_still(&self, a: &codec::Attr) -> bool {
         FileType::of(a.mode) == self.kind
             && (self.fs.convert(a).btime == self.attr.read().btime || (!self.fs.shared && self.is_held()))
@@ -565,7 +565,7 @@ impl GoferInode {
             // The host may have given its name away: what is open is it still.
             let open = if self.fs.shared { None } else { self.open.lock().any() };
             let fid = open.map_or_else(|| self.fid(), Ok)?;
-            let a = self.client().getattr(&*fid).map_err(errno)?;
+            let a = self.client().getattr(&fid).map_err(errno)?;
             if self.heard(&a, at, (!self.fs.shared).then_some(told)) {
                 break;
             }

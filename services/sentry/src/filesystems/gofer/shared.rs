@@ -188,7 +188,8 @@ impl Pages {
         Ok(())
     }
 
-    /// Makes sure that pages are what the file is now. Where nobody else changes it, that is as good as known, until somebody outside acts.
+    /// Makes sure that pages are what the file is now. Where nobody else changes it, that is as good as known, until
+    /// somebody outside acts.
     pub fn validate(&self, inode: &GoferInode) -> Result<(), Errno> {
         if inode.fs.shared {
             return self.compare(inode);
@@ -230,7 +231,8 @@ impl Pages {
             inode.refresh()?;
             now = Stamp::of(&inode.attr.read());
         };
-        // What is open stays what was opened: a file that has no name any more, and was read whole, is nowhere but here.
+        // What is open stays what was opened: a file that has no name any more, and was read whole, is nowhere but
+        // here.
         if !inode.fs.shared && inode.in_use() && inode.open.lock().any().is_none() {
             match inode.open_fid(0) {
                 Ok(fid) => drop(inode.open.lock().reader.get_or_insert(Arc::new(fid)).clone()),
