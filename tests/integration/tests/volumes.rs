@@ -323,3 +323,41 @@ fn what_stands_for_a_container_keeps_no_mount_busy() {
     }
     install.nothing_left().unwrap();
 }
+
+/// Nor does one that the container has for itself, and of which it keeps what it knows.
+#[test]
+fn a_volume_with_exclusive_access_keeps_nothing_busy() {
+    let install = Install::with_services("vol-exclusive").unwrap();
+    let ground = Ground::new(&install);
+    let volume = ground.0.join("volume");
+    let later = volume.join("later");
+    fs::create_dir_all(&later).unwrap();
+    tmpfs(&later);
+    fs::create_dir(later.join("dir")).unwrap();
+    fs::write(later.join("dir/file"), "file\n").unwrap();
+    fs::write(later.join("big"), vec![b'x'; 3 << 20]).unwrap();
+    let bundle = install.busybox("b", &["sh", "-c", SHELL], false).unwrap();
+    Install::edit(&bundle, |d| {
+        d["annotations"] = serde_json::json!({"dev.cofferdam.file-access/data": "exclusive"});
+        let words = ["rbind", "rslave"];
+        let mount = serde_json::json!({"destination": "/data", "type": "bind", "source": volume, "options": words});
+        d["mounts"].as_array_mut().unwrap().push(mount);
+    })
+    .unwrap();
+    let mut command = install.command(&["run", "--bundle"]);
+    command.arg(&bundle).arg("c");
+    let mut shell = Shell::start(command);
+    assert_eq!(shell.ask("ls -lR /data >/dev/null; cat /data/later/dir/file"), "file\n0\n");
+    install.note();
+    assert_eq!(
+        shell.ask("head -c 100 /data/later/big | wc -c; echo x >/data/later/new; cat /data/later/new"),
+        "100\nx\n0\n"
+    );
+    assert_eq!(shell.ask("exec 3</data/later/big; head -c 2 <&3; echo"), "xx\n0\n");
+    assert!(!unmounted(&later));
+    assert_eq!(shell.ask("exec 3<&-"), "0\n");
+    assert!(unmounted(&later));
+    shell.end();
+    drop(ground);
+    install.nothing_left().unwrap();
+}

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use cofferdam_ninep::Errno;
-use cofferdam_ninep::codec::Attr;
+use cofferdam_ninep::codec::{Attr, Qid};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
 
 use super::{Host, Open, Permit, Table};
@@ -264,8 +264,18 @@ impl Host {
 
     /// Attributes that say whether the file is on a mount that may go (the root of an export: what is mounted over it).
     fn marked(&self, inode: &Inode, stat: &Statx) -> Attr {
+        let attr = self.attr_in(inode, stat);
+        if !inode.is_away() {
+            return attr;
+        }
+        let qid = Qid { kind: attr.qid.kind.on_mount(), ..attr.qid };
+        Attr { qid, ..attr }
+    }
+
+    /// The same of what is in a directory.
+    pub(super) fn attr_in(&self, dir: &Inode, stat: &Statx) -> Attr {
         let mut attr = self.attr(stat);
-        if inode.is_away() || inode.home.is_some_and(|home| home != mount_of(stat)) {
+        if dir.home.is_some_and(|home| home != mount_of(stat)) {
             attr.qid.kind = attr.qid.kind.on_mount();
         }
         attr

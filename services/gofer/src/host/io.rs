@@ -174,8 +174,8 @@ impl Host {
                 return if any { Ok(()) } else { Err(Errno::INVAL) };
             }
             let dots = matches!(name, b"." | b"..");
-            let attr =
-                if to.with_attr() && !dots { statx_of(&open.fd, name).ok().map(|s| self.attr(&s)) } else { None };
+            let stat = if to.with_attr() && !dots { statx_of(&open.fd, name).ok() } else { None };
+            let attr = stat.map(|s| self.attr_in(&node.inode, &s));
             let qid = match attr {
                 Some(attr) => attr.qid,
                 // What lies above an export is nobody's business.
