@@ -241,9 +241,21 @@ pub fn sweep(root: &Path, id: &str) {
 /// Stops the unit of systemd that is noted in the folder of a container whose supervisor is gone.
 pub fn stop_unit(folder: &Path) -> Result<(), Failure> {
     let Some((unit, user)) = cgroup::recorded_unit(folder) else { return Ok(()) };
+    ask_systemd(user, &["--stop-unit", &unit])
+}
+
+/// Moves this process to the unit that is noted in a container's folder, if it is one of the user's own systemd: that may ask the
+/// system's to move it out of a session, which nobody but root may do by himself. `None` if there is no such unit.
+pub fn join_unit(folder: &Path) -> Option<Result<(), Failure>> {
+    let (unit, _) = cgroup::recorded_unit(folder).filter(|(_, user)| *user)?;
+    Some(ask_systemd(true, &["--join-unit", &unit, "--process", &std::process::id().to_string()]))
+}
+
+/// Has the supervisor's program ask systemd, which the command line itself cannot.
+fn ask_systemd(user: bool, words: &[&str]) -> Result<(), Failure> {
     let program = beside("cofferdam-supervisor")?;
     let mut command = Command::new(&program);
-    command.arg("--stop-unit").arg(&unit).current_dir("/").stdin(Stdio::null());
+    command.args(words).current_dir("/").stdin(Stdio::null());
     if user {
         command.arg("--user");
     }

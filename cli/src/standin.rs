@@ -17,7 +17,7 @@ use cofferdam_control::sentry::ExitStatus;
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::foreground::{Stay, Terminal};
-use crate::{namespaces, notify, terminal};
+use crate::{connection, namespaces, notify, terminal};
 
 /// Starts the stand-in of a process of `id` and waits until the supervisor knows it. Returns its pid. It gets the process's
 /// terminal, if there is one, as its own: whoever changes the size of that at the master's end signals it.
@@ -27,12 +27,15 @@ pub fn start(root: &Path, id: &str, process: u32, terminal: Option<BorrowedFd<'_
         None => Stdio::null(),
     };
     let (mut hear, voice) = std::io::pipe().map_err(Failure::host("pipe"))?;
+    // Where the user's bus is, if systemd must be asked.
+    let bus = ["XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"].map(|name| (name, std::env::var_os(name)));
     let child = Command::new("/proc/self/exe")
         .arg("--root")
         .arg(root)
         .args(["stand-in", "--", id, &process.to_string()])
         .current_dir("/")
         .env_clear()
+        .envs(bus.into_iter().filter_map(|(name, value)| Some((name, value?))))
         .stdin(stdin)
         .stdout(voice)
         .stderr(Stdio::null())
@@ -58,9 +61,11 @@ pub fn run(root: &Path, id: &str, process: u32) -> Result<ExitCode, Failure> {
     // Fails for /dev/null, which is no terminal.
     let terminal = rustix::process::ioctl_tiocsctty(&stdin).is_ok();
     // By itself: it has its caller's rights, which are more than the supervisor's.
-    if let Err(source) = cgroup::join_recorded(&root.join(id)) {
-        println!("its cgroup: {source}");
-        return Err(Failure::Host { what: "the container's cgroup".into(), source });
+    let folder = root.join(id);
+    let joined = cgroup::join_recorded(&folder).map_err(Failure::host("the container's cgroup"));
+    if let Err(e) = joined.or_else(|e| connection::join_unit(&folder).unwrap_or(Err(e))) {
+        println!("{e}");
+        return Err(e);
     }
     let null = std::fs::File::options().write(true).open("/dev/null").map_err(Failure::host("/dev/null"))?;
     let asked = Connection::existing(root).and_then(|c| match c {

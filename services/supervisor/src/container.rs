@@ -22,7 +22,7 @@ use crate::cgroups::bus::Order;
 use crate::cgroups::{self, Cgroup, Wanted};
 use crate::exec::{Running, expected};
 use crate::house::House;
-use crate::launcher::Service;
+use crate::launcher::{Service, Who};
 use crate::link::{FAREWELL, LATE, Link, Lost, PATIENCE, internal};
 use crate::logbook::Logbook;
 use crate::pods::{self, Pod};
@@ -104,13 +104,16 @@ async fn make_unit(
     gofer: &Link<FromGofer>,
 ) -> Result<(), Refused> {
     let Some(order) = wanted.start()? else { return Ok(()) };
+    if wanted.unit().is_some_and(|unit| unit.user) {
+        house.leave_callers_session().await?;
+    }
     record
         .note_cgroups(&[], wanted.unit())
         .map_err(|e| Refused::new(FailureKind::Host, format!("noting the unit of the cgroups: {e}")))?;
     if !matches!(timeout(PATIENCE, gofer.launched.started()).await, Ok(Some(_))) {
         return Err(Refused::new(FailureKind::Host, gofer.obituary("does not start in time").await));
     }
-    let place = house.systemd(order, Some(&gofer.launched)).await?;
+    let place = house.systemd(order, Who::Service(gofer.launched.key)).await?;
     wanted.settle(place);
     Ok(())
 }
@@ -195,7 +198,7 @@ impl Container {
                     Err(refused) => {
                         if let Some(unit) = unit {
                             house.kill(gofer.launched.key);
-                            let _ = house.systemd(Order::Stop { unit }, None).await;
+                            let _ = house.systemd(Order::Stop { unit }, Who::Nobody).await;
                         }
                         return Err(refused);
                     }
@@ -423,7 +426,7 @@ impl Container {
         }
         if let (Some(order), Some(house)) = (stop, self.house.upgrade()) {
             // It ends what is left in there.
-            match house.systemd(order, None).await {
+            match house.systemd(order, Who::Nobody).await {
                 Ok(_) => gone = cgroup.remove(),
                 Err(refused) => self.log(cofferdam_control::LogLevel::Error, refused.message),
             }
@@ -438,7 +441,7 @@ impl Container {
         let Some(id) = self.running_id(false)? else { return Ok(()) };
         let change = self.cgroup.borrow().as_ref().map(|cgroup| cgroup.prepare(resources)).transpose()?;
         if let (Some(order), Some(house)) = (change.as_ref().and_then(|c| c.order.clone()), self.house.upgrade()) {
-            house.systemd(order, None).await?;
+            house.systemd(order, Who::Nobody).await?;
         }
         let limits = match (&mut *self.cgroup.borrow_mut(), change) {
             (Some(cgroup), Some(change)) => cgroup.update(change)?,

@@ -9,12 +9,13 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use cofferdam_control::{AsyncChannel, Channel};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OnceCell, watch};
 use tokio::time::timeout;
 
 use crate::cgroups::bus::{self, Order};
+use crate::cgroups::systemd::Unit;
 use crate::container::Container;
-use crate::launcher::{FromLauncher, Service, ToLauncher};
+use crate::launcher::{FromLauncher, Service, ToLauncher, Who};
 use crate::link::{PATIENCE, internal};
 use crate::spec::Refused;
 use crate::takeover;
@@ -38,6 +39,7 @@ pub struct House {
     /// Containers by id.
     pub containers: RefCell<BTreeMap<String, Rc<Container>>>,
     left_cgroups: Cell<bool>,
+    left_session: OnceCell<()>,
     clients: Cell<usize>,
     /// Told whenever a client or a container has gone.
     pub less: Notify,
@@ -86,6 +88,7 @@ impl House {
             next_key: Cell::new(1),
             containers: RefCell::default(),
             left_cgroups: Cell::new(false),
+            left_session: OnceCell::new(),
             clients: Cell::new(0),
             less: Notify::new(),
         }))
@@ -132,17 +135,28 @@ impl House {
     /// Leaves the cgroups of the client that happened to start us, once: before there is a container that outlives it. A person's
     /// command does not need it, and it takes the kernel a while.
     pub fn leave_callers_cgroups(&self) {
-        if !self.left_cgroups.replace(true) && self.privileged {
+        if self.privileged && !self.left_cgroups.replace(true) {
             crate::cgroups::leave_callers();
             let _ = self.launcher.send(&ToLauncher::LeaveCallersCgroups, &[]);
         }
     }
 
-    /// Has systemd do something, by a process that the launcher makes for it. `first`: the service that is a new unit's first process.
-    pub async fn systemd(&self, order: Order, first: Option<&Launched>) -> Result<String, Refused> {
+    /// The same for a user whose own systemd makes the containers' units: we get one of our own from it. What we start is then where that
+    /// user may move it to and fro, which is not so in a session that root made.
+    pub async fn leave_callers_session(&self) -> Result<(), Refused> {
+        let order = || Order::Start { unit: Unit::supervisor(std::process::id()), limits: Vec::new(), unified: true };
+        // Who comes while that is being done waits for it.
+        self.left_session
+            .get_or_try_init(|| async { self.systemd(order(), Who::Ourselves).await.map(drop) })
+            .await
+            .copied()
+    }
+
+    /// Has systemd do something, by a process that the launcher makes for it. `who` comes into the unit.
+    pub async fn systemd(&self, order: Order, who: Who) -> Result<String, Refused> {
         let host = |e: String| Refused::new(FailureKind::Host, e);
         let (ours, theirs) = Channel::pair().map_err(internal)?;
-        let order = ToLauncher::Systemd { order: Box::new(order), key: first.map(|l| l.key) };
+        let order = ToLauncher::Systemd { order: Box::new(order), who };
         self.launcher.send(&order, &[theirs.as_fd()]).map_err(internal)?;
         drop(theirs);
         let ours = AsyncChannel::new(ours).map_err(internal)?;

@@ -51,6 +51,17 @@ impl Service {
     }
 }
 
+/// Processes that an order to systemd is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Who {
+    /// None.
+    Nobody,
+    /// The service with this key.
+    Service(u64),
+    /// The supervisor and the launcher.
+    Ourselves,
+}
+
 /// What the supervisor orders. `key` names the process from then on.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToLauncher {
@@ -69,8 +80,8 @@ pub enum ToLauncher {
     Systemd {
         /// What.
         order: Box<Order>,
-        /// The service that is a new unit's first process.
-        key: Option<u64>,
+        /// Who comes into the unit.
+        who: Who,
     },
     /// Take a network over, or give one back. Descriptors: its namespace, where the answer goes.
     Network(Box<takeover::Order>),
@@ -156,15 +167,25 @@ impl Launcher {
                 crate::cgroups::leave_callers();
                 Ok(())
             }
-            ToLauncher::Systemd { order, key } => {
-                let process = self.children.iter().find_map(|(pid, (k, _))| (Some(*k) == key).then_some(*pid));
+            ToLauncher::Systemd { order, who } => {
+                let own = |pid: Option<Pid>| pid.map(|p| p.as_raw_nonzero().get());
+                let processes: Vec<i32> = match who {
+                    Who::Nobody => Vec::new(),
+                    Who::Service(key) => {
+                        self.children.iter().filter(|(_, (k, _))| *k == key).map(|(pid, _)| *pid).collect()
+                    }
+                    Who::Ourselves => {
+                        let both = [Some(rustix::process::getpid()), rustix::process::getppid()];
+                        both.into_iter().filter_map(own).collect()
+                    }
+                };
                 // In a process of its own: systemd may take its time, and the answer is its last deed. One that cannot be made is seen by the
                 // answer's channel being closed.
                 if let (Some(answer), Ok(Fork::Child)) =
                     (descriptors.into_iter().next(), cofferdam_confine::spawn::fork(true))
                 {
                     cofferdam_confine::spawn::set_name(c"cofferdam-systd");
-                    bus::serve(&order, process, &Channel::new(answer));
+                    bus::serve(&order, &processes, &Channel::new(answer));
                     std::process::exit(0);
                 }
                 Ok(())

@@ -45,22 +45,29 @@ use crate::server::Peer;
 #[command(version)]
 struct Arguments {
     /// Where state and the control socket are.
-    #[arg(long, value_name = "DIR", required_unless_present = "stop_unit")]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["stop_unit", "join_unit"])]
     root: Option<PathBuf>,
     /// Have systemd stop the unit of a container whose supervisor is gone, and do nothing else
     #[arg(long, value_name = "UNIT", conflicts_with = "root")]
     stop_unit: Option<String>,
+    /// Have systemd move a stand-in to the unit of its container, and do nothing else
+    #[arg(long, value_name = "UNIT", conflicts_with_all = ["root", "stop_unit"], requires = "process")]
+    join_unit: Option<String>,
+    /// The stand-in
+    #[arg(long, value_name = "PID", requires = "join_unit")]
+    process: Option<i32>,
     /// The unit is one of the user's own systemd
-    #[arg(long, requires = "stop_unit")]
+    #[arg(long, conflicts_with = "root")]
     user: bool,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let done = match (arguments.root, arguments.stop_unit) {
-        (_, Some(unit)) => record::stop_unit(unit, arguments.user),
-        (Some(root), None) => run(&root),
-        (None, None) => Err("--root is missing".into()),
+    let done = match (arguments.root, arguments.stop_unit, arguments.join_unit.zip(arguments.process)) {
+        (_, Some(unit), _) => record::stop_unit(unit, arguments.user),
+        (_, _, Some((unit, process))) => record::join_unit(unit, arguments.user, process),
+        (Some(root), None, None) => run(&root),
+        (None, None, None) => Err("--root is missing".into()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

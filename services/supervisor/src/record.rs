@@ -149,7 +149,16 @@ fn stop_units(units: Vec<(String, bool)>) {
 
 /// Stops the unit of a container whose supervisor is gone. Not behind walls.
 pub fn stop_unit(name: String, user: bool) -> Result<(), String> {
+    bus::carry_out(&Order::Stop { unit: named(name, user) }, &[]).map(drop)
+}
+
+/// Has a stand-in, which is where its caller is, moved to the unit of its container. Not behind walls.
+pub fn join_unit(name: String, user: bool, stand_in: i32) -> Result<(), String> {
+    bus::carry_out(&Order::Join { unit: named(name, user) }, &[stand_in]).map(drop)
+}
+
+/// A unit that is there already: which slice it is in systemd knows.
+fn named(name: String, user: bool) -> Unit {
     let slice = if user { "user.slice" } else { "system.slice" };
-    let unit = Unit { name, slice: slice.into(), description: String::new(), user };
-    bus::carry_out(&Order::Stop { unit }, None).map(drop)
+    Unit { name, slice: slice.into(), description: String::new(), user }
 }

@@ -1,6 +1,7 @@
 //! A real systemd as process 1 of namespaces of its own, over this machine's root, with cgroups of its own and a system bus: in a second.
 //!
-//! It starts nothing but the bus: its units are in a folder of its own, and `/run` is empty.
+//! It starts nothing but the bus: its units are in a folder of its own, and `/run` is empty. A user's own systemd is started as it is asked
+//! for ([`Systemd::user`]), and what that user runs is in a session, whose cgroup is root's, as after a login.
 
 use std::io::Error;
 use std::path::{Path, PathBuf};
@@ -55,8 +56,21 @@ cd /run/systemd/system
 printf "[Unit]\nDefaultDependencies=no\nWants=dbus.socket dbus.service\nAfter=dbus.service\n" > rig.target
 printf "[Unit]\nDefaultDependencies=no\n[Socket]\nListenStream=/run/dbus/system_bus_socket\n" > dbus.socket
 printf "[Unit]\nDefaultDependencies=no\nRequires=dbus.socket\n[Service]\nType=notify\nNotifyAccess=main\nExecStart=/usr/bin/dbus-daemon --system --address=systemd: --nofork --nopidfile --systemd-activation\n" > dbus.service
+# As Debian has it, without a login (PAM) and what needs one.
+printf "[Unit]\nDefaultDependencies=no\nAfter=dbus.service\n[Service]\nUser=%%i\nGroup=%%i\nType=notify\nSlice=user-%%i.slice\nKillMode=mixed\nDelegate=pids memory cpu\nRuntimeDirectory=user/%%i\nRuntimeDirectoryMode=0700\nEnvironment=HOME=/ XDG_RUNTIME_DIR=/run/user/%%i\nExecStart=/lib/systemd/systemd --user --unit=rig.target --log-target=journal-or-kmsg\n" > user@.service
+mkdir ../user
+cd ../user
+printf "[Unit]\nDefaultDependencies=no\nWants=dbus.socket dbus.service\nAfter=dbus.service\n" > rig.target
+printf "[Unit]\nDefaultDependencies=no\n[Socket]\nListenStream=%%t/bus\n" > dbus.socket
+printf "[Unit]\nDefaultDependencies=no\nRequires=dbus.socket\n[Service]\nType=notify\nNotifyAccess=main\nExecStart=/usr/bin/dbus-daemon --session --address=systemd: --nofork --nopidfile --systemd-activation\n" > dbus.service
 exec env -i container=rig PATH="$PATH" /lib/systemd/systemd --system --unit=rig.target --log-target=console --log-level=info --show-status=no
 "#;
+
+/// An account and its systemd.
+const USER: &str = r#"
+for file in passwd group; do cp /etc/$file /run/$file && mount --bind /run/$file /etc/$file; done
+echo rig:x:$0:$0::/:/bin/sh >> /etc/passwd && echo rig:x:$0: >> /etc/group
+systemctl start user@$0.service 2>&1 && echo started"#;
 
 /// It, until it goes.
 #[derive(Debug)]
@@ -111,6 +125,27 @@ impl Systemd {
         command
     }
 
+    /// Makes a user, known in there alone, and starts his systemd.
+    pub fn user(&self, uid: u32) -> std::io::Result<()> {
+        let started = self.says(&["sh", "-c", USER, &uid.to_string()]);
+        match started.trim() {
+            "started" => Ok(()),
+            other => Err(Error::other(format!("user@{uid}.service: {other}: {}", self.log()))),
+        }
+    }
+
+    /// A command as that user has it, who knows where the bus of his systemd is.
+    pub fn by(&self, uid: u32, of: &Command) -> Command {
+        self.command(&by(Command::new("setpriv"), uid, of))
+    }
+
+    /// The same in a session of his, whose cgroup is root's.
+    pub fn session(&self, uid: u32, of: &Command) -> Command {
+        let mut command = Command::new("systemd-run");
+        command.args(["--scope", "--quiet", "--collect", &format!("--slice=user-{uid}.slice"), "--", "setpriv"]);
+        self.command(&by(command, uid, of))
+    }
+
     /// A path in there, as it is reached from outside.
     pub fn path(&self, inside: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{inside}", self.pid))
@@ -131,6 +166,14 @@ impl Systemd {
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
+}
+
+/// `setpriv`, called by `command`, that becomes the user and does as that has it.
+fn by(mut command: Command, uid: u32, of: &Command) -> Command {
+    command.args([&format!("--reuid={uid}"), &format!("--regid={uid}"), "--clear-groups", "--", "env", "-i"]);
+    command.arg(format!("PATH={}", std::env::var("PATH").unwrap_or_default()));
+    command.arg(format!("XDG_RUNTIME_DIR=/run/user/{uid}")).arg(of.get_program()).args(of.get_args());
+    command
 }
 
 impl Drop for Systemd {

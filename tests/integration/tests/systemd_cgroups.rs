@@ -1,5 +1,5 @@
 //! `--systemd-cgroup` with a real systemd, next to runc with the same documents: which unit a container is, what systemd knows of it, what is
-//! in its cgroup, and that nothing of it is left.
+//! in its cgroup, that limits are kept, and that nothing of it is left; of root, and of an ordinary user with a systemd of his own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test helpers outside #[test] functions")]
 
 use std::collections::BTreeMap;
@@ -62,7 +62,12 @@ const INSIDE: &str = "COFFERDAM_TEST_IN_MACHINE";
 struct Rig<'a> {
     install: &'a Install,
     systemd: Systemd,
+    /// Who runs them, if not root: from a session, with the systemd of this user.
+    user: Option<u32>,
 }
+
+/// The user.
+const USER: u32 = 1234;
 
 /// A runtime: its name, which is the prefix of its units too.
 const OURS: &str = "ours";
@@ -78,7 +83,25 @@ impl Rig<'_> {
                 runc
             }
         };
-        self.systemd.command(&command)
+        match self.user {
+            Some(uid) => self.systemd.session(uid, &command),
+            None => self.systemd.command(&command),
+        }
+    }
+
+    /// What `systemctl` says, of the systemd that has the containers.
+    fn systemctl(&self, words: &[&str]) -> String {
+        let mut command = Command::new("systemctl");
+        let mut command = match self.user {
+            Some(uid) => self.systemd.by(uid, command.arg("--user").args(words)),
+            None => self.systemd.command(command.args(words)),
+        };
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    }
+
+    /// Where the cgroups of that systemd begin.
+    fn top(&self) -> String {
+        self.user.map(|uid| format!("/user.slice/user-{uid}.slice/user@{uid}.service")).unwrap_or_default()
     }
 
     /// Runs it to its end; what a container keeps of its stdio is a file.
@@ -114,18 +137,35 @@ impl Rig<'_> {
             d["linux"]["cgroupsPath"] = path.into();
             d["linux"]["resources"] = resources.clone();
             d["root"]["path"] = bundle.join("rootfs").to_str().into();
+            if let Some(uid) = self.user {
+                // Root inside is he.
+                let (linux, map) = (&mut d["linux"], json!([{"containerID": 0, "hostID": uid, "size": 1}]));
+                (linux["uidMappings"], linux["gidMappings"]) = (map.clone(), map);
+                let spaces = linux["namespaces"].as_array_mut().unwrap();
+                if !spaces.iter().any(|s| s["type"] == "user") {
+                    spaces.push(json!({"type": "user"}));
+                }
+                let mounts = d["mounts"].as_array_mut().unwrap();
+                mounts.retain(|m| m["type"] != "cgroup" && m["type"] != "sysfs");
+                let options = mounts.iter_mut().filter_map(|m| m["options"].as_array_mut());
+                options.for_each(|all| all.retain(|o| !o.as_str().unwrap().starts_with("gid=")));
+            }
         })
         .unwrap();
+        if let Some(uid) = self.user {
+            let owner = format!("{uid}:{uid}");
+            assert!(Command::new("chown").args(["-R", &owner]).arg(&self.install.folder).status().unwrap().success());
+        }
         bundle.to_str().unwrap().to_owned()
     }
 
     fn properties(&self, unit: &str) -> BTreeMap<String, String> {
-        let text = self.systemd.says(&["systemctl", "show", "--all", unit]);
+        let text = self.systemctl(&["show", "--all", unit]);
         text.lines().filter_map(|l| l.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
     }
 
     fn property(&self, unit: &str, name: &str) -> String {
-        self.systemd.says(&["systemctl", "show", "--value", "--property", name, unit]).trim().to_owned()
+        self.systemctl(&["show", "--value", "--property", name, unit]).trim().to_owned()
     }
 
     fn file(&self, pattern: &str, place: &str) -> Option<String> {
@@ -185,6 +225,10 @@ fn limits(rig: &Rig<'_>, version: u32) -> Value {
             some.insert(name.into(), whole[name].clone());
         }
     }
+    if let (Some(_), Some(cpu)) = (rig.user, some.get_mut("cpu").and_then(Value::as_object_mut)) {
+        // A user is not given processors of his own.
+        cpu.remove("cpus");
+    }
     some.into()
 }
 
@@ -192,7 +236,7 @@ fn limits(rig: &Rig<'_>, version: u32) -> Value {
 fn life(rig: &Rig<'_>, version: u32) {
     let resources = limits(rig, version);
     let unit = |who: &str| format!("{who}-c1.scope");
-    let place = |who: &str| format!("/cofferdamtest.slice/cofferdamtest-deep.slice/{who}-c1.scope");
+    let place = |who: &str| format!("{}/cofferdamtest.slice/cofferdamtest-deep.slice/{who}-c1.scope", rig.top());
     for who in [OURS, THEIRS] {
         let bundle = rig.bundle(who, &format!("cofferdamtest-deep.slice:{who}:c1"), &resources);
         rig.must(who, &["create", "--bundle", &bundle, "c1"]);
@@ -216,7 +260,7 @@ fn life(rig: &Rig<'_>, version: u32) {
         is("CPUQuotaPerSecUSec", "500ms");
         // As many as the container's tasks may need on the host.
         is("TasksMax", "612");
-        assert!(compared.iter().filter(|(_, v)| v.is_some()).count() >= 5, "{compared:?}");
+        assert!(compared.iter().filter(|(_, v)| v.is_some()).count() >= 4, "{compared:?}");
     }
 
     // All that belongs to it is in there: the stand-in, the services, the stubs.
@@ -232,6 +276,12 @@ fn life(rig: &Rig<'_>, version: u32) {
             "{pid}: {}",
             std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap()
         );
+    }
+    // Out of the session, which may end.
+    for pid in rig.install.pids("cofferdam-supervisor").into_iter().filter(|_| rig.user.is_some()) {
+        let group = rig.group_of(pid);
+        let own = group.strip_prefix(&format!("{}/user.slice/cofferdam-supervisor-", rig.top()));
+        assert!(own.is_some_and(|name| name.ends_with(".scope")), "{pid}: {group}");
     }
     for who in [OURS, THEIRS] {
         assert_eq!(rig.must(who, &["exec", "c1", "echo", "here"]), "here\n");
@@ -259,7 +309,7 @@ fn life(rig: &Rig<'_>, version: u32) {
         assert_eq!((&*tasks(&ours), &*tasks(&theirs)), ("552", "20"));
         // What systemd reads anew is what the kernel has.
         let files = rig.files(&place(OURS));
-        rig.systemd.says(&["systemctl", "daemon-reload"]);
+        rig.systemctl(&["daemon-reload"]);
         assert_eq!(rig.files(&place(OURS)), files);
         let nothing = rig.fails(OURS, &["update", "--cpuset-cpus", "x-", "c1"]);
         assert!(nothing.contains("invalid range"), "{nothing}");
@@ -275,6 +325,30 @@ fn life(rig: &Rig<'_>, version: u32) {
         rig.must(who, &["delete", "--force", "c1"]);
         rig.gone(&unit(who));
     }
+    if some(&resources["memory"]) {
+        // What is asked for is kept.
+        for who in [OURS, THEIRS] {
+            let bundle =
+                rig.bundle(who, &format!(":{who}:eats"), &json!({"memory": {"limit": 48 << 20, "swap": 48 << 20}}));
+            Install::edit(Path::new(&bundle), |d| {
+                d["process"]["args"] = json!(["dd", "if=/dev/zero", "of=/dev/null", "bs=200M"])
+            })
+            .unwrap();
+            assert_eq!(rig.run(who, &["run", "--bundle", &bundle, "eats"]).status.code(), Some(137), "{who}");
+            Install::edit(Path::new(&bundle), |d| d["process"]["args"] = json!(["sleep", "1000"])).unwrap();
+            rig.gone(&format!("{who}-eats.scope"));
+        }
+    }
+}
+
+/// A limit that this systemd cannot keep is refused by name by both.
+fn beyond(rig: &Rig<'_>, resources: &Value, ours: &str) {
+    for who in [OURS, THEIRS] {
+        let bundle = rig.bundle(who, &format!(":{who}:beyond"), resources);
+        let error = rig.fails(who, &["run", "--bundle", &bundle, "beyond"]);
+        assert!(who == THEIRS || error.contains(ours), "{error}");
+        rig.gone(&format!("{who}-beyond.scope"));
+    }
 }
 
 /// Ends that nobody ordered, and names that nobody gave.
@@ -282,7 +356,7 @@ fn ends(rig: &Rig<'_>) {
     let unit = "cofferdam-own.scope";
     let bundle = rig.bundle(OURS, "", &json!({}));
     rig.must(OURS, &["run", "--detach", "--bundle", &bundle, "own"]);
-    assert_eq!(rig.property(unit, "Slice"), "system.slice");
+    assert_eq!(rig.property(unit, "Slice"), if rig.user.is_some() { "user.slice" } else { "system.slice" });
     // The container ends by itself: systemd may have forgotten it before it is deleted.
     rig.must(OURS, &["kill", "own", "KILL"]);
     let state = || serde_json::from_str::<Value>(&rig.must(OURS, &["state", "own"])).unwrap()["status"].clone();
@@ -309,7 +383,7 @@ fn ends(rig: &Rig<'_>) {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
     }
     until("dead services", || rig.install.pids("cofferdam-sentry").is_empty());
-    let other = rig.bundle("other", "system.slice:ours:other", &json!({}));
+    let other = rig.bundle("other", ":ours:other", &json!({}));
     rig.must(OURS, &["run", "--detach", "--bundle", &other, "other"]);
     rig.gone(unit);
     assert_eq!(rig.property("ours-other.scope", "SubState"), "running");
@@ -317,6 +391,8 @@ fn ends(rig: &Rig<'_>) {
         rig.must(OURS, &["delete", "--force", id]);
     }
     rig.gone("ours-other.scope");
+    until("the supervisor to end", || rig.install.processes().is_empty());
+    assert_eq!(rig.folders("cofferdam-supervisor-*"), "");
 }
 
 /// Places that are none, in runc's words.
@@ -364,10 +440,39 @@ fn containers_are_units_of_systemd_as_those_of_runc_are() {
     for version in versions {
         let install = Install::with_services(&format!("systemd-{version}")).unwrap();
         let systemd = Systemd::boot(&install.folder, version).unwrap();
-        let rig = Rig { install: &install, systemd };
+        let mut rig = Rig { install: &install, systemd, user: None };
         life(&rig, version);
-        if std::env::var_os(INSIDE).is_none() {
+        let whole = std::env::var_os(INSIDE).is_none();
+        if whole {
             ends(&rig);
+        }
+        install.nothing_left().unwrap();
+
+        let users = Install::with_services(&format!("systemd-user-{version}")).unwrap();
+        rig.systemd.user(USER).unwrap();
+        (rig.install, rig.user) = (&users, Some(USER));
+        match version {
+            1 => {
+                let message = "--systemd-cgroup: without root systemd keeps no limits where cgroups are of version 1";
+                beyond(&rig, &json!({}), message);
+            }
+            _ => {
+                life(&rig, version);
+                let name = if whole { "memory" } else { "cpuset" };
+                let limit = if whole { json!({"memory": {"limit": 64 << 20}}) } else { json!({"cpu": {"cpus": "0"}}) };
+                beyond(&rig, &limit, &format!("this user's systemd has no cgroup controller {name:?}"));
+            }
+        }
+        if whole && version != 1 {
+            ends(&rig);
+            rig.systemctl(&["stop", "dbus.socket", "dbus.service"]);
+            let message = format!("--systemd-cgroup: systemd is not reachable at /run/user/{USER}/bus (");
+            beyond(&rig, &json!({}), &message);
+        }
+        users.nothing_left().unwrap();
+
+        (rig.install, rig.user) = (&install, None);
+        if whole {
             refusals(&rig);
         }
         install.nothing_left().unwrap();
@@ -381,8 +486,13 @@ fn has_controllers() -> bool {
 }
 
 /// Programs and files that the machine must have for the test above.
-const THERE: [&str; 15] = [
+const THERE: [&str; 20] = [
     "/usr/share/dbus-1/system.d/org.freedesktop.systemd1.conf",
+    "/usr/share/dbus-1/session.conf",
+    "/usr/bin/systemd-run",
+    "/usr/bin/setpriv",
+    "/usr/bin/env",
+    "/usr/bin/chown",
     "/usr/bin/sh",
     "/lib/systemd/systemd",
     "/lib/systemd/systemd-executor",

@@ -1,9 +1,9 @@
 //! Talking to systemd over D-Bus: makes, changes and stops the unit of a container.
 //!
 //! It runs where there are no walls, in a process of its own that ends with it: the launcher forks one for an order, a supervisor does so
-//! before it confines itself, and the command line starts one where there is no supervisor. So the supervisor needs no call to connect anywhere, and can order no
-//! more than what [`Order`] says: scopes and slices, with the properties of [`PROPERTIES`], and a process that the launcher itself
-//! started. It never runs in a service. Called by `launcher`, `record` and `main`.
+//! before it confines itself, and the command line starts one where there is no supervisor, and for a stand-in. So the supervisor needs
+//! no call to connect anywhere, and can order no more than what [`Order`] says: scopes and slices, with the properties of
+//! [`PROPERTIES`], and processes that the launcher itself knows. It never runs in a service. Called by `launcher`, `record` and `main`.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::time::Duration;
 
+use cofferdam_confine::ids::Ids;
 use cofferdam_control::Channel;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
@@ -40,6 +41,11 @@ pub enum Order {
         /// Whether version 2 is all there is.
         unified: bool,
     },
+    /// Move the processes to it. The system's own systemd is asked by the user's where that may not do so by itself.
+    Join {
+        /// Which.
+        unit: Unit,
+    },
     /// Change its limits.
     Set {
         /// Which.
@@ -60,7 +66,7 @@ pub type Answer = Result<String, String>;
 impl Order {
     fn unit(&self) -> &Unit {
         match self {
-            Order::Start { unit, .. } | Order::Set { unit, .. } | Order::Stop { unit } => unit,
+            Order::Start { unit, .. } | Order::Set { unit, .. } | Order::Join { unit } | Order::Stop { unit } => unit,
         }
     }
 
@@ -82,23 +88,30 @@ impl Order {
     }
 }
 
-/// Carries out the order and tells what came of it, in a process that was forked for it. `process` is the first of the unit.
-pub fn serve(order: &Order, process: Option<i32>, answer: &Channel) {
-    let _ = answer.send(&carry_out(order, process), &[]);
+/// Carries out the order and tells what came of it, in a process that was forked for it. `processes` are those that come into the unit.
+pub fn serve(order: &Order, processes: &[i32], answer: &Channel) {
+    let _ = answer.send(&carry_out(order, processes), &[]);
 }
 
 /// Carries out the order.
-pub fn carry_out(order: &Order, process: Option<i32>) -> Answer {
+pub fn carry_out(order: &Order, processes: &[i32]) -> Answer {
     order.check()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     runtime.block_on(async {
         let bus = Bus::connect(order.unit().user).await?;
         match order {
-            Order::Start { unit, limits, unified } => bus.start(unit, limits, *unified, process).await,
+            Order::Start { unit, limits, unified } => bus.start(unit, limits, *unified, processes).await,
+            Order::Join { unit } => bus.join(unit, processes).await.map(|()| String::new()),
             Order::Set { unit, limits } => bus.set(unit, limits).await.map(|()| String::new()),
             Order::Stop { unit } => bus.stop(unit).await.map(|()| String::new()),
         }
     })
+}
+
+/// Who we are on the host: root of a user namespace is the user who made it, also to that user's systemd.
+fn owner() -> u32 {
+    let uid = rustix::process::geteuid().as_raw();
+    Ids::own("uid_map").ok().and_then(|ids| ids.outside(uid)).unwrap_or(uid)
 }
 
 /// Where the bus is that systemd is on. Its own socket (`systemd/private`) is none for zbus, which takes no sender but a bus's unique name.
@@ -107,7 +120,7 @@ fn sockets(user: bool) -> Vec<PathBuf> {
         return vec!["/run/dbus/system_bus_socket".into()];
     }
     let run = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()).map(PathBuf::from);
-    let run = run.unwrap_or_else(|| PathBuf::from(format!("/run/user/{}", rustix::process::geteuid().as_raw())));
+    let run = run.unwrap_or_else(|| PathBuf::from(format!("/run/user/{}", owner())));
     // What is said of the bus beyond its path (several addresses, a key) is not ours to read.
     let named = std::env::var("DBUS_SESSION_BUS_ADDRESS").ok();
     let named = named
@@ -139,7 +152,7 @@ impl Bus {
                 let stream = UnixStream::connect(&path).and_then(|s| s.set_nonblocking(true).map(|()| s));
                 let stream =
                     tokio::net::UnixStream::from_std(stream.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
-                let builder = zbus::connection::Builder::unix_stream(stream);
+                let builder = zbus::connection::Builder::unix_stream(stream).user_id(owner());
                 timeout(PATIENCE, builder.build()).await.map_err(|_| "it does not answer")?.map_err(|e| e.to_string())
             };
             match connected.await {
@@ -181,11 +194,11 @@ impl Bus {
         timeout(PATIENCE, wait).await.unwrap_or_else(|_| Err(zbus::Error::Failure("systemd takes too long".into())))
     }
 
-    async fn start(&self, unit: &Unit, limits: &[Property], unified: bool, process: Option<i32>) -> Answer {
+    async fn start(&self, unit: &Unit, limits: &[Property], unified: bool, processes: &[i32]) -> Answer {
         let failed = |e: &zbus::Error| format!("unable to start unit {:?}: {}", unit.name, said(e));
         // Who said so hears of jobs; that he did already is no matter.
         let _ = self.call("Subscribe", &()).await;
-        let properties = properties(unit, limits, unified, process);
+        let properties = properties(unit, limits, unified, processes);
         let others: Vec<(&str, Vec<(&str, zvariant::Value<'_>)>)> = Vec::new();
         let body = (&*unit.name, "replace", properties, others);
         let mut made = self.job("StartTransientUnit", &body).await;
@@ -212,6 +225,11 @@ impl Bus {
         let answer = self.0.call_method(Some(SYSTEMD), &object, properties, "Get", &(kind, "ControlGroup")).await?;
         let value: OwnedValue = answer.body().deserialize()?;
         Ok(String::try_from(value)?)
+    }
+
+    async fn join(&self, unit: &Unit, processes: &[i32]) -> Result<(), String> {
+        let done = self.call("AttachProcessesToUnit", &(&*unit.name, "", pids(processes))).await;
+        done.map(drop).map_err(|e| format!("unable to move processes to unit {:?}: {}", unit.name, said(&e)))
     }
 
     async fn set(&self, unit: &Unit, limits: &[Property]) -> Result<(), String> {
@@ -252,15 +270,19 @@ fn all(limits: &[Property]) -> Vec<Told<'_>> {
     .collect()
 }
 
-fn properties<'a>(unit: &'a Unit, limits: &'a [Property], unified: bool, process: Option<i32>) -> Vec<Told<'a>> {
+/// Pids as systemd takes them.
+fn pids(processes: &[i32]) -> Vec<u32> {
+    processes.iter().filter_map(|pid| u32::try_from(*pid).ok()).collect()
+}
+
+fn properties<'a>(unit: &'a Unit, limits: &'a [Property], unified: bool, processes: &[i32]) -> Vec<Told<'a>> {
     let mut told: Vec<Told<'a>> = vec![("Description", unit.description.as_str().into())];
     if unit.is_slice() {
         told.push(("Wants", vec![unit.slice.as_str()].into()));
     } else {
         told.push(("Slice", unit.slice.as_str().into()));
         told.push(("Delegate", true.into()));
-        let process = process.and_then(|pid| u32::try_from(pid).ok());
-        told.push(("PIDs", process.into_iter().collect::<Vec<u32>>().into()));
+        told.push(("PIDs", pids(processes).into()));
     }
     let blocks = if unified { "IOAccounting" } else { "BlockIOAccounting" };
     told.extend(["MemoryAccounting", "CPUAccounting", blocks, "TasksAccounting"].map(|name| (name, true.into())));
@@ -285,11 +307,12 @@ mod tests {
             Order::Stop { unit: unit("ssh.service") },
             Order::Stop { unit: unit("--.slice") },
             Order::Stop { unit: Unit { slice: "a".into(), ..unit("p.scope") } },
+            Order::Join { unit: unit("ssh.service") },
             Order::Set { unit: unit("p-x.scope"), limits: limit("ExecStart") },
             Order::Start { unit: unit("p-x.scope"), limits: limit("User"), unified: true },
         ] {
             assert!(order.check().is_err(), "{order:?}");
-            assert!(carry_out(&order, None).is_err(), "{order:?}");
+            assert!(carry_out(&order, &[]).is_err(), "{order:?}");
         }
     }
 
@@ -301,7 +324,7 @@ mod tests {
             ("TasksMax".into(), Value::Number(3)),
         ];
         let names = |unit: &Unit, unified: bool| {
-            properties(unit, &limits, unified, Some(7)).iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>()
+            properties(unit, &limits, unified, &[7]).iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>()
         };
         let accounting =
             |blocks| ["MemoryAccounting", "CPUAccounting", blocks, "TasksAccounting", "DefaultDependencies"];

@@ -82,6 +82,13 @@ impl Wanted {
     pub fn start(&self) -> Result<Option<Order>, Refused> {
         let Some(unit) = self.unit.clone() else { return Ok(None) };
         let unified = hierarchy::discover(0).unwrap_or_default().iter().all(|h| h.unified);
+        if unit.user && !unified {
+            // A user is given no part of version 1.
+            return Err(Refused::new(
+                FailureKind::Host,
+                "--systemd-cgroup: without root systemd keeps no limits where cgroups are of version 1 (this host's are, in whole or in part); leave the option out",
+            ));
+        }
         let limits = systemd::properties(&self.resources, unified);
         let limits = limits.map_err(|e| Refused::new(FailureKind::Invalid, e))?;
         Ok(Some(Order::Start { unit, limits, unified }))
@@ -234,6 +241,12 @@ impl Cgroup {
             };
             match place {
                 None if all.is_empty() => {}
+                None if self.unit.as_ref().is_some_and(|unit| unit.user) => {
+                    return Err(format!(
+                        "linux.resources: this user's systemd has no cgroup controller {:?} (Delegate= of user@.service gives them)",
+                        names.0
+                    ));
+                }
                 None => return Err(format!("linux.resources: this host has no cgroup controller {:?}", names.0)),
                 Some(place) => {
                     place.check(names.0, r)?;

@@ -85,6 +85,12 @@ impl Unit {
         Ok(unit)
     }
 
+    /// The unit of a user's supervisor, with this pid: a scope that only ends with it, and from which the user may move what it starts.
+    pub fn supervisor(pid: u32) -> Self {
+        let name = format!("{PREFIX}-supervisor-{pid}.scope");
+        Self { name, slice: "user.slice".into(), description: "cofferdam supervisor".into(), user: true }
+    }
+
     /// Whether it is a slice, which holds other units and is given no processes.
     pub fn is_slice(&self) -> bool {
         self.name.ends_with(".slice")
