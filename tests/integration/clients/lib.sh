@@ -31,6 +31,22 @@ image_tar() {
   printf '[{"Config":"config.json","RepoTags":["%s"],"Layers":["layer.tar"]}]' "$2" >"$image/manifest.json"
   tar -C "$image" -cf "$1" manifest.json config.json layer.tar
 }
+# An ordinary user, who may go to WORK and has an image of busybox and a copy of RUNTIME there: the test's own folders are the caller's.
+user=cofferdam-rootless
+new_user() {
+  local part
+  userdel -rf $user >/dev/null 2>&1
+  useradd --create-home --home-dir "$WORK/home" --shell /bin/bash $user || exit 1
+  busybox_tar "$WORK/bb.tar"
+  chmod 755 "$WORK"
+  chmod 644 "$WORK/bb.tar"
+  mkdir "$WORK/bin"
+  cp "$RUNTIME" "$WORK/bin/"
+  for part in supervisor sentry gofer; do cp "$RUNTIME-$part" "$WORK/bin/" 2>/dev/null; done
+  chown $user: "$WORK"
+}
+# Whatever stays of the user would keep the mounts of its namespace.
+remove_user() { pkill -KILL -u $user; sleep 0.3; userdel -rf $user 2>/dev/null; }
 # What a command prints on a terminal. Without what script(1) and the terminal add; nothing is typed.
 on_tty() { script -qec "$*" /dev/null </dev/null 2>&1 | tr -d '\r' | sed 's/^\^@//'; }
 # Points podman at a configuration of the test's own, with these lines for its containers.
@@ -40,7 +56,7 @@ podman_conf() { # LINES
 [containers]
 $1
 [engine]
-cgroup_manager = "cgroupfs"
+cgroup_manager = "${CGROUPS-cgroupfs}"
 events_logger = "file"
 EOF
   cat >"$CONTAINERS_STORAGE_CONF" <<EOF

@@ -1,23 +1,13 @@
 #!/bin/bash
 # podman of an ordinary user, with the runtime in RUNTIME: called by root, it makes the user and goes on as that.
 . "$(dirname "$0")/lib.sh"
-user=cofferdam-rootless
 if [ "$(id -u)" = 0 ]; then
-  userdel -rf $user >/dev/null 2>&1
-  useradd --create-home --home-dir "$WORK/home" --shell /bin/bash $user || exit 1
-  # Whatever stays of it would keep the mounts of its namespace.
-  over() { pkill -KILL -u $user; sleep 0.3; userdel -rf $user 2>/dev/null; rm -rf "$XDG"; }
+  new_user
+  over() { remove_user; rm -rf "$XDG"; }
   # Sockets of each container lie below it: where their paths are too long podman waits in vain each time.
   XDG=$(mktemp -d /tmp/rXXXXX)
   trap over EXIT
-  busybox_tar "$WORK/bb.tar"
-  chmod 755 "$WORK"
-  chown $user: "$WORK" "$XDG"
-  chmod 644 "$WORK/bb.tar"
-  # Where he may go: the test's own folders are the caller's.
-  mkdir "$WORK/bin"
-  cp "$RUNTIME" "$WORK/bin/"
-  for part in supervisor sentry gofer; do cp "$RUNTIME-$part" "$WORK/bin/" 2>/dev/null; done
+  chown $user: "$XDG"
   setpriv --reuid $user --regid $user --init-groups env -i PATH="$PATH" WORK="$WORK" RUNTIME="$WORK/bin/$(basename "$RUNTIME")" \
     HOME="$WORK/home" XDG_RUNTIME_DIR="$XDG" USER=$user bash "$0"
   until_true sh -c "! pgrep -u $user 'coffer|conmon'"

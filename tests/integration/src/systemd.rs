@@ -1,6 +1,7 @@
 //! A real systemd as process 1 of namespaces of its own, over this machine's root, with cgroups of its own and a system bus: in a second.
 //!
-//! It starts nothing but the bus: its units are in a folder of its own, and `/run` is empty. A user's own systemd is started as it is asked
+//! It starts nothing but the bus: it sees no unit of this machine (what belongs to a boot, as the emptying of `/tmp`, would be done to
+//! this machine), and `/run` is empty. A user's own systemd is started as it is asked
 //! for ([`Systemd::user`]), and what that user runs is in a session, whose cgroup is root's, as after a login.
 
 use std::io::Error;
@@ -34,8 +35,11 @@ exec unshare --cgroup sh -ec "$inner"'"#;
 const INNER: &str = r#"
 mount -t proc proc /proc
 mount -t tmpfs tmpfs /run
-mount -t tmpfs tmpfs /etc/systemd/system
-mkdir -p /run/systemd/system /run/lock /run/dbus
+for folder in /etc/systemd/system /etc/systemd/user /lib/systemd/system /lib/systemd/user; do
+    mkdir -p $folder
+    mount -t tmpfs tmpfs $folder
+done
+mkdir -p /run/systemd/system /run/systemd/user /run/lock /run/dbus
 mounted() { while read -r _ at _; do case $at in /sys/fs/cgroup*) echo "$at";; esac; done < /proc/mounts; }
 while [ -n "$(mounted)" ]; do umount -l $(mounted | tail -n 1); done
 if [ $version = 2 ]; then
@@ -53,14 +57,17 @@ else
     done
 fi
 cd /run/systemd/system
+# What services of a client's ask for.
+for target in sysinit basic shutdown; do printf "[Unit]\nDefaultDependencies=no\n" > $target.target; done
 printf "[Unit]\nDefaultDependencies=no\nWants=dbus.socket dbus.service\nAfter=dbus.service\n" > rig.target
 printf "[Unit]\nDefaultDependencies=no\n[Socket]\nListenStream=/run/dbus/system_bus_socket\n" > dbus.socket
 printf "[Unit]\nDefaultDependencies=no\nRequires=dbus.socket\n[Service]\nType=notify\nNotifyAccess=main\nExecStart=/usr/bin/dbus-daemon --system --address=systemd: --nofork --nopidfile --systemd-activation\n" > dbus.service
 # As Debian has it, without a login (PAM) and what needs one.
 printf "[Unit]\nDefaultDependencies=no\nAfter=dbus.service\n[Service]\nUser=%%i\nGroup=%%i\nType=notify\nSlice=user-%%i.slice\nKillMode=mixed\nDelegate=pids memory cpu\nRuntimeDirectory=user/%%i\nRuntimeDirectoryMode=0700\nEnvironment=HOME=/ XDG_RUNTIME_DIR=/run/user/%%i\nExecStart=/lib/systemd/systemd --user --unit=rig.target --log-target=journal-or-kmsg\n" > user@.service
-mkdir ../user
 cd ../user
 printf "[Unit]\nDefaultDependencies=no\nWants=dbus.socket dbus.service\nAfter=dbus.service\n" > rig.target
+printf "[Unit]\nDefaultDependencies=no\nAllowIsolate=yes\nRequires=exit.service\nAfter=exit.service\n" > exit.target
+printf "[Unit]\nDefaultDependencies=no\nSuccessAction=exit-force\n[Service]\nType=oneshot\nExecStart=/bin/true\n" > exit.service
 printf "[Unit]\nDefaultDependencies=no\n[Socket]\nListenStream=%%t/bus\n" > dbus.socket
 printf "[Unit]\nDefaultDependencies=no\nRequires=dbus.socket\n[Service]\nType=notify\nNotifyAccess=main\nExecStart=/usr/bin/dbus-daemon --session --address=systemd: --nofork --nopidfile --systemd-activation\n" > dbus.service
 exec env -i container=rig PATH="$PATH" /lib/systemd/systemd --system --unit=rig.target --log-target=console --log-level=info --show-status=no
