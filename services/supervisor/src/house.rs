@@ -138,6 +138,7 @@ impl House {
         if self.privileged && !self.left_cgroups.replace(true) {
             crate::cgroups::leave_callers();
             let _ = self.launcher.send(&ToLauncher::LeaveCallersCgroups, &[]);
+            let _ = self.launcher.send(&ToLauncher::ReadServices, &[]);
         }
     }
 
@@ -145,11 +146,13 @@ impl House {
     /// user may move it to and fro, which is not so in a session that root made.
     pub async fn leave_callers_session(&self) -> Result<(), Refused> {
         let order = || Order::Start { unit: Unit::supervisor(std::process::id()), limits: Vec::new(), unified: true };
+        let leave = || async {
+            self.systemd(order(), Who::Ourselves).await?;
+            let _ = self.launcher.send(&ToLauncher::ReadServices, &[]);
+            Ok(())
+        };
         // Who comes while that is being done waits for it.
-        self.left_session
-            .get_or_try_init(|| async { self.systemd(order(), Who::Ourselves).await.map(drop) })
-            .await
-            .copied()
+        self.left_session.get_or_try_init(leave).await.copied()
     }
 
     /// Has systemd do something, by a process that the launcher makes for it. `who` comes into the unit.

@@ -76,6 +76,9 @@ pub enum ToLauncher {
     },
     /// Leave the cgroups of the client that started the supervisor.
     LeaveCallersCgroups,
+    /// Read the services' programs, now that we are in cgroups of our own: the pages count as ours then. A container whose memory is short
+    /// would have its own services' text taken back and read again without end, before the host kills anything.
+    ReadServices,
     /// Have systemd do something. Descriptor: where the answer goes.
     Systemd {
         /// What.
@@ -167,6 +170,16 @@ impl Launcher {
                 crate::cgroups::leave_callers();
                 Ok(())
             }
+            ToLauncher::ReadServices => {
+                for path in [Service::Sentry, Service::Gofer]
+                    .iter()
+                    .filter_map(|s| self.places(*s).into_iter().find(|p| p.exists()))
+                {
+                    let _ = std::fs::File::open(path)
+                        .and_then(|mut program| std::io::copy(&mut program, &mut std::io::sink()));
+                }
+                Ok(())
+            }
             ToLauncher::Systemd { order, who } => {
                 let own = |pid: Option<Pid>| pid.map(|p| p.as_raw_nonzero().get());
                 let processes: Vec<i32> = match who {
@@ -212,13 +225,19 @@ impl Launcher {
         }
     }
 
+    /// Where a service's program may be.
+    fn places(&self, service: Service) -> [PathBuf; 2] {
+        let (file, _) = service.program();
+        [self.folder.join(file), PathBuf::from("/usr/libexec/cofferdam").join(file)]
+    }
+
     fn launch(&self, service: Service, id: u32, descriptors: &[OwnedFd]) -> Result<Spawned, String> {
         let [channel, voice] = descriptors else {
             return Err("a launch takes two descriptors".into());
         };
         let (file, name) = service.program();
-        let path = [self.folder.join(file), PathBuf::from("/usr/libexec/cofferdam").join(file)];
-        let program = path
+        let program = self
+            .places(service)
             .iter()
             .find_map(|p| rustix::fs::openat(CWD, p, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok())
             .ok_or_else(|| format!("{file} lies neither in {} nor in /usr/libexec/cofferdam", self.folder.display()))?;

@@ -46,8 +46,9 @@ check stats-pids yes "$([ "$(pids)" -ge 1 ] && echo yes)"
 check exec 'in 0' "$(p exec boat sh -c 'echo in $(id -u)')"
 p exec boat sh -c 'exit 9' >/dev/null; check exec-status 9 $?
 before=$(processes boat)
-p exec -d boat sleep 1000 >/dev/null; sleep 0.3
-check exec-in-unit yes "$([ "$(processes boat)" -gt "$before" ] && echo yes)"
+p exec -d boat sleep 1000 >/dev/null
+more() { [ "$(processes boat)" -gt "$before" ]; }
+check exec-in-unit yes "$(until_true more && echo yes)"
 check memory-seen 64 "$(p exec boat sh -c 'cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max' | awk '{print $1 / 1048576}')"
 p pause boat >/dev/null; check pause paused "$(state boat)"
 p unpause boat >/dev/null; check unpause 'running alive' "$(state boat) $(p exec boat echo alive)"

@@ -59,8 +59,9 @@ check active 'user.slice active running yes' "$(echo $(property boat Slice) $(pr
 check pid-in-unit yes "$(grep -q "$(unit boat)" "/proc/$(p inspect --format '{{.State.Pid}}' boat)/cgroup" && echo yes)"
 check outside '' "$(outside)"
 before=$(processes boat)
-p exec -d boat sleep 1000 >/dev/null; sleep 0.3
-check exec-in-unit yes "$([ "$(processes boat)" -gt "$before" ] && echo yes)"
+p exec -d boat sleep 1000 >/dev/null
+more() { [ "$(processes boat)" -gt "$before" ]; }
+check exec-in-unit yes "$(until_true more && echo yes)"
 check exec-outside '' "$(outside)"
 p exec boat sh -c 'exit 9' >/dev/null; check exec-status 9 $?
 p pause boat >/dev/null; check pause paused "$(state boat)"

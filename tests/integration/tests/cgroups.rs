@@ -332,6 +332,31 @@ fn at_the_limit_of_memory_the_host_kills_the_program_and_not_the_services() {
     install.nothing_left().unwrap();
 }
 
+/// A container whose memory is short would have its services' programs taken out of memory and read again without end.
+#[test]
+fn the_services_programs_count_as_nobodys() {
+    let install = Install::with_services("programs").unwrap();
+    let mut size = 0;
+    for name in ["cofferdam-sentry", "cofferdam-gofer"] {
+        // Nobody has read them yet.
+        let program = std::fs::File::open(install.folder.join("bin").join(name)).unwrap();
+        program.sync_all().unwrap();
+        rustix::fs::fadvise(&program, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        size += program.metadata().unwrap().len();
+    }
+    let (bundle, path) = bundle(&install, "c", &["sleep", "1000"], json!({"memory": {"limit": 128 << 20}}));
+    detached(&install, &bundle, "c");
+    let text = value(&path, "memory", "memory.stat", &["memory.stat"]).unwrap();
+    let number = |names: [&str; 2]| {
+        let line = text.lines().filter_map(|l| l.split_once(' ')).find(|(name, _)| names.contains(name)).unwrap();
+        line.1.parse::<u64>().unwrap()
+    };
+    let files = number(["cache", "file"]) - number(["shmem", "shmem"]);
+    assert!(files < size / 20, "{files} of {size}\n{text}");
+    assert!(install.run(&["delete", "--force", "c"]).unwrap().status.success());
+    install.nothing_left().unwrap();
+}
+
 #[test]
 fn files_larger_than_the_limit_do_no_harm() {
     let install = Install::with_services("cgroup-files").unwrap();

@@ -1,6 +1,7 @@
 //! Real clients, each with its own commands (`clients/*.sh`): podman of root and of an ordinary user, containerd by ctr and through CRI,
-//! dockerd, buildah and `podman build`; conmon and the runtime called as CRI-O calls them. Each script runs with runc first, which shows
-//! what the checks are worth here, then with Cofferdam: all that passes with runc must. `CLIENT=NAME` runs one.
+//! dockerd, buildah and `podman build`; conmon and the runtime called as CRI-O calls them; podman of both and CRI with systemd as what
+//! makes their cgroups. Each script runs with runc first, which shows what the checks are worth here, then with Cofferdam: all that passes
+//! with runc must. `CLIENT=NAME` runs one.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test: what fails shall fail it")]
 
@@ -12,9 +13,10 @@ use std::time::Duration;
 use cofferdam_integration::compare::run;
 use cofferdam_integration::debian;
 use cofferdam_integration::install::{Install, until};
+use cofferdam_integration::systemd::{self, Systemd};
 
-/// Scripts, and what Debian must have for them.
-const CLIENTS: [(&str, &[&str]); 8] = [
+/// Scripts, and what Debian must have for them. Those of [`UNDER_SYSTEMD`] run in a systemd.
+const CLIENTS: [(&str, &[&str]); 11] = [
     ("podman", &["podman", "conmon", "catatonit", "netavark", "aardvark-dns"]),
     ("network", &["podman", "conmon", "catatonit", "netavark", "aardvark-dns"]),
     ("rootless", &["podman", "conmon", "uidmap", "fuse-overlayfs"]),
@@ -26,7 +28,13 @@ const CLIENTS: [(&str, &[&str]); 8] = [
     ("docker", &["docker.io"]),
     ("buildah", &["buildah", "podman"]),
     ("crio", &["conmon"]),
+    ("podman-systemd", &["podman", "conmon", "dbus", "systemd"]),
+    ("rootless-systemd", &["podman", "conmon", "uidmap", "fuse-overlayfs", "dbus", "systemd"]),
+    ("cri-systemd", &["containerd", "python3-grpcio", "python3-websocket", "protobuf-compiler", "dbus", "systemd"]),
 ];
+/// Scripts that have a systemd of their own, and whether it must be one with cgroups of version 2; else it has those with limits.
+const UNDER_SYSTEMD: [(&str, bool); 3] =
+    [("podman-systemd", false), ("rootless-systemd", true), ("cri-systemd", false)];
 /// For all of them.
 const COMMON: [&str; 7] =
     ["runc", "crun", "busybox-static", "bsdutils", "iptables", "containernetworking-plugins", "python3"];
@@ -40,12 +48,16 @@ const KNOWN: [(&str, &[&str], &str); 1] = [(
 
 const LIMIT: Duration = Duration::from_secs(400);
 
-/// What each check came to, and all that was printed.
-fn checks(script: &Path, runtime: &Path, work: &Path) -> (BTreeMap<String, bool>, String) {
+/// What each check came to, and all that was printed. `systemd`: the version of cgroups of the systemd that the script shall find.
+fn checks(script: &Path, runtime: &Path, work: &Path, systemd: Option<u32>) -> (BTreeMap<String, bool>, String) {
     std::fs::create_dir_all(work).unwrap();
+    let systemd = systemd.map(|version| Systemd::boot(work, version).unwrap());
     let mut command = Command::new("bash");
-    command.arg(script).env("RUNTIME", runtime).env("WORK", work).current_dir("/");
-    let output = run(command, LIMIT).unwrap().output;
+    command.arg(script);
+    let mut command = systemd.as_ref().map(|systemd| systemd.command(&command)).unwrap_or(command);
+    command.env("RUNTIME", runtime).env("WORK", work).current_dir("/");
+    let mut output = run(command, LIMIT).unwrap().output;
+    output.extend(systemd.map(|systemd| systemd.log()));
     let mut found = BTreeMap::new();
     for line in output.lines() {
         if let Some(name) = line.strip_prefix("ok ") {
@@ -73,9 +85,12 @@ fn clients_work_as_with_runc() {
     for (client, packages) in CLIENTS.iter().filter(|(c, _)| only.is_empty() || *c == only) {
         debian::install(packages).unwrap();
         let script = scripts.join(format!("{client}.sh"));
-        let (control, told) = checks(&script, Path::new("/usr/sbin/runc"), &install.folder.join("runc"));
+        let systemd = UNDER_SYSTEMD.iter().find(|(c, _)| c == client);
+        let systemd = systemd.map(|(_, second)| if *second { 2 } else { systemd::with_limits() });
+        let (control, told) = checks(&script, Path::new("/usr/sbin/runc"), &install.folder.join("runc"), systemd);
         assert!(control.len() > 3, "{client} with runc:\n{told}");
-        let (ours, text) = checks(&script, &install.folder.join("bin/cofferdam"), &install.folder.join("ours"));
+        let ours = install.folder.join("ours");
+        let (ours, text) = checks(&script, &install.folder.join("bin/cofferdam"), &ours, systemd);
         let passed = |all: &BTreeMap<String, bool>| all.values().filter(|p| **p).count();
         println!(
             "{client:<12} runc {}/{}, cofferdam {}/{}",
