@@ -154,7 +154,7 @@ pub fn stop_unit(name: String, user: bool) -> Result<(), String> {
 
 /// Has a stand-in, which is where its caller is, moved to the unit of its container. Not behind walls.
 pub fn join_unit(name: String, user: bool, stand_in: i32) -> Result<(), String> {
-    bus::carry_out(&Order::Join { unit: named(name, user) }, &[stand_in]).map(drop)
+    bus::join(&named(name, user), stand_in)
 }
 
 /// A unit that is there already: which slice it is in systemd knows.

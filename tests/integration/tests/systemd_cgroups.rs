@@ -546,7 +546,7 @@ fn so_they_are_in_a_machine_whose_version_2_has_all_controllers() {
          {INSIDE}=1 {}/{name} --nocapture --exact containers_are_units_of_systemd_as_those_of_runc_are 2>&1'",
         scratch.join("bin").display()
     );
-    let ran = vm::run(&scratch.join("vm"), &all, &[], &command, 300).unwrap();
+    let ran = vm::run(&scratch.join("vm"), &all, &[], &command, 600).unwrap();
     let _ = std::fs::remove_dir_all(&scratch);
     assert_eq!(ran.status, Some(0), "{}", ran.console);
     assert!(ran.console.contains("1 passed"), "{}", ran.console);

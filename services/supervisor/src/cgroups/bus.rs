@@ -41,11 +41,6 @@ pub enum Order {
         /// Whether version 2 is all there is.
         unified: bool,
     },
-    /// Move the processes to it. The system's own systemd is asked by the user's where that may not do so by itself.
-    Join {
-        /// Which.
-        unit: Unit,
-    },
     /// Change its limits.
     Set {
         /// Which.
@@ -66,25 +61,30 @@ pub type Answer = Result<String, String>;
 impl Order {
     fn unit(&self) -> &Unit {
         match self {
-            Order::Start { unit, .. } | Order::Set { unit, .. } | Order::Join { unit } | Order::Stop { unit } => unit,
+            Order::Start { unit, .. } | Order::Set { unit, .. } | Order::Stop { unit } => unit,
         }
     }
 
     /// Whether it is one that is ever given.
     fn check(&self) -> Result<(), String> {
-        let unit = self.unit();
-        unit.place()?;
-        expand(&unit.slice)?;
+        check(self.unit())?;
         let known = |limits: &[Property]| limits.iter().all(|(name, _)| PROPERTIES.contains(&name.as_str()));
         match self {
-            _ if !(unit.name.ends_with(".scope") || unit.is_slice()) => {
-                Err(format!("invalid unit name: {}", unit.name))
-            }
             Order::Start { limits, .. } | Order::Set { limits, .. } if !known(limits) => {
                 Err("an unknown property".into())
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Whether it is a unit that is ever named.
+fn check(unit: &Unit) -> Result<(), String> {
+    unit.place()?;
+    expand(&unit.slice)?;
+    match unit.name.ends_with(".scope") || unit.is_slice() {
+        true => Ok(()),
+        false => Err(format!("invalid unit name: {}", unit.name)),
     }
 }
 
@@ -96,16 +96,25 @@ pub fn serve(order: &Order, processes: &[i32], answer: &Channel) {
 /// Carries out the order.
 pub fn carry_out(order: &Order, processes: &[i32]) -> Answer {
     order.check()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let bus = Bus::connect(order.unit().user).await?;
         match order {
             Order::Start { unit, limits, unified } => bus.start(unit, limits, *unified, processes).await,
-            Order::Join { unit } => bus.join(unit, processes).await.map(|()| String::new()),
             Order::Set { unit, limits } => bus.set(unit, limits).await.map(|()| String::new()),
             Order::Stop { unit } => bus.stop(unit).await.map(|()| String::new()),
         }
     })
+}
+
+/// Moves a process to a unit. The system's own systemd is asked by the user's where that may not do so by itself. No order: a supervisor
+/// names no pids.
+pub fn join(unit: &Unit, process: i32) -> Result<(), String> {
+    check(unit)?;
+    runtime()?.block_on(async { Bus::connect(unit.user).await?.join(unit, process).await })
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())
 }
 
 /// Who we are on the host: root of a user namespace is the user who made it, also to that user's systemd.
@@ -227,9 +236,9 @@ impl Bus {
         Ok(String::try_from(value)?)
     }
 
-    async fn join(&self, unit: &Unit, processes: &[i32]) -> Result<(), String> {
-        let done = self.call("AttachProcessesToUnit", &(&*unit.name, "", pids(processes))).await;
-        done.map(drop).map_err(|e| format!("unable to move processes to unit {:?}: {}", unit.name, said(&e)))
+    async fn join(&self, unit: &Unit, process: i32) -> Result<(), String> {
+        let done = self.call("AttachProcessesToUnit", &(&*unit.name, "", pids(&[process]))).await;
+        done.map(drop).map_err(|e| format!("unable to move process {process} to unit {:?}: {}", unit.name, said(&e)))
     }
 
     async fn set(&self, unit: &Unit, limits: &[Property]) -> Result<(), String> {
@@ -307,13 +316,13 @@ mod tests {
             Order::Stop { unit: unit("ssh.service") },
             Order::Stop { unit: unit("--.slice") },
             Order::Stop { unit: Unit { slice: "a".into(), ..unit("p.scope") } },
-            Order::Join { unit: unit("ssh.service") },
             Order::Set { unit: unit("p-x.scope"), limits: limit("ExecStart") },
             Order::Start { unit: unit("p-x.scope"), limits: limit("User"), unified: true },
         ] {
             assert!(order.check().is_err(), "{order:?}");
             assert!(carry_out(&order, &[]).is_err(), "{order:?}");
         }
+        assert_eq!(join(&unit("ssh.service"), 1), Err("invalid unit name: ssh.service".into()));
     }
 
     #[test]
