@@ -6,6 +6,7 @@
 //! end, has systemd make units for them, and networks taken over (`takeover`). It must never read a document, a path or anything else that came from outside. Called by `main`.
 
 use std::collections::HashMap;
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -171,12 +172,11 @@ impl Launcher {
                 Ok(())
             }
             ToLauncher::ReadServices => {
-                for path in [Service::Sentry, Service::Gofer]
-                    .iter()
-                    .filter_map(|s| self.places(*s).into_iter().find(|p| p.exists()))
-                {
-                    let _ = std::fs::File::open(path)
-                        .and_then(|mut program| std::io::copy(&mut program, &mut std::io::sink()));
+                for service in [Service::Sentry, Service::Gofer] {
+                    if let Some(Ok(program)) = self.places(service).iter().find(|p| p.exists()).map(std::fs::File::open)
+                    {
+                        read_ahead(&program);
+                    }
                 }
                 Ok(())
             }
@@ -256,6 +256,16 @@ impl Launcher {
             }
         }
         Ok(())
+    }
+}
+
+/// Has the host read a file to its memory, what is there already excepted, without waiting for it.
+fn read_ahead(file: &std::fs::File) {
+    // As much as the host does at a time.
+    const STEP: NonZeroU64 = NonZeroU64::new(128 << 10).unwrap();
+    let size = file.metadata().map_or(0, |m| m.len());
+    for step in 0..size.div_ceil(STEP.get()) {
+        let _ = rustix::fs::fadvise(file, step.saturating_mul(STEP.get()), Some(STEP), rustix::fs::Advice::WillNeed);
     }
 }
 

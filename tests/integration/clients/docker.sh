@@ -1,22 +1,9 @@
 #!/bin/bash
 # dockerd and docker, with the runtime in RUNTIME.
 . "$(dirname "$0")/lib.sh"
-mkdir -p "$WORK/c"
-cat >"$WORK/daemon.json" <<EOF
-{"data-root": "$WORK/data", "exec-root": "$WORK/exec", "pidfile": "$WORK/pid", "hosts": ["unix://$WORK/d.sock"],
- "storage-driver": "overlay2", "bridge": "none", "iptables": false, "ip-forward": false,
- "runtimes": {"tested": {"path": "$RUNTIME"}}, "default-runtime": "tested"}
-EOF
-/usr/sbin/dockerd --config-file "$WORK/daemon.json" >"$WORK/dockerd.log" 2>&1 &
-daemon=$!
-d() { timeout 60 /usr/bin/docker -H "unix://$WORK/d.sock" "$@" 2>&1; }
-until_true d info
-image=bb:latest
-busybox_tar "$WORK/bb.tar"
-d import -c 'CMD ["/bin/sh"]' "$WORK/bb.tar" $image >/dev/null
+dockerd_begin cgroupfs
 state() { d inspect --format '{{.State.Status}}' "$1"; }
 exited() { [ "$(state "$1")" = exited ]; }
-run=(run --network none)
 
 check run hello "$(d "${run[@]}" --rm $image echo hello)"
 d "${run[@]}" --rm $image sh -c 'exit 6' >/dev/null; check run-status 6 $?
@@ -73,5 +60,4 @@ is_healthy() { [ "$(health)" = healthy ]; }
 until_true is_healthy; check healthcheck healthy "$(health)"; d rm -f healthy >/dev/null
 
 d rmi -f $image committed >/dev/null
-kill $daemon; wait $daemon 2>/dev/null
-rm -rf "$WORK/data" "$WORK/exec"
+dockerd_end

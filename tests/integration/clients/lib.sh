@@ -87,3 +87,21 @@ containerd_end() { # IMAGE
   c namespaces rm $space >/dev/null
   kill $daemon; wait $daemon 2>/dev/null
 }
+# A dockerd of the test's own, with this driver of cgroups and an image of busybox, and `d`, which speaks to it.
+dockerd_begin() { # DRIVER
+  cat >"$WORK/daemon.json" <<EOF
+{"data-root": "$WORK/data", "exec-root": "$WORK/exec", "pidfile": "$WORK/pid", "hosts": ["unix://$WORK/d.sock"],
+ "storage-driver": "overlay2", "bridge": "none", "iptables": false, "ip-forward": false, "exec-opts": ["native.cgroupdriver=$1"],
+ "runtimes": {"tested": {"path": "$RUNTIME"}}, "default-runtime": "tested"}
+EOF
+  /usr/sbin/dockerd --config-file "$WORK/daemon.json" >"$WORK/dockerd.log" 2>&1 &
+  daemon=$! image=bb:latest run=(run --network none)
+  d() { timeout 60 /usr/bin/docker -H "unix://$WORK/d.sock" "$@" 2>&1; }
+  until_true d info
+  busybox_tar "$WORK/bb.tar"
+  d import -c 'CMD ["/bin/sh"]' "$WORK/bb.tar" $image >/dev/null
+}
+dockerd_end() {
+  kill $daemon; wait $daemon 2>/dev/null
+  rm -rf "$WORK/data" "$WORK/exec"
+}

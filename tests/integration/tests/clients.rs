@@ -1,5 +1,5 @@
 //! Real clients, each with its own commands (`clients/*.sh`): podman of root and of an ordinary user, containerd by ctr and through CRI,
-//! dockerd, buildah and `podman build`; conmon and the runtime called as CRI-O calls them; podman of both and CRI with systemd as what
+//! dockerd, buildah and `podman build`; conmon and the runtime called as CRI-O calls them; podman of both, dockerd and CRI with systemd as what
 //! makes their cgroups. Each script runs with runc first, which shows what the checks are worth here, then with Cofferdam: all that passes
 //! with runc must. `CLIENT=NAME` runs one.
 
@@ -28,13 +28,14 @@ const CLIENTS: [(&str, &[&str]); 11] = [
     ("docker", &["docker.io"]),
     ("buildah", &["buildah", "podman"]),
     ("crio", &["conmon"]),
+    ("docker-systemd", &["docker.io", "dbus", "systemd"]),
     ("podman-systemd", &["podman", "conmon", "dbus", "systemd"]),
     ("rootless-systemd", &["podman", "conmon", "uidmap", "fuse-overlayfs", "dbus", "systemd"]),
     ("cri-systemd", &["containerd", "python3-grpcio", "python3-websocket", "protobuf-compiler", "dbus", "systemd"]),
 ];
 /// Scripts that have a systemd of their own, and whether it must be one with cgroups of version 2; else it has those with limits.
-const UNDER_SYSTEMD: [(&str, bool); 3] =
-    [("podman-systemd", false), ("rootless-systemd", true), ("cri-systemd", false)];
+const UNDER_SYSTEMD: [(&str, bool); 4] =
+    [("docker-systemd", false), ("podman-systemd", false), ("rootless-systemd", true), ("cri-systemd", false)];
 /// For all of them.
 const COMMON: [&str; 7] =
     ["runc", "crun", "busybox-static", "bsdutils", "iptables", "containernetworking-plugins", "python3"];
