@@ -172,7 +172,7 @@ impl Launcher {
                 Ok(())
             }
             ToLauncher::ReadServices => {
-                for service in [Service::Sentry, Service::Gofer] {
+                for service in [Service::Sentry, Service::Gofer, Service::Netd] {
                     if let Some(Ok(program)) = self.places(service).iter().find(|p| p.exists()).map(std::fs::File::open)
                     {
                         read_ahead(&program);

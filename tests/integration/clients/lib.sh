@@ -42,7 +42,7 @@ new_user() {
   chmod 644 "$WORK/bb.tar"
   mkdir "$WORK/bin"
   cp "$RUNTIME" "$WORK/bin/"
-  for part in supervisor sentry gofer; do cp "$RUNTIME-$part" "$WORK/bin/" 2>/dev/null; done
+  for part in supervisor sentry gofer netd; do cp "$RUNTIME-$part" "$WORK/bin/" 2>/dev/null; done
   chown $user: "$WORK"
 }
 # Whatever stays of the user would keep the mounts of its namespace.

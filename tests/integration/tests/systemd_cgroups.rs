@@ -523,7 +523,7 @@ fn so_they_are_in_a_machine_whose_version_2_has_all_controllers() {
     std::fs::create_dir_all(scratch.join("bin")).unwrap();
     let name = "systemd_cgroups";
     let mut programs: Vec<PathBuf> = Vec::new();
-    for (from, name) in ["cofferdam", "cofferdam-supervisor", "cofferdam-sentry", "cofferdam-gofer"]
+    for (from, name) in ["cofferdam", "cofferdam-supervisor", "cofferdam-sentry", "cofferdam-gofer", "cofferdam-netd"]
         .map(|name| (built().join(name), name))
         .into_iter()
         .chain([(std::env::current_exe().unwrap(), name)])
