@@ -16,7 +16,7 @@ use cofferdam_integration::install::{Install, until};
 use cofferdam_integration::systemd::{self, Systemd};
 
 /// Scripts, and what Debian must have for them. Those of [`UNDER_SYSTEMD`] run in a systemd.
-const CLIENTS: [(&str, &[&str]); 11] = [
+const CLIENTS: [(&str, &[&str]); 12] = [
     ("podman", &["podman", "conmon", "catatonit", "netavark", "aardvark-dns"]),
     ("network", &["podman", "conmon", "catatonit", "netavark", "aardvark-dns"]),
     ("rootless", &["podman", "conmon", "uidmap", "fuse-overlayfs"]),
