@@ -58,7 +58,7 @@ check updated '83886080 83886080 200ms 20000' "$(property one $memory) $(limit o
 systemctl daemon-reload
 check reload '83886080 20000' "$(limit one) $(file one cpu cpu.cfs_quota_us cpu.max)"
 
-eats='dd if=/dev/zero of=/dev/null bs=200M'
+eats="awk '$hungry'"
 resources='"memory_limit_in_bytes":50331648' started boat hungry "$eats"
 check memory-kept 'CONTAINER_EXITED 137 OOMKilled' "$(end_of hungry)"
 remove hungry >/dev/null

@@ -26,8 +26,10 @@ d stop -t 5 boat >/dev/null; check stop '3 not-found' "$(d inspect --format '{{.
 d start boat >/dev/null; check start 'running 100663296' "$(state boat) $(property boat $memory)"
 systemctl kill --signal KILL "$(unit boat)"; until_true exited boat; check systemd-kills 137 "$(d inspect --format '{{.State.ExitCode}}' boat)"
 d rm -f boat >/dev/null
-d "${run[@]}" --name eats --memory 48m --memory-swap 48m $image dd if=/dev/zero of=/dev/null bs=200M >/dev/null
+d "${run[@]}" --name eats --memory 48m --memory-swap 48m $image awk "$hungry" >/dev/null
 check memory-kept '137 true' "$? $(d inspect --format '{{.State.OOMKilled}}' eats)"
 d rm -f eats >/dev/null
-check left '' "$(units)$(find /sys/fs/cgroup -type d -name 'docker-*')"
+left() { units; find /sys/fs/cgroup -type d -name 'docker-*'; }
+none() { [ -z "$(left)" ]; }
+until_true none; check left '' "$(left)"
 dockerd_end

@@ -47,6 +47,8 @@ new_user() {
 }
 # Whatever stays of the user would keep the mounts of its namespace.
 remove_user() { pkill -KILL -u $user; sleep 0.3; userdel -rf $user 2>/dev/null; }
+# A program of awk's that fills 256 MiB by itself.
+hungry='BEGIN{s=1;for(i=0;i<28;i++)s=s s}'
 # What a command prints on a terminal. Without what script(1) and the terminal add; nothing is typed.
 on_tty() { script -qec "$*" /dev/null </dev/null 2>&1 | tr -d '\r' | sed 's/^\^@//'; }
 # Points podman at a configuration of the test's own, with these lines for its containers.

@@ -61,7 +61,7 @@ p restart -t 0 boat >/dev/null; check restart 'running 67108864' "$(state boat) 
 p kill boat >/dev/null; until_true exited boat; check kill 137 "$(p inspect --format '{{.State.ExitCode}}' boat)"
 gone boat; check left-by-rm '' "$(units)"
 
-p run --memory 32m --memory-swap 32m --name eats $image dd if=/dev/zero of=/dev/null bs=100M >/dev/null 2>&1
+p run --memory 32m --memory-swap 32m --name eats $image awk "$hungry" >/dev/null 2>&1
 check memory-kept 137 $?
 gone eats
 check tasks-kept '*fork*' "$(p run --rm --pids-limit 10 $image sh -c 'for i in 1 2 3 4 5 6 7 8 9 10 11 12 13; do sleep 2 & done; wait')"

@@ -331,10 +331,11 @@ fn life(rig: &Rig<'_>, version: u32) {
             let bundle =
                 rig.bundle(who, &format!(":{who}:eats"), &json!({"memory": {"limit": 48 << 20, "swap": 48 << 20}}));
             Install::edit(Path::new(&bundle), |d| {
-                d["process"]["args"] = json!(["dd", "if=/dev/zero", "of=/dev/null", "bs=200M"])
+                d["process"]["args"] = json!(["busybox", "awk", "BEGIN{s=1;for(i=0;i<28;i++)s=s s}"])
             })
             .unwrap();
-            assert_eq!(rig.run(who, &["run", "--bundle", &bundle, "eats"]).status.code(), Some(137), "{who}");
+            let output = rig.run(who, &["run", "--bundle", &bundle, "eats"]);
+            assert_eq!(output.status.code(), Some(137), "{who}: {}", errors(&output));
             Install::edit(Path::new(&bundle), |d| d["process"]["args"] = json!(["sleep", "1000"])).unwrap();
             rig.gone(&format!("{who}-eats.scope"));
         }
