@@ -415,6 +415,13 @@ impl Engine {
         let peer = Peer::of(segment);
         let flow = Flow { local: segment.local, remote: segment.remote };
         let mtu = sane_mtu(&flow, mtu);
+        // As long as handshakes are answered, those who come too many at once come again, as to Linux.
+        if listener.busy() && listener.stale == 0 && !self.halves.full() {
+            let counters = &mut self.works.counters;
+            counters.dropped_syns = counters.dropped_syns.saturating_add(1);
+            return;
+        }
+        // Else there may be a flood: who is real, proves it.
         if listener.busy() || self.halves.full() {
             listener.cookies = now.saturating_add(COOKIES);
             let ours = cookie(self.cookies, key, segment.seq, peer.mss, now);
@@ -485,6 +492,7 @@ impl Engine {
         self.timers.remove(&(half.at, index | HALF));
         if let Some(listener) = self.listeners.get_mut(half.listener) {
             listener.half_open = listener.half_open.saturating_sub(1);
+            listener.stale = listener.stale.saturating_sub(usize::from(half.tries > 0));
         }
     }
 
@@ -696,6 +704,11 @@ impl Engine {
             counters.dropped_half_open = counters.dropped_half_open.saturating_add(1);
             counters.attempt_fails = counters.attempt_fails.saturating_add(1);
             return self.remove_half(index);
+        }
+        if half.tries == 0
+            && let Some(listener) = self.listeners.get_mut(half.listener)
+        {
+            listener.stale = listener.stale.saturating_add(1);
         }
         half.tries = half.tries.saturating_add(1);
         half.at = now.saturating_add(1_000_000 << half.tries.min(RETRIES));

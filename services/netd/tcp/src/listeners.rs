@@ -19,6 +19,8 @@ pub(crate) struct Listener {
     /// Established and not handed over.
     pub(crate) queued: usize,
     pub(crate) half_open: usize,
+    /// Of these, those whose peer did not answer within a second.
+    pub(crate) stale: usize,
     /// Until when a cookie may come back.
     pub(crate) cookies: u64,
     pub(crate) tuning: Tuning,
@@ -73,7 +75,8 @@ impl Listeners {
         if self.all.len() >= self.limit {
             return Err(Error::Full);
         }
-        let listener = Listener { bind, port, backlog, pending: 0, queued: 0, half_open: 0, cookies: 0, tuning };
+        let listener =
+            Listener { bind, port, backlog, pending: 0, queued: 0, half_open: 0, stale: 0, cookies: 0, tuning };
         let (index, generation) = self.all.insert(listener);
         for place in Self::places(bind) {
             self.table.entry((place, port)).or_default().push(index);

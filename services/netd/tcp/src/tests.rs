@@ -756,6 +756,14 @@ fn a_backlog_that_is_full() {
     alone.engine.set_pending(listener, 2);
     alone.peer(0, 11, Some(half[0].seq.wrapping_add(1)), &[]);
     assert_eq!(alone.engine.accepted().map(|a| a.0), Some(listener));
+    // A crowd: as many as there is room for get an answer, the others come again.
+    alone.engine.set_pending(listener, 0);
+    let answered = (100..110).filter(|&port| !syn(&mut alone, port).is_empty()).count();
+    assert_eq!(answered, 3);
+    // Those who do not go on are no crowd.
+    alone.pass(1_100_000);
+    assert_eq!((syn(&mut alone, 200).len(), alone.engine.counters().cookies_sent), (1, 1));
+    alone.pass(70_000_000);
     // The end of the listener ends what was not handed over, and handshakes.
     alone.engine.set_pending(listener, 0);
     let half = syn(&mut alone, 6);
