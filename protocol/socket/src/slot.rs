@@ -278,12 +278,14 @@ impl Slot {
         w.store(self.at + netd::RTT, rtt);
     }
 
-    /// Gives the pages of its rings back, but for the first ones.
+    /// Gives the pages of its rings back, but for the first ones: of those that have grown.
     pub fn forget(&self, w: &Window) {
         let keep = u64::from(crate::RING_LEAST);
         for by in [Side::Sentry, Side::Netd] {
-            // Memory that is not given back is used again.
-            let _ = w.punch(self.data(by) + keep, u64::from(RING_MOST) - keep);
+            if w.load(self.place(by).size) > crate::RING_LEAST {
+                // Memory that is not given back is used again.
+                let _ = w.punch(self.data(by) + keep, u64::from(RING_MOST) - keep);
+            }
         }
     }
 }

@@ -152,7 +152,8 @@ impl Wire {
             window: window.clone(),
             bell,
         });
-        let listener = Listener { wire: wire.clone(), queue: Receiver::new(window, Side::Sentry), packets: incoming };
+        let listener =
+            Listener { wire: wire.clone(), queue: Receiver::new(window, Side::Sentry), packets: incoming, more: false };
         Ok((wire, listener))
     }
 
@@ -275,21 +276,26 @@ pub struct Listener {
     wire: Arc<Wire>,
     queue: Receiver,
     packets: Consumer,
+    /// There may be packets.
+    more: bool,
 }
+
+/// Packets, and slots, that are looked at before those whom they woke are.
+const TURN: usize = 64;
 
 impl Listener {
     /// Hears until netd is gone.
     pub fn serve(mut self, net: &Arc<NetNamespace>) {
         loop {
-            match self.work(net) {
-                Ok(()) => {}
+            let more = match self.work(net) {
+                Ok(more) => more,
                 Err(e) => {
                     self.wire.lose(e);
                     break;
                 }
-            }
+            };
             run_woken();
-            if !self.queue.sleep() {
+            if more || !self.queue.sleep() {
                 continue;
             }
             let mut raw = [0; 64];
@@ -308,12 +314,21 @@ impl Listener {
         run_woken();
     }
 
-    fn work(&mut self, net: &Arc<NetNamespace>) -> Result<(), Broken> {
-        while let Some(slot) = self.queue.pop()? {
+    /// Looks at some of what there is, so that those whom it wakes get their turn; whether there is more.
+    fn work(&mut self, net: &Arc<NetNamespace>) -> Result<bool, Broken> {
+        for _ in 0..TURN {
+            if !std::mem::take(&mut self.more) {
+                break;
+            }
+            if let Some((head, data)) = packet::take(&mut self.packets)? {
+                crate::ipc::inet::raw::come_in(net, head, data);
+                self.more = true;
+            }
+        }
+        for _ in 0..TURN {
+            let Some(slot) = self.queue.pop()? else { return Ok(self.more) };
             if slot.number() == PACKETS {
-                while let Some((head, data)) = packet::take(&mut self.packets)? {
-                    crate::ipc::inet::raw::come_in(net, head, data);
-                }
+                self.more = true;
             } else if let Some(socket) = self.wire.owner(&slot) {
                 socket.news(&slot);
             } else if slot.is_netds() {
@@ -323,7 +338,7 @@ impl Listener {
                 self.wire.free(&slot);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// A connection of a listener.

@@ -46,6 +46,7 @@ def talk(c):
     elif word == b"wait":
         time.sleep(0.3)
         c.sendall(b"late")
+        time.sleep(0.3)
     c.close()
 
 
