@@ -11,7 +11,7 @@ static void show_in(int line, int fd) {
     char b[300];
     struct pollfd p = {fd, POLLIN};
     /* A host with much to do takes its time to begin with it, and some more for all of it. */
-    int begun = poll(&p, 1, 150) == 1;
+    int begun = poll(&p, 1, 400) == 1;
     usleep(40000);
     if (!begun && poll(&p, 1, 0) != 1) { printf("%d nothing\n", line); return; }
     errno = 0;
