@@ -35,7 +35,7 @@ pub const TABLE: &[Entry] = &[
         41,
         "socket",
         Partial,
-        "AF_UNIX, AF_NETLINK (route, sock_diag), AF_INET, AF_INET6 (TCP, UDP, raw, ping; loopback); others: EAFNOSUPPORT",
+        "AF_UNIX, AF_NETLINK (route, sock_diag), AF_INET, AF_INET6 (TCP, UDP, raw, ping); others: EAFNOSUPPORT",
         socket(i32, i32, i32)
     ),
     entry!(53, "socketpair", Full, "", socketpair(i32, i32, i32, UserPtr<[i32; 2]>)),
