@@ -12,6 +12,7 @@ pub mod packet;
 pub mod queue;
 pub mod ring;
 pub mod slot;
+pub mod sum;
 pub mod traffic;
 
 pub use cofferdam_shm::{Window, WindowError};

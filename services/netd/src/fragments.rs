@@ -109,9 +109,7 @@ impl Fragments {
         let full = |me: &Self| me.all.len() >= MOST || me.bytes.saturating_add(more) > MOST_BYTES;
         let mut lost = 0;
         if full(self) {
-            let late: Vec<_> =
-                self.all.iter().filter(|(_, p)| now.duration_since(p.since) > PATIENCE).map(|(k, _)| *k).collect();
-            lost += late.iter().map(|k| self.give_up(k)).sum::<u64>();
+            lost += self.tick(now);
         }
         while full(self) {
             let Some(oldest) = self.all.iter().min_by_key(|(_, p)| p.since).map(|(k, _)| *k) else { break };

@@ -1,7 +1,9 @@
 //! IP packets: what their headers say, and headers for what is sent. Pure.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
+use cofferdam_socket::packet;
+use cofferdam_socket::sum::{checksum, pseudo};
 use smoltcp::wire::{IpProtocol, Ipv4Packet, Ipv6Packet};
 
 /// Bytes of a header without options.
@@ -34,6 +36,21 @@ pub struct Head {
     pub service: u8,
     /// Of a piece: the whole's number, where it is in that, and whether more come after it.
     pub piece: Option<(u32, usize, bool)>,
+}
+
+impl Head {
+    /// As it is told the Sentry, with [`packet::flags`] and the interface that it came by.
+    pub fn told(&self, flags: u8, interface: u32) -> packet::Head {
+        packet::Head {
+            from: self.from,
+            to: self.to,
+            protocol: self.protocol,
+            hops: self.hops,
+            service: self.service,
+            flags,
+            interface,
+        }
+    }
 }
 
 /// Takes a packet apart: what its header says, and what it carries. `None`: it is none.
@@ -190,54 +207,17 @@ pub fn cut(head: &Head, number: u32, data: &[u8], mtu: usize) -> Option<Vec<Vec<
     Some(all)
 }
 
-/// The sum of the Internet's protocols over some parts, each of an even length but for the last (RFC 1071).
-pub fn sum(parts: &[&[u8]]) -> u16 {
-    let mut total = 0u64;
-    for part in parts {
-        let (words, rest) = part.as_chunks::<2>();
-        total += words.iter().map(|w| u64::from(u16::from_be_bytes(*w))).sum::<u64>();
-        total += rest.first().map_or(0, |b| u64::from(*b) << 8);
-    }
-    while total > 0xffff {
-        total = (total & 0xffff) + (total >> 16);
-    }
-    !(total as u16)
-}
-
-/// The header that is no part of a packet and is summed with it (RFC 768, RFC 8200, 8.1).
-pub fn pseudo(from: IpAddr, to: IpAddr, protocol: u8, len: usize) -> Vec<u8> {
-    let len = u32::try_from(len).unwrap_or(u32::MAX);
-    match (from, to) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => {
-            let mut raw = [from.octets(), to.octets()].concat();
-            raw.extend_from_slice(&[0, protocol]);
-            raw.extend_from_slice(&(len as u16).to_be_bytes());
-            raw
-        }
-        (from, to) => {
-            let six = |ip| match ip {
-                IpAddr::V4(ip) => Ipv4Addr::to_ipv6_mapped(&ip),
-                IpAddr::V6(ip) => ip,
-            };
-            let mut raw = [six(from).octets(), six(to).octets()].concat();
-            raw.extend_from_slice(&len.to_be_bytes());
-            raw.extend_from_slice(&[0, 0, 0, protocol]);
-            raw
-        }
-    }
-}
-
 /// Whether the sum of what a packet carries is right, where it has one that we know.
 pub fn is_sound(head: &Head, data: &[u8]) -> bool {
-    let all = || sum(&[&pseudo(head.from, head.to, head.protocol, data.len()), data]) == 0;
+    let all = || checksum(&[&pseudo(head.from, head.to, head.protocol, data.len()), data]) == 0;
     match head.protocol {
         UDP => {
             let len = data.get(4..6).and_then(<[u8]>::first_chunk).map_or(0, |b| usize::from(u16::from_be_bytes(*b)));
             let unsummed = data.get(6..8) == Some(&[0, 0]) && head.to.is_ipv4();
             let Some(whole) = data.get(..len).filter(|_| len >= 8) else { return false };
-            unsummed || sum(&[&pseudo(head.from, head.to, UDP, len), whole]) == 0
+            unsummed || checksum(&[&pseudo(head.from, head.to, UDP, len), whole]) == 0
         }
-        ICMP if head.to.is_ipv4() => data.len() >= 8 && sum(&[data]) == 0,
+        ICMP if head.to.is_ipv4() => data.len() >= 8 && checksum(&[data]) == 0,
         ICMP6 if head.to.is_ipv6() => data.len() >= 4 && all(),
         _ => true,
     }
@@ -254,8 +234,8 @@ pub fn unreachable(from: IpAddr, about: &[u8], kind: (u8, u8), word: u32) -> Opt
     data.extend_from_slice(about.get(..about.len().min(most))?);
     let head = Head { from, to: inner.from, protocol, hops: 64, service: 0xc0, piece: None };
     let sum = match four {
-        true => sum(&[&data]),
-        false => sum(&[&pseudo(head.from, head.to, ICMP6, data.len()), &data]),
+        true => checksum(&[&data]),
+        false => checksum(&[&pseudo(head.from, head.to, ICMP6, data.len()), &data]),
     };
     data.iter_mut().skip(2).zip(sum.to_be_bytes()).for_each(|(to, b)| *to = b);
     Some((head, data))
@@ -297,7 +277,7 @@ mod tests {
         for ips in [["10.0.0.1", "10.0.0.2"], ["fd00::1", "fd00::2"]] {
             let head = head(ips);
             let mut data = vec![0, 1, 0, 2, 0, 11, 0, 0, 1, 2, 3];
-            let right = sum(&[&pseudo(head.from, head.to, UDP, 11), &data]).to_be_bytes();
+            let right = checksum(&[&pseudo(head.from, head.to, UDP, 11), &data]).to_be_bytes();
             assert_eq!(is_sound(&head, &data), head.to.is_ipv4(), "none at all");
             data[6..8].copy_from_slice(&right);
             assert!(is_sound(&head, &data));

@@ -475,16 +475,7 @@ impl Stack {
         if many && !head.to.is_multicast() {
             how |= flags::BROADCAST;
         }
-        let head = packet::Head {
-            from: head.from,
-            to: head.to,
-            protocol: head.protocol,
-            hops: head.hops,
-            service: head.service,
-            flags: how,
-            interface: index,
-        };
-        if !self.connections.sentry.packet(&head, data)? {
+        if !self.connections.sentry.packet(&head.told(how, index), data)? {
             self.wire.counters.no_room += 1;
         }
         Ok(())
@@ -576,16 +567,7 @@ impl Stack {
         }
         self.connections.work(self.wire.now, &mut self.wire)?;
         while let Some((head, data)) = self.wire.local.pop_front() {
-            let head = packet::Head {
-                from: head.from,
-                to: head.to,
-                protocol: head.protocol,
-                hops: head.hops,
-                service: head.service,
-                flags: 0,
-                interface: 0,
-            };
-            self.connections.sentry.packet(&head, &data)?;
+            self.connections.sentry.packet(&head.told(0, 0), &data)?;
         }
         Ok(())
     }

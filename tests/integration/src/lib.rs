@@ -7,6 +7,7 @@ pub mod chance;
 pub mod compare;
 pub mod debian;
 pub mod install;
+pub mod shell;
 pub mod systemd;
 pub mod vm;
 pub mod walls;

@@ -3,55 +3,23 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test helpers outside #[test] functions")]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use cofferdam_integration::install::{Install, need, until};
+use cofferdam_integration::shell::{SHELL, Shell};
 
-/// A shell that does what each line says, and then tells the status.
-const SHELL: &str = "while read -r line; do eval \"$line\" 2>&1; echo \"=== $?\"; done";
-
-/// A shell in a container.
-struct Shell {
-    child: Child,
-    input: Option<ChildStdin>,
-    output: BufReader<ChildStdout>,
+trait Ask {
+    fn ask(&mut self, line: &str) -> String;
 }
 
-impl Shell {
-    fn start(mut command: Command) -> Self {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let (input, output) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
-        Self { child, input, output }
-    }
-
+impl Ask for Shell {
     /// What a line says, without the newline at its end; and its status where that is not 0.
     fn ask(&mut self, line: &str) -> String {
-        writeln!(self.input.as_ref().unwrap(), "{line}").unwrap();
-        let mut said = String::new();
-        loop {
-            let mut got = String::new();
-            assert!(self.output.read_line(&mut got).unwrap() > 0, "it ended at {line:?}: {said}");
-            if let Some(status) = got.strip_prefix("=== ") {
-                let said = said.trim_end();
-                return if status.trim() == "0" { said.into() } else { format!("{said} ({})", status.trim()) };
-            }
-            said.push_str(&got);
-        }
-    }
-
-    fn end(mut self) {
-        self.input = None;
-        assert!(self.child.wait().unwrap().success());
-    }
-}
-
-impl Drop for Shell {
-    fn drop(&mut self) {
-        self.input = None;
-        self.child.kill().ok();
-        self.child.wait().ok();
+        let (said, status) = self.say(line);
+        let said = said.trim_end();
+        if status.trim() == "0" { said.into() } else { format!("{said} ({})", status.trim()) }
     }
 }
 

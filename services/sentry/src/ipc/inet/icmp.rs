@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+pub use cofferdam_socket::sum::{checksum, pseudo};
+
 use super::Kind;
 use super::address::Domain;
 use super::raw::{self, Packet};
@@ -22,34 +24,6 @@ pub const HEADER: usize = 8;
 /// Types of messages: what asks for an echo, what answers.
 pub const fn echo(protocol: u8) -> [u8; 2] {
     if protocol == ICMP { [8, 0] } else { [128, 129] }
-}
-
-/// The sum of 16-bit words that is right when all of it, with the sum in its place, gives 0.
-pub fn checksum(parts: &[&[u8]]) -> u16 {
-    let mut sum = 0u64;
-    for part in parts {
-        let (pairs, rest) = part.as_chunks::<2>();
-        sum += pairs.iter().map(|p| u64::from(u16::from_be_bytes(*p))).sum::<u64>();
-        sum += rest.first().map_or(0, |b| u64::from(*b) << 8);
-    }
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
-}
-
-/// What is summed of a packet's header: addresses, length, protocol.
-pub fn pseudo(from: IpAddr, to: IpAddr, protocol: u8, len: usize) -> Vec<u8> {
-    let mut raw = Vec::with_capacity(40);
-    for ip in [from, to] {
-        match ip {
-            IpAddr::V4(ip) => raw.extend_from_slice(&ip.octets()),
-            IpAddr::V6(ip) => raw.extend_from_slice(&ip.octets()),
-        }
-    }
-    raw.extend_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes());
-    raw.extend_from_slice(&[0, 0, 0, protocol]);
-    raw
 }
 
 /// The sum over what a packet holds, with its header where the protocol takes that in.

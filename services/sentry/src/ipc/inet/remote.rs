@@ -401,16 +401,7 @@ impl Inet {
         if tries > 0 && child.tcp_waiting().unwrap_or(0) == 0 {
             return child.defer(self, tries).is_ok();
         }
-        {
-            let mut l = self.state.lock();
-            if l.tcp.listens() {
-                l.tcp.pending.push_back(child);
-                drop(l);
-                self.queue.wake(PollMask::IN | PollMask::RDNORM);
-                return true;
-            }
-        }
-        child.tcp_abort();
+        self.offer(child);
         true
     }
 }

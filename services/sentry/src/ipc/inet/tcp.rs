@@ -476,18 +476,23 @@ impl Inet {
             return Ok(());
         }
         self.establish(&child);
+        listener.offer(child);
+        Ok(())
+    }
+
+    /// A connection waits at this listener to be accepted.
+    pub(super) fn offer(&self, child: Arc<Self>) {
         {
-            let mut l = listener.state.lock();
+            let mut l = self.state.lock();
             if l.tcp.listens() {
                 l.tcp.pending.push_back(child);
                 drop(l);
-                listener.queue.wake(PollMask::IN | PollMask::RDNORM);
-                return Ok(());
+                self.queue.wake(PollMask::IN | PollMask::RDNORM);
+                return;
             }
         }
         // It was closed meanwhile: the connection was made, and is reset.
         child.tcp_abort();
-        Ok(())
     }
 
     /// Waits at the listener until something was said, or for the time of so many tries. ECONNREFUSED if it listens no more.
