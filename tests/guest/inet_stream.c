@@ -116,8 +116,33 @@ static void many(void) {
     l = listener(LOCAL, 5); int port = port_of(l); fflush(stdout); pid_t p = fork(); if (!p) { for (int i = 0; i < 300; i++) { int x = accept(l, 0, 0), v; read(x, &v, 4); v++; write(x, &v, 4); close(x); } _exit(0); } close(l); sum = 0; for (int i = 0; i < 300; i++) { int x = tcp(), v = i; if (connect_to(x, LOCAL, port)) { bad++; break; } write(x, &v, 4); v = 0; if (recv(x, &v, 4, MSG_WAITALL) != 4) bad++; sum += v; close(x); } V(bad); V(sum); int st; waitpid(p, &st, 0); V(st);
 }
 
+/* A file larger than what a socket holds: what is said to be sent is what comes, and where the file is read from goes on by that. */
+static void on_alarm(int sig) { (void)sig; }
+static long read_all(int fd) { long sum = 0, r; while ((r = recv(fd, buf, sizeof buf, MSG_DONTWAIT)) > 0) sum += r; return sum; }
+static void large_file(int f, off_t size, int kind, int room) {
+    int s[2]; off_t o = 0; long sent = 0, r, came = 0;
+#define PAIR do { if (kind == AF_UNIX) socketpair(AF_UNIX, SOCK_STREAM, 0, s); else pair_of(s, LOCAL); if (room) set(s[0], SOL_SOCKET, SO_SNDBUF, room); } while (0)
+    printf("family %d, room %d\n", kind, room);
+    /* Without waiting, until nothing more goes in. What is on its way makes room again: a while later, too. */
+    PAIR; blocking(s[0], 0);
+    for (int idle = 0; idle < 20; idle++) { while ((r = sendfile(s[0], f, &o, size - o)) > 0) { sent += r; idle = 0; } usleep(1000); }
+    V(sent > 0 && sent < size); V(sent == o); for (int idle = 0; idle < 3000 && came < sent; idle++) { if ((r = read_all(s[1])) > 0) { came += r; idle = 0; } usleep(1000); } usleep(10000); came += read_all(s[1]); V(came == sent); both(s);
+    /* Waiting: all of it, while the other reads. With the file's own place. */
+    PAIR; fflush(stdout); pid_t child = fork();
+    if (!child) { close(s[0]); while ((r = recv(s[1], buf, 100000, 0)) > 0) came += r; _exit(came != sent + size - 5); }
+    lseek(f, 5, SEEK_SET); T(sendfile(s[0], f, 0, size)); V(lseek(f, 0, SEEK_CUR)); write(s[0], buf, sent); both(s); int status; waitpid(child, &status, 0); V(status);
+    /* With a limit of time, and a signal: what went in until then, and nothing is an error. */
+    PAIR; o = 0; struct timeval limit = { 0, 50000 }; setsockopt(s[0], SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit); r = sendfile(s[0], f, &o, size); V(r > 0 && r < size); V(r == o); while (sendfile(s[0], f, &o, size - o) > 0) ; T(sendfile(s[0], f, &o, size - o)); both(s);
+    PAIR; o = 0; sigaction(SIGALRM, &(struct sigaction){ .sa_handler = on_alarm }, 0); setitimer(ITIMER_REAL, &(struct itimerval){ .it_value = { 0, 50000 }, .it_interval = { 0, 50000 } }, 0); r = sendfile(s[0], f, &o, size); V(r > 0 && r < size); V(r == o); while (sendfile(s[0], f, &o, size - o) > 0) ; T(sendfile(s[0], f, &o, size - o)); setitimer(ITIMER_REAL, &(struct itimerval){ 0 }, 0); alarm(60); both(s);
+}
+static void large_files(void) {
+    off_t size = 24 << 20; int f = open("large", O_CREAT | O_RDWR | O_TRUNC, 0600), rooms[] = { 0, 128 << 10, 256 << 10, 512 << 10 }; ftruncate(f, size);
+    for (int i = 0; i < 4; i++) { large_file(f, size, AF_INET, rooms[i]); large_file(f, size, AF_UNIX, rooms[i]); }
+    close(f); unlink("large");
+}
+
 int main(void) {
-    void (*const parts[])(void) = { flags, held, out_of_band, counts, much, many };
+    void (*const parts[])(void) = { flags, held, out_of_band, counts, much, many, large_files };
     at_once(sizeof parts / sizeof *parts, parts);
     return 0;
 }

@@ -2,6 +2,7 @@
 //! `copy_file_range`, `readahead`, `fadvise`, `cachestat`.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -10,7 +11,7 @@ use crate::errno::Errno;
 use crate::filesystems::content::FILE_MAX;
 use crate::ipc::pipe::PipeEnd;
 use crate::memory::store::PAGE;
-use crate::syscalls::blocking::on_file;
+use crate::syscalls::blocking::{Progress, on_file, until_done};
 use crate::syscalls::{Entry, Fd, Outcome, SysResult, UserPtr, done, value};
 use crate::task::{Special, Task};
 use crate::uio::{IoVec, LARGE, Sink, Source, total};
@@ -507,7 +508,8 @@ impl Side {
     }
 }
 
-/// Copies from a seekable file; waits for room in the destination.
+/// Copies from a seekable file; waits for room in the destination. As on Linux a blocking call goes on until all is
+/// copied, but into a pipe only until something is.
 fn copy(
     task: &Arc<Task>,
     mut from: Side,
@@ -517,36 +519,42 @@ fn copy(
     nonblocking: bool,
 ) -> SysResult {
     let queue = to.file.ops().queue().filter(|_| !nonblocking).cloned();
-    let mut copied = 0usize;
+    let deadline = to.file.ops().write_timeout().map(crate::time::Deadline::after);
+    let once = nonblocking || is_pipe(&to.file);
+    let progress = Progress::default();
+    let copied = progress.clone();
     let mut step = move |task: &Arc<Task>| -> Result<i64, Errno> {
-        while copied < len {
-            let data = from.read(task, (len - copied).min(CHUNK))?;
+        let mut done = copied.load(Ordering::Relaxed);
+        let mut end = Ok(());
+        while done < len {
+            let data = from.read(task, (len - done).min(CHUNK))?;
             if data.is_empty() {
                 break;
             }
-            let n = match to.write(task, &data) {
-                Ok(n) => n,
-                Err(e) => {
-                    from.back(data.len())?;
-                    if e == Errno::EAGAIN || copied == 0 {
-                        return if copied > 0 && e != Errno::EAGAIN { break } else { Err(e) };
-                    }
-                    break;
-                }
-            };
-            copied += n;
+            let written = to.write(task, &data);
+            let n = *written.as_ref().unwrap_or(&0);
             from.back(data.len() - n)?;
-            if n < data.len() {
+            done += n;
+            // What is there is there, whatever the rest of the call comes to.
+            copied.store(done, Ordering::Relaxed);
+            end = written.map(drop);
+            if end.is_err() || n == 0 || (n < data.len() && once) {
                 break;
             }
         }
-        from.save(task, pointers.0)?;
-        to.save(task, pointers.1)?;
-        Ok(copied as i64)
+        if done > 0 {
+            from.save(task, pointers.0)?;
+            to.save(task, pointers.1)?;
+        }
+        match end {
+            Err(Errno::EAGAIN) if done == 0 || !once => Err(Errno::EAGAIN),
+            Err(e) if done == 0 => Err(e),
+            _ => Ok(done as i64),
+        }
     };
     match queue {
         None => step(task).map(Outcome::Value),
-        Some(q) => crate::syscalls::blocking::until_ready(task, &q, PollMask::WRITE, None, step),
+        Some(q) => until_done(task, &q, PollMask::WRITE, deadline, &progress, step),
     }
 }
 

@@ -402,9 +402,7 @@ impl GoferInode {
     /// The host has just said what it is like, and under which name it found it.
     fn found_again(self: &Arc<Self>, a: &codec::Attr, fid: Option<Fid>, from: Option<Name>, asked: Asked) {
         // Kept ones only if nothing was done here meanwhile: else it may be of before.
-        if self.fs.shared || self.fs.told.load(Ordering::Acquire) == asked.told {
-            self.heard(a, asked.at, None);
-        }
+        self.heard(a, asked.at, (!self.fs.shared).then_some((&self.fs.told, asked.told)));
         // As good as its own, where that was given back.
         if let Some(fid) = fid {
             let mut own = self.fid.lock();
@@ -423,11 +421,13 @@ impl GoferInode {
         }
     }
 
-    /// The host has just said what it is like; false if that may be of before what has become known meanwhile.
-    fn heard(&self, a: &codec::Attr, at: u64, told: Option<u64>) -> bool {
+    /// The host has just said what it is like; false if that may be of before what has become known meanwhile: then the
+    /// counter (its own or the export's) is no longer what it was then.
+    fn heard(&self, a: &codec::Attr, at: u64, since: Option<(&AtomicU64, u64)>) -> bool {
         self.on_mount.store(a.qid.kind.is_on_mount(), Ordering::Relaxed);
+        // Changes count with this lock held: none comes between the look and what follows.
         let mut known = self.attr.write();
-        if told.is_some_and(|told| self.told.load(Ordering::Acquire) != told) {
+        if since.is_some_and(|(told, was)| told.load(Ordering::Acquire) != was) {
             return false;
         }
         *known = self.fs.convert(a);
@@ -566,7 +566,7 @@ impl GoferInode {
             let open = if self.fs.shared { None } else { self.open.lock().any() };
             let fid = open.map_or_else(|| self.fid(), Ok)?;
             let a = self.client().getattr(&fid).map_err(errno)?;
-            if self.heard(&a, at, (!self.fs.shared).then_some(told)) {
+            if self.heard(&a, at, (!self.fs.shared).then_some((&self.told, told))) {
                 break;
             }
         }
