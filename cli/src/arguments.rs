@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::activation;
 use crate::events::Events;
+use crate::network;
 use crate::update::Update;
 
 /// What `--version` says after the name, in runc's form: engines look for `version` and `spec:`.
@@ -258,9 +259,13 @@ pub struct Do {
     /// Make the root read-only instead of writable in memory
     #[arg(long)]
     pub readonly: bool,
-    /// Network of the sandbox
-    #[arg(long, default_value = "none", value_parser = ["none"])]
-    pub network: String,
+    /// Network of the sandbox: user (one of its own, which leads out by your sockets), none (its loopback device alone), or ns:PATH (what is in that
+    /// network namespace is the sandbox's while it runs)
+    #[arg(long, value_name = "MODE", default_value = "user")]
+    pub network: network::Mode,
+    /// Let a port of yours lead into the sandbox
+    #[arg(long, short, value_name = "[IP:]PORT:PORT_INSIDE[/udp]")]
+    pub publish: Vec<network::Publish>,
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     pub command: Vec<OsString>,

@@ -19,6 +19,7 @@ use crate::connection::{Connection, root, stop_unit, sweep};
 use crate::failure::{Failure, Report};
 use crate::foreground::{Stay, Terminal};
 use crate::hooks::{self, Hooks};
+use crate::network::Network;
 use crate::notify::{self, Manager};
 use crate::terminal::Own;
 use crate::{activation, document, events, exec, features, namespaces, standin, terminal, update};
@@ -143,7 +144,8 @@ fn of_bundle(create: &Create, bundle: &Path, tty: bool, globals: &Globals) -> cl
 
 fn do_command(asked: &Do, globals: &Globals, root: &Path, report: &Report) -> Result<ExitCode, Failure> {
     let tty = terminal::interactive();
-    let (config, verbatim) = document::of_do(asked, tty)?;
+    let network = Network::of(asked)?;
+    let (config, verbatim) = document::of_do(asked, &network, tty)?;
     let id = format!("do-{}-{:x}", std::process::id(), monotonic_ns());
     let create = client::Create {
         id,
@@ -156,7 +158,7 @@ fn do_command(asked: &Do, globals: &Globals, root: &Path, report: &Report) -> Re
         verbatim: Some(verbatim),
         ..request(globals)
     };
-    let end = in_foreground(create, None, &[], globals, root, report, false)?;
+    let end = in_foreground(create, Of::Do(&network), &[], globals, root, report, false)?;
     Ok(standin::end_as(end))
 }
 
@@ -171,7 +173,7 @@ fn run_command(
     let (bundle, wants_tty) = bundle_of(create)?;
     let owner = if keep { Owner::Itself } else { Owner::Connection };
     let request = client::Create { owner, ..of_bundle(create, &bundle, wants_tty, globals) };
-    let end = in_foreground(request, Some(create), more, globals, root, report, keep)?;
+    let end = in_foreground(request, Of::Bundle(create), more, globals, root, report, keep)?;
     Ok(exit_code(end))
 }
 
@@ -183,10 +185,19 @@ pub fn exit_code(end: ExitStatus) -> ExitCode {
     }
 }
 
+/// What is run in the foreground.
+#[derive(Clone, Copy)]
+enum Of<'a> {
+    /// A bundle, as an OCI runtime does.
+    Bundle(&'a Create),
+    /// A person's command.
+    Do(&'a Network),
+}
+
 /// Makes a container, runs it and stays until its end. If the supervisor is lost, clears up in its place.
 fn in_foreground(
     request: client::Create,
-    oci: Option<&Create>,
+    of: Of<'_>,
     more: &[OwnedFd],
     globals: &Globals,
     root: &Path,
@@ -194,7 +205,7 @@ fn in_foreground(
     keep: bool,
 ) -> Result<ExitStatus, Failure> {
     let id = request.id.clone();
-    let ended = foreground_start_to_end(request, oci, more, globals, root, report, keep);
+    let ended = foreground_start_to_end(request, of, more, globals, root, report, keep);
     if ended.as_ref().is_err_and(Failure::supervisor_lost) && !keep {
         sweep(root, &id);
     }
@@ -203,7 +214,7 @@ fn in_foreground(
 
 fn foreground_start_to_end(
     mut request: client::Create,
-    oci: Option<&Create>,
+    of: Of<'_>,
     more: &[OwnedFd],
     globals: &Globals,
     root: &Path,
@@ -211,6 +222,10 @@ fn foreground_start_to_end(
     keep: bool,
 ) -> Result<ExitStatus, Failure> {
     let begun = monotonic_ns();
+    let (oci, network) = match of {
+        Of::Bundle(create) => (Some(create), None),
+        Of::Do(network) => (None, Some(network)),
+    };
     // As a shell says it, for `do`; an OCI runtime ends with 1 whatever went wrong.
     let not_run = |e| if oci.is_none() { Failure::NotRun(Box::new(e)) } else { e };
     let mut signals = Signals::take(&signals::forwardable())
@@ -245,7 +260,11 @@ fn foreground_start_to_end(
         }
         of.iter().try_for_each(|h| h.inside(&connection, std::process::id()))?;
         if let Some(network) = oci.map(|_| namespaces::network(root, &id)).transpose()?.flatten() {
-            connection.ask_traced(&Request::Network { id: id.clone() }, &[network.as_fd()], &mut trace)?;
+            connection.ask_traced(&Request::Network { id: id.clone(), user: None }, &[network.as_fd()], &mut trace)?;
+        }
+        if let Some((network, descriptors)) = network.and_then(|n| Some((n, n.descriptors()?))) {
+            let user = network.user.clone();
+            connection.ask_traced(&Request::Network { id: id.clone(), user }, &descriptors, &mut trace)?;
         }
         connection.ask_traced(&Request::Start { id: id.clone(), process: 0 }, &[], &mut trace).map_err(not_run)?;
         of.iter().for_each(|h| h.run_all("poststart", Status::Running, std::process::id(), report));

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::arguments::Do;
 use crate::failure::Failure;
+use crate::network::Network;
 
 /// The largest document in bytes.
 const MAX: u64 = 1 << 20;
@@ -115,13 +116,17 @@ fn ignored() -> u64 {
 }
 
 /// The document of a `do`, and what of it JSON cannot say: arguments, environment and directory are bytes.
-pub fn of_do(asked: &Do, terminal: bool) -> Result<(Value, Verbatim), Failure> {
+pub fn of_do(asked: &Do, network: &Network, terminal: bool) -> Result<(Value, Verbatim), Failure> {
     let rootfs = match &asked.rootfs {
         Some(dir) => absolute(dir)?,
         None => PathBuf::from("/"),
     };
     let (uid, gid, groups) = user(asked, &rootfs)?;
     let mut mounts = system_mounts();
+    if let Some(names) = network.names() {
+        let options = ["bind", "ro"];
+        mounts.push(json!({"destination": "/etc/resolv.conf", "type": "bind", "source": names, "options": options}));
+    }
     for bind in &asked.bind {
         mounts.push(one_bind(bind)?);
     }

@@ -16,6 +16,7 @@ mod features;
 mod foreground;
 mod hooks;
 mod namespaces;
+mod network;
 mod notify;
 mod sources;
 mod standin;

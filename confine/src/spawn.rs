@@ -37,6 +37,8 @@ pub struct Spawn<'a> {
     pub voice: BorrowedFd<'a>,
     /// Its ids.
     pub identity: Identity,
+    /// It stays in the network namespace of the spawner, where it has no rights beyond everybody's; else it gets one of its own with nothing in it.
+    pub networked: bool,
 }
 
 /// A process that was made.
@@ -55,7 +57,6 @@ pub(crate) fn born_in_namespaces() -> bool {
 
 const NAMESPACES: i32 = libc::CLONE_NEWPID
     | libc::CLONE_NEWNS
-    | libc::CLONE_NEWNET
     | libc::CLONE_NEWIPC
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWCGROUP;
@@ -66,7 +67,8 @@ impl Spawn<'_> {
         let own_id = self.identity == Identity::All && !rustix::process::geteuid().is_root();
         let (wait, go) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(host("pipe"))?;
         let mut pidfd: RawFd = -1;
-        let flags = NAMESPACES | libc::CLONE_NEWUSER | libc::CLONE_PIDFD | libc::SIGCHLD;
+        let network = if self.networked { 0 } else { libc::CLONE_NEWNET };
+        let flags = NAMESPACES | network | libc::CLONE_NEWUSER | libc::CLONE_PIDFD | libc::SIGCHLD;
         // SAFETY: fork-like clone (no CLONE_VM, no new stack) in a process with one thread; pidfd is where the
         // parent's copy of the descriptor number is stored. The child runs child() and never returns.
         let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0usize, &raw mut pidfd, 0usize, 0usize) };

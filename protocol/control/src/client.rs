@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::netd::User;
 use crate::gofer::ExportKind;
 use crate::sentry::{ExitStatus, FailureKind, FileAccess, InVain, PlatformChoice};
 use crate::{LogFormat, LogLevel};
@@ -221,10 +222,13 @@ pub enum Request {
         process: u32,
     },
     /// The network namespace that stands for the container's on the host: what an engine puts there until the container starts is the
-    /// container's. Descriptor with it: the namespace. Answered by `Done`.
+    /// container's. Or the sender's own, whose sockets the container is to use. Descriptors with it: the namespace, then a socket for each
+    /// published port. Answered by `Done`.
     Network {
         /// The container.
         id: String,
+        /// What the network is to be like where it is made of sockets.
+        user: Option<User>,
     },
     /// A process's terminal has a new size. Answered by `Done`.
     Resize {

@@ -22,7 +22,7 @@ mod reactor;
 
 pub use channel::{Channel, ControlError, MAX_DESCRIPTORS, MAX_MESSAGE, Received};
 #[cfg(feature = "tokio")]
-pub use reactor::AsyncChannel;
+pub use reactor::{AsyncChannel, rung};
 pub use settings::{LogFormat, LogLevel, LogLine, LogSettings, rfc3339};
 
 /// The descriptor every service is born with: its channel to the supervisor.

@@ -1,6 +1,6 @@
 //! Supervisor <-> netd, and what both know of a network.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -70,6 +70,22 @@ impl Address {
         self.ip.is_ipv4() == ip.is_ipv4() && (bits(self.ip) ^ bits(ip)) & mask == 0
     }
 
+    /// Its network.
+    pub fn network(&self) -> Self {
+        let bits = u32::from(self.prefix);
+        let ip = match self.ip {
+            IpAddr::V4(ip) => {
+                let mask = u32::MAX.checked_shl(32u32.saturating_sub(bits)).unwrap_or(0);
+                IpAddr::V4((ip.to_bits() & mask).into())
+            }
+            IpAddr::V6(ip) => {
+                let mask = u128::MAX.checked_shl(128u32.saturating_sub(bits)).unwrap_or(0);
+                IpAddr::V6((ip.to_bits() & mask).into())
+            }
+        };
+        Self { ip, prefix: self.prefix }
+    }
+
     /// Its network's broadcast address.
     pub fn broadcast(&self) -> Option<IpAddr> {
         let IpAddr::V4(ip) = self.ip else { return None };
@@ -79,6 +95,26 @@ impl Address {
 }
 
 impl Network {
+    /// One behind sockets of the caller's, with IPv6 if that leads anywhere.
+    pub fn user(six: bool) -> Self {
+        let four = (INSIDE.into(), 24, IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V4(ROUTER));
+        let other = (INSIDE6.into(), 64, IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V6(ROUTER6));
+        let families: Vec<_> = [Some(four), Some(other).filter(|_| six)].into_iter().flatten().collect();
+        let index = 2;
+        let route = |to, via| Route { to, via, interface: index, source: None, metric: 0 };
+        let interface = Interface {
+            name: "eth0".into(),
+            index,
+            mac: [0x02, 0, 0, 0, 2, 100],
+            mtu: 65_520,
+            addresses: families.iter().map(|(ip, prefix, ..)| Address { ip: *ip, prefix: *prefix }).collect(),
+        };
+        let links = interface.addresses.iter().map(|a| route(a.network(), None));
+        let routers = families.iter().map(|(_, _, all, via)| route(Address { ip: *all, prefix: 0 }, Some(*via)));
+        let routes = links.chain(routers).collect();
+        Self { interfaces: vec![interface], routes }
+    }
+
     /// Whether an address is one of its own.
     pub fn has(&self, ip: IpAddr) -> bool {
         self.interfaces.iter().any(|i| i.addresses.iter().any(|a| a.ip == ip))
@@ -122,14 +158,59 @@ impl Network {
     }
 }
 
-/// The first message a netd receives. Descriptors with it, in this order: the socket to the Sentry, the window that both share, then one packet
-/// socket for each interface.
+/// What is behind the sandbox's sockets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mode {
+    /// Packet devices: with the orders comes a packet socket for each of the network's interfaces.
+    Devices,
+    /// Sockets of the caller's, which netd makes as they are needed: a network that nobody else sees. With the orders comes a socket for each
+    /// published port.
+    User(User),
+}
+
+/// A network behind sockets of the caller's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// Where the host asks for names; `None`: nowhere. The sandbox asks [`RESOLVER`].
+    pub resolver: Option<IpAddr>,
+    /// IPv6 leads somewhere.
+    pub six: bool,
+    /// Ports of the caller's that lead into the sandbox.
+    pub published: Vec<Published>,
+}
+
+/// A port of the caller's that leads into the sandbox: a socket that listens, or is bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// UDP, or else TCP.
+    pub udp: bool,
+    /// The port inside.
+    pub port: u16,
+}
+
+/// The most published ports.
+pub const PUBLISHED: usize = 64;
+/// Of a network behind the caller's sockets: what seems to be the router, where names are asked for, and the sandbox's own addresses.
+pub const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+/// See [`ROUTER`].
+pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
+/// See [`ROUTER`].
+pub const INSIDE: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 100);
+/// See [`ROUTER`].
+pub const ROUTER6: Ipv6Addr = Ipv6Addr::new(0xfd63, 0x6f66, 0x6600, 0, 0, 0, 0, 2);
+/// See [`ROUTER`].
+pub const INSIDE6: Ipv6Addr = Ipv6Addr::new(0xfd63, 0x6f66, 0x6600, 0, 0, 0, 0, 0x64);
+
+/// The first message a netd receives. Descriptors with it, in this order: the socket to the Sentry, the window that both share, then those of
+/// its mode.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetdOrders {
     /// The sandbox's id, for the log.
     pub sandbox: String,
     /// The network.
     pub network: Network,
+    /// What is behind it.
+    pub mode: Mode,
     /// How to log.
     pub log: LogSettings,
 }
@@ -213,5 +294,13 @@ mod tests {
         assert!(network.is_broadcast("10.1.255.255".parse().unwrap()));
         assert_eq!(address("10.0.0.1/32").broadcast(), None);
         assert!(address("0.0.0.0/0").contains("1.2.3.4".parse().unwrap()));
+        assert_eq!(address("10.1.2.3/16").network(), address("10.1.0.0/16"));
+        assert_eq!(address("fd00::1:2/64").network(), address("fd00::/64"));
+        assert_eq!(address("10.1.2.3/0").network(), address("0.0.0.0/0"));
+        let user = Network::user(true);
+        let to = "93.184.216.34".parse().unwrap();
+        let route = user.route(to, None).unwrap();
+        assert_eq!((route.via, user.source(&route, to)), (Some(ROUTER.into()), Some(INSIDE.into())));
+        assert!(Network::user(false).route(ROUTER6.into(), None).is_none());
     }
 }

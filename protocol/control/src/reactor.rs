@@ -25,10 +25,7 @@ pub struct AsyncChannel {
 impl AsyncChannel {
     /// Registers a channel and makes it non-blocking. Must be called inside a tokio runtime.
     pub fn new(channel: Channel) -> Result<Self, ControlError> {
-        let host = |what| move |e: std::io::Error| ControlError::Host(what, errno(&e));
-        let socket = StdSocket::from(channel.as_fd().try_clone_to_owned().map_err(host("dup"))?);
-        socket.set_nonblocking(true).map_err(host("O_NONBLOCK"))?;
-        let ready = UnixDatagram::from_std(socket).map_err(host("epoll_ctl"))?;
+        let ready = register(channel.as_fd())?;
         Ok(Self { channel, ready })
     }
 
@@ -61,6 +58,20 @@ impl AsFd for AsyncChannel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.channel.as_fd()
     }
+}
+
+/// Has the reactor tell of a socket, which does not wait from now on.
+fn register(socket: BorrowedFd<'_>) -> Result<UnixDatagram, ControlError> {
+    let host = |what| move |e: std::io::Error| ControlError::Host(what, errno(&e));
+    let socket = StdSocket::from(socket.try_clone_to_owned().map_err(host("dup"))?);
+    socket.set_nonblocking(true).map_err(host("O_NONBLOCK"))?;
+    UnixDatagram::from_std(socket).map_err(host("epoll_ctl"))
+}
+
+/// Waits until there is something to be read from a socket, or its other end is gone, and reads nothing.
+pub async fn rung(socket: BorrowedFd<'_>) -> Result<(), ControlError> {
+    let ready = register(socket)?;
+    ready.readable().await.map_err(|e| ControlError::Host("epoll_wait", errno(&e)))
 }
 
 fn errno(e: &std::io::Error) -> Errno {

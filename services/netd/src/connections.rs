@@ -3,45 +3,21 @@
 //! Owns which slot is which connection. Data goes from the Sentry's ring into the engine's buffer and back, one copy each way; who finds the other's ring full
 //! asks to be told. Called by `stack` and `service`.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::sentry::{Numbers, Sentry};
 use crate::stack::Wire;
-use cofferdam_socket::queue::{Receiver, Sender};
+use cofferdam_socket::queue::Receiver;
 use cofferdam_socket::ring::{Consumer, Producer};
 use cofferdam_socket::slot::{self, Operation, Slot, said, told};
-use cofferdam_socket::{Broken, NETDS, PACKETS, SLOTS, Side, Window, packet};
+use cofferdam_socket::{Broken, Side, Window, packet};
 use cofferdam_tcp::{Bind, End, Engine, Flow, Id, Keepalive, Limits, ListenerId, Output, Phase, Tuning, Unreachable};
 
 /// Packets of the Sentry's that are sent before something else gets its turn.
 const TURN: usize = 256;
-
-/// What the Sentry is told by: its packets, its queue, and whether its bell is to be rung.
-#[derive(Debug)]
-pub struct Sentry {
-    queue: Sender,
-    packets: Producer,
-    slot: Slot,
-    /// It sleeps and something is there for it.
-    pub ring: bool,
-}
-
-impl Sentry {
-    fn tell(&mut self, slot: &Slot) -> Result<(), Broken> {
-        self.ring |= self.queue.tell(slot)?;
-        Ok(())
-    }
-
-    /// Hands a packet on; whether there was room.
-    pub fn packet(&mut self, head: &packet::Head, data: &[u8]) -> Result<bool, Broken> {
-        let fits = packet::put(&mut self.packets, head, data)?;
-        let slot = self.slot;
-        self.tell(&slot)?;
-        Ok(fits)
-    }
-}
 
 #[derive(Debug)]
 struct Connection {
@@ -76,9 +52,7 @@ pub struct Connections {
     by_id: HashMap<Id, u32>,
     listeners: HashMap<u32, Listener>,
     listeners_by_id: HashMap<ListenerId, u32>,
-    /// Slots of netd's own that are free, the last used first; and the first that was never used.
-    free: VecDeque<u32>,
-    unused: u32,
+    numbers: Numbers,
     /// Slots that are to be looked at once more.
     again: Vec<u32>,
 }
@@ -86,9 +60,7 @@ pub struct Connections {
 impl Connections {
     /// None yet.
     pub fn new(window: Arc<Window>, limits: Limits, seed: u64) -> Result<Self, Broken> {
-        let slot = Slot::new(&window, PACKETS)?;
-        let (incoming, packets) = slot.rings(&window, Side::Netd);
-        let sentry = Sentry { queue: Sender::new(window.clone(), Side::Sentry), packets: incoming, slot, ring: false };
+        let (sentry, packets) = Sentry::new(&window)?;
         Ok(Self {
             engine: Engine::new(limits, seed),
             window,
@@ -98,8 +70,7 @@ impl Connections {
             by_id: HashMap::new(),
             listeners: HashMap::new(),
             listeners_by_id: HashMap::new(),
-            free: VecDeque::new(),
-            unused: NETDS,
+            numbers: Numbers::default(),
             again: Vec::new(),
         })
     }
@@ -183,14 +154,10 @@ impl Connections {
 
     /// A new connection of a listener goes to the Sentry.
     fn give(&mut self, listener: ListenerId, id: Id, flow: Flow) -> Result<(), Broken> {
-        let number = self.free.pop_back().or_else(|| {
-            let next = Some(self.unused).filter(|n| *n < SLOTS)?;
-            self.unused += 1;
-            Some(next)
-        });
+        let number = self.numbers.take();
         let of = self.listeners_by_id.get(&listener).and_then(|n| self.listeners.get_mut(n));
         let (Some(number), Some(of)) = (number, of) else {
-            self.free.extend(number);
+            number.into_iter().for_each(|n| self.numbers.give(n));
             self.engine.abort(id);
             return Ok(());
         };
@@ -224,10 +191,7 @@ impl Connections {
                 }
             }
         }
-        let slot = self.sentry.slot;
-        if slot.was_waited_for(&self.window, Side::Sentry) {
-            self.sentry.tell(&slot)?;
-        }
+        self.sentry.has_room(&self.window)?;
         Ok(more)
     }
 
@@ -408,7 +372,7 @@ impl Connections {
         self.engine.detach(c.id);
         if c.slot.is_netds() {
             c.slot.forget(&self.window);
-            self.free.push_back(number);
+            self.numbers.give(number);
             return Ok(());
         }
         c.slot.release(&self.window);

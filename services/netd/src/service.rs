@@ -1,31 +1,35 @@
 //! The life of a netd: its orders, its walls, its loop.
 //!
-//! The loop waits for the supervisor, for the Sentry's bell and for packets, and for the next time that something is due. While there is work it
-//! does not sleep, and nobody has to wake it. Called by `main`.
+//! The loop waits for the supervisor, for the Sentry's bell, for what is behind the sandbox's sockets (`behind`), and for the next time that something
+//! is due. While there is work it does not sleep, and nobody has to wake it. Called by `main`.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cofferdam_confine::Walls;
-use cofferdam_control::netd::{FromNetd, NetdOrders, ToNetd};
+use cofferdam_control::netd::{FromNetd, Mode, NetdOrders, ToNetd};
 use cofferdam_control::{Channel, ControlError};
 use cofferdam_socket::queue::Receiver;
-use cofferdam_socket::{Broken, PACKETS, WINDOW_BYTES, Window, traffic};
+use cofferdam_socket::{Broken, PACKETS, Side, WINDOW_BYTES, Window, traffic};
 use cofferdam_tcp::Limits;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
+use rustix::process::{Resource, Rlimit};
 
+use crate::behind::Behind;
 use crate::connections::Connections;
-use crate::device::{Device, LONGEST};
+use crate::device::Device;
+use crate::devices::Devices;
+use crate::hosted::{self, Hosted};
 use crate::stack::{Stack, Wire};
 
-/// Name of the policy.
+/// Name of the policy with packet devices.
 pub const POLICY: &str = "netd";
-/// Frames of one device that are taken before something else gets its turn.
-const TURN: usize = 64;
+/// Name of the policy with sockets of the caller's.
+pub const USER_POLICY: &str = "netd-user";
 
 /// Why it ends.
 #[derive(Debug, thiserror::Error)]
@@ -58,22 +62,31 @@ pub enum ServiceError {
 /// Whom something came from.
 const SUPERVISOR: u64 = 0;
 const SENTRY: u64 = 1;
-const DEVICES: u64 = 2;
+/// The first of what is behind.
+pub const BEHIND: u64 = 2;
 
-struct Service<'a> {
+/// Packets of the Sentry's, and slots, that have their turn before something else.
+const TURN: usize = 4096;
+
+struct Service<'a, B> {
     control: &'a Channel,
     bell: OwnedFd,
-    epoll: OwnedFd,
-    stack: Stack,
+    epoll: Arc<OwnedFd>,
+    behind: B,
     queue: Receiver,
     window: Arc<Window>,
-    buffer: Vec<u8>,
-    /// Devices whose room is waited for.
-    waits: Vec<bool>,
     /// There are packets of the Sentry's that had no turn yet.
     more: bool,
     /// The Sentry is gone: nothing comes of packets.
     deaf: bool,
+}
+
+/// What every netd has from its birth on.
+struct Born<'a> {
+    control: &'a Channel,
+    bell: OwnedFd,
+    epoll: Arc<OwnedFd>,
+    window: Arc<Window>,
 }
 
 /// Takes the orders and carries them out until told to stop. The walls stand before a packet is looked at.
@@ -83,7 +96,11 @@ pub fn run(control: &Channel) -> Result<(), ServiceError> {
         other => other?,
     };
     let (orders, fds) = (got.message, got.descriptors);
-    let wanted = orders.network.interfaces.len().saturating_add(2);
+    let further = match &orders.mode {
+        Mode::Devices => orders.network.interfaces.len(),
+        Mode::User(user) => user.published.len(),
+    };
+    let wanted = further.saturating_add(2);
     if fds.len() != wanted {
         return Err(ServiceError::Descriptors { got: fds.len(), wanted });
     }
@@ -91,33 +108,40 @@ pub fn run(control: &Channel) -> Result<(), ServiceError> {
     let mut fds = fds.into_iter();
     let mut next = || fds.next().ok_or(ServiceError::Descriptors { got: 0, wanted });
     let (bell, window) = (next()?, Arc::new(Window::from_peer(next()?, WINDOW_BYTES)?));
-    let devices: Vec<_> = fds.map(Device::new).collect();
-    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(host("epoll_create1"))?;
-    let watch = |fd: std::os::fd::BorrowedFd<'_>, who| {
+    let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC).map_err(host("epoll_create1"))?);
+    let watch = |fd: BorrowedFd<'_>, who| {
         epoll::add(&epoll, fd, epoll::EventData::new_u64(who), epoll::EventFlags::IN).map_err(host("epoll_ctl"))
     };
     watch(control.as_fd(), SUPERVISOR)?;
     watch(bell.as_fd(), SENTRY)?;
-    for (device, who) in devices.iter().zip(DEVICES..) {
-        watch(device.as_fd(), who)?;
-    }
-    let [seed, number] = chance()?;
-    let connections = Connections::new(window.clone(), Limits::default(), seed)?;
-    let queue = Connections::queue(&window);
-    let mut keep = vec![control.as_fd().as_raw_fd(), bell.as_raw_fd(), window.fd().as_raw_fd(), epoll.as_raw_fd()];
-    keep.extend(devices.iter().map(|d| d.as_fd().as_raw_fd()));
     // Tables whose order nobody can foresee take their chance now: later there is none to be had.
-    drop(std::collections::HashMap::<u8, u8>::new());
-    Walls { policy: POLICY, keep: &keep, capabilities: &[], landlock: None, trees: &[], dumpable: false }.raise()?;
-    let waits = vec![false; devices.len()];
-    let wire = Wire::new(orders.network, devices, number as u32, Instant::now());
-    let stack = Stack::new(wire, connections);
-    let buffer = vec![0; LONGEST];
-    let service = Service { control, bell, epoll, stack, queue, window, buffer, waits, more: false, deaf: false };
-    control.send_plain(&FromNetd::Ready)?;
-    // Behind the walls nothing is closed any more: the end of the process does that.
-    let mut service = std::mem::ManuallyDrop::new(service);
-    service.serve()
+    let [seed, number] = chance()?;
+    let born = Born { control, bell, epoll: epoll.clone(), window: window.clone() };
+    match orders.mode {
+        Mode::Devices => {
+            let devices: Vec<_> = fds.map(Device::new).collect();
+            for (device, which) in devices.iter().zip(BEHIND..) {
+                watch(device.as_fd(), which)?;
+            }
+            born.wall(POLICY, &devices)?;
+            let connections = Connections::new(window, Limits::default(), seed)?;
+            let wire = Wire::new(orders.network, devices, number as u32, Instant::now());
+            born.serve(Devices::new(Stack::new(wire, connections), epoll))
+        }
+        Mode::User(user) => {
+            let doors: Vec<_> = fds.collect();
+            for (door, which) in doors.iter().zip(hosted::DOORS..) {
+                watch(door.as_fd(), which)?;
+            }
+            // As many sockets as the host allows.
+            let limit = rustix::process::getrlimit(Resource::Nofile);
+            let all = Rlimit { current: limit.maximum, ..limit };
+            rustix::process::setrlimit(Resource::Nofile, all).map_err(host("RLIMIT_NOFILE"))?;
+            born.wall(USER_POLICY, &doors)?;
+            let most = limit.maximum.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
+            born.serve(Hosted::new(orders.network, user, doors, &window, epoll, most)?)
+        }
+    }
 }
 
 /// Two numbers that nobody can foresee.
@@ -126,20 +150,40 @@ fn chance() -> Result<[u64; 2], ServiceError> {
     Ok([RandomState::new().hash_one(1), RandomState::new().hash_one(2)])
 }
 
-impl Service<'_> {
+impl Born<'_> {
+    /// Raises the walls of a policy around it and what else it was given.
+    fn wall(&self, policy: &str, more: &[impl AsFd]) -> Result<(), ServiceError> {
+        let own = [self.control.as_fd(), self.bell.as_fd(), self.window.fd(), self.epoll.as_fd()];
+        let keep: Vec<_> = own.into_iter().chain(more.iter().map(AsFd::as_fd)).map(|fd| fd.as_raw_fd()).collect();
+        Walls { policy, keep: &keep, capabilities: &[], landlock: None, trees: &[], dumpable: false }.raise()?;
+        Ok(())
+    }
+
+    fn serve(self, behind: impl Behind) -> Result<(), ServiceError> {
+        let Self { control, bell, epoll, window } = self;
+        let queue = Receiver::new(window.clone(), Side::Netd);
+        let service = Service { control, bell, epoll, behind, queue, window, more: false, deaf: false };
+        control.send_plain(&FromNetd::Ready)?;
+        // Nothing of it is closed any more: the end of the process does that.
+        let mut service = std::mem::ManuallyDrop::new(service);
+        service.serve()
+    }
+}
+
+impl<B: Behind> Service<'_, B> {
     fn serve(&mut self) -> Result<(), ServiceError> {
+        let host = |what| move |e| ServiceError::Host(what, e);
         let mut events = Vec::with_capacity(64);
         loop {
-            let now = Instant::now();
-            self.stack.wire.set_now(now);
-            let mut busy = self.hear_sentry(now)?;
-            self.stack.tick()?;
+            self.behind.set_now(Instant::now());
+            let mut busy = self.hear_sentry()?;
+            self.behind.tick()?;
             self.ring()?;
-            self.mind_room()?;
+            self.behind.watch().map_err(host("epoll_ctl"))?;
             // Not while something was put into the queue meanwhile.
-            busy |= self.stack.connections.is_busy();
+            busy |= self.behind.is_busy();
             busy |= !self.deaf && !busy && !self.queue.sleep();
-            let timeout = match (busy, self.stack.next()) {
+            let timeout = match (busy, self.behind.next()) {
                 (true, _) => Some(Duration::ZERO),
                 (false, Some(at)) => Some(at.saturating_duration_since(Instant::now())),
                 (false, None) => None,
@@ -150,19 +194,19 @@ impl Service<'_> {
                 rustix::event::Timespec { tv_sec: ms / 1000, tv_nsec: ms % 1000 * 1_000_000 }
             });
             if !busy {
-                for (n, link) in self.stack.wire.links.iter().enumerate() {
-                    traffic::put(&self.window, n, &link.traffic);
+                for (n, counted) in self.behind.traffic().enumerate() {
+                    traffic::put(&self.window, n, counted);
                 }
             }
             events.clear();
-            match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
+            match epoll::wait(&*self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(e) => return Err(ServiceError::Host("epoll_wait", e)),
             }
             self.queue.wake();
-            self.stack.wire.set_now(Instant::now());
+            self.behind.set_now(Instant::now());
             for event in &events {
-                let (who, flags) = (event.data, event.flags);
+                let (who, what) = (event.data, event.flags);
                 match who.u64() {
                     SUPERVISOR => {
                         if !self.ordered()? {
@@ -170,34 +214,25 @@ impl Service<'_> {
                         }
                     }
                     SENTRY => self.bell_rang()?,
-                    device => {
-                        let at = usize::try_from(device - DEVICES).unwrap_or(usize::MAX);
-                        if flags.contains(epoll::EventFlags::OUT)
-                            && let Some(link) = self.stack.wire.links.get_mut(at)
-                        {
-                            link.device.full = false;
-                        }
-                        self.packets(at)?;
-                    }
+                    which => self.behind.happened(which, what, self.deaf)?,
                 }
             }
         }
     }
 
     /// What the Sentry wants; whether there is more.
-    fn hear_sentry(&mut self, now: Instant) -> Result<bool, ServiceError> {
+    fn hear_sentry(&mut self) -> Result<bool, ServiceError> {
         if self.deaf {
             return Ok(false);
         }
-        let Stack { connections, wire, .. } = &mut self.stack;
-        self.more = self.more && connections.send_packets(wire)?;
+        self.more = self.more && self.behind.send_packets()?;
         // As many as there are slots: what is put in meanwhile has its turn after the packets.
-        for _ in 0..TURN * 64 {
+        for _ in 0..TURN {
             let Some(slot) = self.queue.pop()? else { return Ok(self.more) };
             if slot.number() == PACKETS {
-                self.more |= connections.send_packets(wire)?;
+                self.more |= self.behind.send_packets()?;
             } else {
-                connections.asked(slot, now, wire)?;
+                self.behind.asked(slot)?;
             }
         }
         Ok(true)
@@ -205,7 +240,7 @@ impl Service<'_> {
 
     /// Rings the Sentry's bell if it sleeps and something is there for it. One that has rings enough needs no more.
     fn ring(&mut self) -> Result<(), ServiceError> {
-        if std::mem::take(&mut self.stack.connections.sentry.ring) {
+        if std::mem::take(&mut self.behind.sentry().ring) {
             match rustix::net::send(&self.bell, &[1], SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
                 Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
                 // It is gone; the supervisor ends this process soon.
@@ -221,7 +256,7 @@ impl Service<'_> {
             match rustix::net::recv(&self.bell, &mut raw, RecvFlags::DONTWAIT) {
                 Ok((0, _)) => {
                     self.deaf = true;
-                    return epoll::delete(&self.epoll, &self.bell).map_err(|e| ServiceError::Host("epoll_ctl", e));
+                    return epoll::delete(&*self.epoll, &self.bell).map_err(|e| ServiceError::Host("epoll_ctl", e));
                 }
                 Ok(_) => {}
                 Err(Errno::AGAIN) => return Ok(()),
@@ -231,46 +266,13 @@ impl Service<'_> {
         }
     }
 
-    /// Frames of a device.
-    fn packets(&mut self, at: usize) -> Result<(), ServiceError> {
-        for _ in 0..TURN {
-            let Some(link) = self.stack.wire.links.get(at) else { return Ok(()) };
-            match link.device.receive(&mut self.buffer) {
-                Ok(Some(arrived)) if !self.deaf => {
-                    self.stack.frame(at, &self.buffer, arrived)?;
-                }
-                Ok(Some(_)) => {}
-                Ok(None) => return Ok(()),
-                // It went down, or is gone: told once, and nothing more comes until it is up.
-                Err(_) => return Ok(()),
-            }
-        }
-        Ok(())
-    }
-
-    /// Watches for room on the devices that have none, and on no others.
-    fn mind_room(&mut self) -> Result<(), ServiceError> {
-        for (n, (link, waits)) in self.stack.wire.links.iter().zip(&mut self.waits).enumerate() {
-            if link.device.full != *waits {
-                *waits = link.device.full;
-                let mut flags = epoll::EventFlags::IN;
-                flags.set(epoll::EventFlags::OUT, *waits);
-                let who = epoll::EventData::new_u64(DEVICES + n as u64);
-                epoll::modify(&self.epoll, &link.device, who, flags).map_err(|e| ServiceError::Host("epoll_ctl", e))?;
-            }
-        }
-        Ok(())
-    }
-
     /// An order of the supervisor's; whether to go on.
     fn ordered(&mut self) -> Result<bool, ServiceError> {
         match self.control.receive::<ToNetd>() {
             Ok(order) => match order.message {
                 ToNetd::Stop => Ok(false),
                 ToNetd::Count => {
-                    let mut all = self.stack.wire.counters.list();
-                    all.extend(self.stack.connections.count());
-                    self.control.send_plain(&FromNetd::Counters(all))?;
+                    self.control.send_plain(&FromNetd::Counters(self.behind.count()))?;
                     Ok(true)
                 }
             },

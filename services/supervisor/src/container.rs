@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use cofferdam_control::client::{Create, Owner, State, Status};
 use cofferdam_control::gofer::{Export, ExportKind, FromGofer, GoferOrders, ToGofer};
+use cofferdam_control::netd::User;
 use cofferdam_control::sentry::{ExitStatus, FailureKind, FromSentry, InVain, ToSentry, Usage};
 use cofferdam_control::{AsyncChannel, Channel};
 use tokio::sync::watch;
@@ -29,6 +30,7 @@ use crate::pods::{self, Pod};
 use crate::record::Record;
 use crate::sandbox::{Cache, Sandbox};
 use crate::server::Peer;
+use crate::network::Way;
 use crate::spec::{self, ExportPath, Refused};
 use crate::view::{View, open_exports, read_document};
 
@@ -74,8 +76,8 @@ pub struct Container {
     started: Cell<bool>,
     /// Whether a stand-in (or an owning connection) has it, so that the death of its `create` does not matter.
     pub kept: Cell<bool>,
-    /// What stands for its network namespace on the host, until it starts.
-    network: RefCell<Option<OwnedFd>>,
+    /// Where its sandbox's network comes from, until it starts.
+    network: RefCell<Option<Way>>,
     /// Where its services and stand-ins are, unless the host has no such place for it.
     cgroup: RefCell<Option<Cgroup>>,
     /// What the document asks of that.
@@ -703,19 +705,25 @@ impl Container {
         }
     }
 
-    /// Notes the network namespace that stands for its own.
-    pub fn has_network(&self, descriptors: Vec<OwnedFd>) -> Result<(), Refused> {
-        let [namespace] = <[OwnedFd; 1]>::try_from(descriptors)
-            .map_err(|_| Refused::new(FailureKind::Invalid, "a network without its namespace"))?;
-        *self.network.borrow_mut() = Some(namespace);
+    /// Notes the network namespace that stands for its own, or that whose sockets it is to use, with those of published ports.
+    pub fn has_network(&self, user: Option<User>, descriptors: Vec<OwnedFd>) -> Result<(), Refused> {
+        let wrong = || Refused::new(FailureKind::Invalid, "a network without its namespace, or with too much");
+        let mut descriptors = descriptors.into_iter();
+        let namespace = descriptors.next().ok_or_else(wrong)?;
+        let doors: Vec<_> = descriptors.collect();
+        let way = match user {
+            Some(user) if user.published.len() == doors.len() => Way::User { namespace, user, doors },
+            None if doors.is_empty() => Way::Take(namespace),
+            _ => return Err(wrong()),
+        };
+        *self.network.borrow_mut() = Some(way);
         Ok(())
     }
 
     /// Gives its sandbox the network that its engine has made by now.
     async fn connect(&self) -> Result<(), Refused> {
-        let Some(namespace) = self.network.borrow_mut().take().filter(|_| self.is_first()) else { return Ok(()) };
-        let join = async |pid| self.join(pid);
-        let connected = self.sandbox.connect(namespace, self.logbook.settings(), join).await;
+        let Some(way) = self.network.borrow_mut().take().filter(|_| self.is_first()) else { return Ok(()) };
+        let connected = self.sandbox.connect(way, self.logbook.settings()).await;
         self.mark("network connected");
         match connected {
             // Who has no right to the network has none.

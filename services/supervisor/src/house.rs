@@ -115,8 +115,13 @@ impl House {
         }
     }
 
-    /// Has a service started with `channel` as its descriptor 3.
-    pub fn launch(&self, service: Service, channel: Channel) -> Result<Launched, Refused> {
+    /// Has a service started with `channel` as its descriptor 3, in that network of the host's or in none.
+    pub fn launch(
+        &self,
+        service: Service,
+        channel: Channel,
+        network: Option<BorrowedFd<'_>>,
+    ) -> Result<Launched, Refused> {
         let host = |what: &str, e: &dyn std::fmt::Display| {
             Refused::new(FailureKind::Host, format!("starting the {}: {what}: {e}", service.title()))
         };
@@ -128,7 +133,8 @@ impl House {
         let (told, running) = watch::channel(0);
         self.endings.borrow_mut().insert(key, (told, tell));
         let order = ToLauncher::Launch { key, service, id: unprivileged_id(key) };
-        self.launcher.send(&order, &[channel.as_fd(), voice.as_fd()]).map_err(|e| host("launcher", &e))?;
+        let descriptors: Vec<_> = [channel.as_fd(), voice.as_fd()].into_iter().chain(network).collect();
+        self.launcher.send(&order, &descriptors).map_err(|e| host("launcher", &e))?;
         Ok(Launched { service, key, running, ending, voice: hear.into() })
     }
 

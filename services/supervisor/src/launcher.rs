@@ -17,6 +17,7 @@ use cofferdam_control::{Channel, ControlError};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::{Pid, WaitOptions, WaitStatus};
+use rustix::thread::LinkNameSpaceType;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroups::bus::{self, Order};
@@ -66,7 +67,8 @@ pub enum Who {
 /// What the supervisor orders. `key` names the process from then on.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToLauncher {
-    /// Start a service. Descriptors: its control channel, the pipe for its last words.
+    /// Start a service. Descriptors: its control channel, the pipe for its last words; of one that is to use a network of the host's that
+    /// network's namespace.
     Launch {
         /// Chosen by the supervisor, never used twice.
         key: u64,
@@ -232,8 +234,10 @@ impl Launcher {
     }
 
     fn launch(&self, service: Service, id: u32, descriptors: &[OwnedFd]) -> Result<Spawned, String> {
-        let [channel, voice] = descriptors else {
-            return Err("a launch takes two descriptors".into());
+        let (channel, voice, network) = match descriptors {
+            [channel, voice] => (channel, voice, None),
+            [channel, voice, network] if service == Service::Netd => (channel, voice, Some(network)),
+            _ => return Err("a launch takes two descriptors, or three".into()),
         };
         let (file, name) = service.program();
         let program = self
@@ -245,8 +249,13 @@ impl Launcher {
             Service::Sentry | Service::Netd => Identity::Id(id),
             Service::Gofer => Identity::All,
         };
-        let spawn = Spawn { program: program.as_fd(), name, channel: channel.as_fd(), voice: voice.as_fd(), identity };
-        spawn.start().map_err(|e: ConfineError| e.to_string())
+        let (program, networked) = (program.as_fd(), network.is_some());
+        let spawn = Spawn { program, name, channel: channel.as_fd(), voice: voice.as_fd(), identity, networked };
+        let start = || spawn.start().map_err(|e: ConfineError| e.to_string());
+        match network {
+            Some(network) => within(network, start)?,
+            None => start(),
+        }
     }
 
     fn reap(&mut self) -> Result<(), ControlError> {
@@ -257,6 +266,22 @@ impl Launcher {
         }
         Ok(())
     }
+}
+
+/// Does something in a network namespace, which may be our own.
+fn within<T>(network: &OwnedFd, what: impl FnOnce() -> T) -> Result<T, String> {
+    let place = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|s| (s.st_dev, s.st_ino)).map_err(|e| e.to_string());
+    let own = rustix::fs::open("/proc/thread-self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    let own = own.map_err(|e| format!("/proc/thread-self/ns/net: {e}"))?;
+    if place(&own)? == place(network)? {
+        return Ok(what());
+    }
+    let enter = |fd: &OwnedFd| rustix::thread::move_into_link_name_space(fd.as_fd(), Some(LinkNameSpaceType::Network));
+    enter(network).map_err(|e| format!("the supervisor has another network than its caller, and may not enter that: {e}"))?;
+    let done = what();
+    // It was ours a moment ago. One that cannot be entered again is not to be worked without.
+    enter(&own).map_err(|e| format!("returning to the supervisor's network: {e}"))?;
+    Ok(done)
 }
 
 /// Has the host read a file to its memory, what is there already excepted, without waiting for it.

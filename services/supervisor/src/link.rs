@@ -44,8 +44,13 @@ pub struct Link<T> {
 impl<T: DeserializeOwned> Link<T> {
     /// Has a service started.
     pub fn new(house: &House, service: Service) -> Result<Self, Refused> {
+        Self::with(house, service, None)
+    }
+
+    /// The same of one that is to use a network of the host's.
+    pub fn with(house: &House, service: Service, network: Option<BorrowedFd<'_>>) -> Result<Self, Refused> {
         let (ours, theirs) = Channel::pair().map_err(internal)?;
-        let launched = house.launch(service, theirs)?;
+        let launched = house.launch(service, theirs, network)?;
         let channel = AsyncChannel::new(ours).map_err(internal)?;
         Ok(Self { channel, answers: RefCell::default(), next: Cell::new(0), launched })
     }

@@ -1,17 +1,19 @@
 //! The network of a sandbox: its netd, from the namespace that an engine has made.
 //!
 //! Engines put interfaces into a container's network namespace before it starts, by a hook or beforehand; so this is where that is looked at
-//! (`takeover`), and a netd is started if there is any. One that dies takes its connections with it, and another one takes its place. Called by
-//! `container`.
+//! (`takeover`), and a netd is started if there is any. A person's command uses its caller's network by sockets that a netd makes there: that is
+//! started when it is first needed. One that dies takes its connections with it, and another one takes its place. Called by `container`.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
 
-use cofferdam_control::netd::{FromNetd, NetdOrders, Network, ToNetd};
+use cofferdam_control::netd::{FromNetd, Mode, NetdOrders, Network, ToNetd, User};
 use cofferdam_control::sentry::{FailureKind, FromSentry, ToSentry};
-use cofferdam_control::{Channel, LogLevel, LogSettings};
-use cofferdam_socket::{WINDOW_BYTES, Window};
+use cofferdam_control::{Channel, LogLevel, LogSettings, rung};
+use cofferdam_socket::queue::Receiver;
+use cofferdam_socket::{Side, WINDOW_BYTES, Window};
 use tokio::time::timeout;
 
 use crate::house::House;
@@ -21,14 +23,42 @@ use crate::sandbox::Sandbox;
 use crate::spec::Refused;
 use crate::takeover::{Answer, Order};
 
-/// A network that was taken over, with a packet socket for each of its interfaces.
+/// Where a sandbox's network comes from.
+pub enum Way {
+    /// What is in a network namespace is taken over.
+    Take(OwnedFd),
+    /// Sockets of the caller's, in his own network namespace.
+    User {
+        /// It.
+        namespace: OwnedFd,
+        /// What the network is like.
+        user: User,
+        /// Sockets of published ports.
+        doors: Vec<OwnedFd>,
+    },
+}
+
+/// A network that is a sandbox's.
 pub struct Outside {
     /// It.
     pub network: Network,
+    mode: Mode,
     namespace: OwnedFd,
+    /// Packet sockets of its interfaces, or those of published ports.
     sockets: Vec<OwnedFd>,
     /// What could not be taken over.
     pub warnings: Vec<String>,
+}
+
+impl Outside {
+    /// One behind sockets of the caller's.
+    pub fn of_user(namespace: OwnedFd, user: User, sockets: Vec<OwnedFd>) -> Result<Self, Refused> {
+        if sockets.len() != user.published.len() {
+            return Err(Refused::new(FailureKind::Invalid, "published ports without their sockets"));
+        }
+        let network = Network::user(user.six);
+        Ok(Self { network, mode: Mode::User(user), namespace, sockets, warnings: Vec::new() })
+    }
 }
 
 fn host(why: impl std::fmt::Display) -> Refused {
@@ -48,50 +78,110 @@ pub async fn take(house: &House, namespace: OwnedFd) -> Result<Option<Outside>, 
     if network.interfaces.len() != sockets.len() {
         return Err(host("a wrong number of packet sockets"));
     }
-    let outside = Outside { network, namespace, sockets, warnings };
+    let outside = Outside { network, mode: Mode::Devices, namespace, sockets, warnings };
     Ok((!outside.sockets.is_empty() || !outside.warnings.is_empty()).then_some(outside))
 }
 
 /// Gives it back to the host's kernel. What cannot be given back is told.
-pub async fn give(house: &House, outside: Outside) -> Vec<String> {
-    let Outside { network, namespace, sockets, .. } = outside;
-    drop(sockets);
-    match house.network(Order::Give(network), namespace.as_fd()).await {
+pub async fn give(house: &House, outside: &Outside) -> Vec<String> {
+    if outside.mode != Mode::Devices {
+        return Vec::new();
+    }
+    match house.network(Order::Give(outside.network.clone()), outside.namespace.as_fd()).await {
         Ok((answer, _)) => answer.warnings,
         Err(refused) => vec![refused.message],
     }
 }
 
-/// Starts a netd for a network and brings the Sentry and it together.
+/// What a Sentry and its netd share: the two ends of the bell, and the window.
+struct Between {
+    sentrys: Channel,
+    netds: Channel,
+    window: OwnedFd,
+}
+
+impl Between {
+    fn new() -> Result<Self, Refused> {
+        let (sentrys, netds) = Channel::pair().map_err(internal)?;
+        let window = Arc::new(Window::create("cofferdam-net", WINDOW_BYTES).map_err(host)?);
+        // Who is not there yet has the bell rung for it as one that sleeps.
+        Receiver::new(window.clone(), Side::Netd).sleep();
+        let window = window.fd().try_clone_to_owned().map_err(host)?;
+        Ok(Self { sentrys, netds, window })
+    }
+}
+
+/// Brings the Sentry and a netd for a network together. Where nothing comes by itself that netd is started when the Sentry first rings: `None`.
 pub async fn connect(
     house: &Rc<House>,
     sandbox: &Rc<Sandbox>,
-    id: &str,
-    outside: &Outside,
+    outside: &Rc<Outside>,
     log: LogSettings,
-    join: impl AsyncFnOnce(i32) -> Result<(), Refused>,
-) -> Result<Rc<Link<FromNetd>>, Refused> {
-    let netd = Rc::new(Link::new(house, Service::Netd)?);
-    if let Ok(Some(pid)) = timeout(PATIENCE, netd.launched.started()).await {
-        join(pid).await?;
+) -> Result<Option<Rc<Link<FromNetd>>>, Refused> {
+    let between = Between::new()?;
+    if outside.mode == Mode::Devices {
+        let netd = begin(house, sandbox, outside, (&between.netds, &between.window), log).await?;
+        introduce(sandbox, outside, &between).await?;
+        return Ok(Some(netd));
     }
-    let (sentrys, netds) = Channel::pair().map_err(internal)?;
-    let window = Window::create("cofferdam-net", WINDOW_BYTES).map_err(host)?;
-    let window = window.fd().try_clone_to_owned().map_err(host)?;
-    let orders = NetdOrders { sandbox: id.to_owned(), network: outside.network.clone(), log };
+    introduce(sandbox, outside, &between).await?;
+    tokio::task::spawn_local(attend(Rc::downgrade(house), sandbox.clone(), outside.clone(), between, log));
+    Ok(None)
+}
+
+/// Starts a netd as soon as it is needed.
+async fn attend(house: Weak<House>, sandbox: Rc<Sandbox>, outside: Rc<Outside>, between: Between, log: LogSettings) {
+    let Between { sentrys, netds, window } = between;
+    // From now on the Sentry's end is its own alone: the bell tells of its death, too.
+    drop(sentrys);
+    if outside.sockets.is_empty()
+        && let Err(e) = rung(netds.as_fd()).await
+    {
+        sandbox.tell_log(LogLevel::Error, format!("waiting for the sandbox to use its network: {e}"));
+        return;
+    }
+    let Some(house) = house.upgrade().filter(|_| !sandbox.is_over()) else { return };
+    match begin(&house, &sandbox, &outside, (&netds, &window), log).await {
+        Ok(netd) => sandbox.is_served(netd),
+        Err(refused) => sandbox.tell_log(LogLevel::Error, refused.message),
+    }
+}
+
+/// Starts a netd for a network, with its end of the bell and the window.
+async fn begin(
+    house: &Rc<House>,
+    sandbox: &Rc<Sandbox>,
+    outside: &Outside,
+    (netds, window): (&Channel, &OwnedFd),
+    log: LogSettings,
+) -> Result<Rc<Link<FromNetd>>, Refused> {
+    let inside = Some(outside.namespace.as_fd()).filter(|_| outside.mode != Mode::Devices);
+    let netd = Rc::new(Link::with(house, Service::Netd, inside)?);
+    if let Ok(Some(pid)) = timeout(PATIENCE, netd.launched.started()).await {
+        sandbox.join(pid).await?;
+    }
+    let orders = NetdOrders {
+        sandbox: sandbox.id().to_owned(),
+        network: outside.network.clone(),
+        mode: outside.mode.clone(),
+        log,
+    };
     let mut rights: Vec<BorrowedFd<'_>> = vec![netds.as_fd(), window.as_fd()];
     rights.extend(outside.sockets.iter().map(AsFd::as_fd));
     tokio::task::spawn_local(hear(netd.clone(), sandbox.clone()));
     match netd.ask(&orders, &rights).await {
-        Ok(FromNetd::Ready) => {}
-        Ok(FromNetd::Failed { message }) => return Err(host(format!("netd: {message}"))),
-        Ok(_) => return Err(host("netd answered something else")),
-        Err(_) => return Err(host(netd.obituary("does not answer in time").await)),
+        Ok(FromNetd::Ready) => Ok(netd),
+        Ok(FromNetd::Failed { message }) => Err(host(format!("netd: {message}"))),
+        Ok(_) => Err(host("netd answered something else")),
+        Err(_) => Err(host(netd.obituary("does not answer in time").await)),
     }
-    drop(netds);
-    let network = outside.network.clone();
-    match sandbox.ask(ToSentry::Network(network), &[sentrys.as_fd(), window.as_fd()]).await {
-        Ok(FromSentry::Done) => Ok(netd),
+}
+
+/// Gives the Sentry its end.
+async fn introduce(sandbox: &Sandbox, outside: &Outside, between: &Between) -> Result<(), Refused> {
+    let network = ToSentry::Network(outside.network.clone());
+    match sandbox.ask(network, &[between.sentrys.as_fd(), between.window.as_fd()]).await {
+        Ok(FromSentry::Done) => Ok(()),
         Ok(FromSentry::Failed { kind, message, .. }) => Err(Refused::new(kind, message)),
         _ => Err(host("the Sentry does not take it")),
     }

@@ -22,7 +22,7 @@ use crate::container::Container;
 use crate::house::{House, Launched};
 use crate::launcher::Service;
 use crate::link::{Link, Lost};
-use crate::network::{self, Outside};
+use crate::network::{self, Outside, Way};
 use crate::spec::Refused;
 
 /// How long it takes until a netd that died is replaced: at first, and at most.
@@ -77,7 +77,9 @@ pub struct Sandbox {
     platform: RefCell<(String, String)>,
     over: Cell<bool>,
     /// Its network, if it has one beyond itself.
-    network: RefCell<Option<(Rc<Link<FromNetd>>, Outside)>>,
+    network: RefCell<Option<Rc<Outside>>>,
+    /// Who serves it, once it is needed.
+    netd: RefCell<Option<Rc<Link<FromNetd>>>>,
     /// How long the next netd in the place of one that died is waited with.
     pause: Cell<Duration>,
 }
@@ -95,6 +97,7 @@ impl Sandbox {
             platform: RefCell::default(),
             over: Cell::new(false),
             network: RefCell::default(),
+            netd: RefCell::default(),
             pause: Cell::new(FIRST_PAUSE),
         });
         tokio::task::spawn_local(sandbox.clone().hear());
@@ -174,69 +177,74 @@ impl Sandbox {
         let _ = self.sentry.tell_numbered(|number| Numbered { number, order });
     }
 
-    /// Gives it a network: what there is in a namespace. `join` puts netd to where the limits are.
-    pub async fn connect(
-        self: &Rc<Self>,
-        namespace: OwnedFd,
-        log: LogSettings,
-        join: impl AsyncFnOnce(i32) -> Result<(), Refused>,
-    ) -> Result<(), Refused> {
+    /// Gives it a network.
+    pub async fn connect(self: &Rc<Self>, way: Way, log: LogSettings) -> Result<(), Refused> {
         let Some(house) = self.house.upgrade() else { return Ok(()) };
         if self.network.borrow().is_some() {
             return Ok(());
         }
-        let Some(outside) = network::take(&house, namespace).await? else { return Ok(()) };
+        let outside = match way {
+            Way::Take(namespace) => network::take(&house, namespace).await?,
+            Way::User { namespace, user, doors } => Some(Outside::of_user(namespace, user, doors)?),
+        };
+        let Some(outside) = outside else { return Ok(()) };
         for warning in &outside.warnings {
             self.tell_log(LogLevel::Warn, warning.clone());
         }
         if outside.network.interfaces.is_empty() {
             return Ok(());
         }
-        let netd = network::connect(&house, self, &self.first, &outside, log, join).await;
-        match netd {
+        let outside = Rc::new(outside);
+        match network::connect(&house, self, &outside, log).await {
             Ok(netd) => {
-                *self.network.borrow_mut() = Some((netd, outside));
+                *self.network.borrow_mut() = Some(outside);
+                netd.into_iter().for_each(|netd| self.is_served(netd));
                 Ok(())
             }
             Err(refused) => {
-                network::give(&house, outside).await;
+                network::give(&house, &outside).await;
                 Err(refused)
             }
         }
     }
 
+    /// That netd serves it now.
+    pub fn is_served(&self, netd: Rc<Link<FromNetd>>) {
+        *self.netd.borrow_mut() = Some(netd);
+    }
+
+    /// Puts a process of it to where its limits are.
+    pub async fn join(&self, pid: i32) -> Result<(), Refused> {
+        self.member(&self.first).map_or(Ok(()), |c| c.join(pid))
+    }
+
+    /// The id of the container that it is for.
+    pub fn id(&self) -> &str {
+        &self.first
+    }
+
     /// A netd is gone: another one takes its place. One that dies again and again is waited with.
     pub async fn reconnect(self: &Rc<Self>, gone: &Rc<Link<FromNetd>>) {
-        let Some((netd, outside)) = self.network.borrow_mut().take() else { return };
-        if !Rc::ptr_eq(&netd, gone) {
-            *self.network.borrow_mut() = Some((netd, outside));
+        // One that never came to serve is nobody's loss: who started it knows.
+        if self.netd.borrow_mut().take_if(|netd| Rc::ptr_eq(netd, gone)).is_none() {
             return;
         }
+        let Some(outside) = self.network.borrow().clone() else { return };
         let log = self.member(&self.first).map(|c| c.logbook.settings()).unwrap_or_default();
         loop {
             let pause = self.pause.get();
             tokio::time::sleep(pause).await;
             self.pause.set((pause * 2).min(LONGEST_PAUSE));
-            let Some(house) = self.house.upgrade() else { return };
-            let first = self.member(&self.first);
-            let join = async |pid| first.map_or(Ok(()), |c| c.join(pid));
-            let connected = if self.is_over() {
-                Err(None)
-            } else {
-                network::connect(&house, self, &self.first, &outside, log, join).await.map_err(Some)
-            };
-            match connected {
+            let Some(house) = self.house.upgrade().filter(|_| !self.is_over()) else { return };
+            match network::connect(&house, self, &outside, log).await {
                 Ok(netd) if !self.is_over() => {
-                    *self.network.borrow_mut() = Some((netd, outside));
+                    netd.into_iter().for_each(|netd| self.is_served(netd));
                     self.tell_log(LogLevel::Warn, "the sandbox has a network again".into());
                     return;
                 }
-                Err(Some(refused)) => self.tell_log(LogLevel::Error, refused.message),
-                // It ended meanwhile.
-                Ok(_) | Err(None) => {
-                    network::give(&house, outside).await;
-                    return;
-                }
+                Err(refused) => self.tell_log(LogLevel::Error, refused.message),
+                // It ended meanwhile: what is no longer listened to ends by itself.
+                Ok(_) => return,
             }
         }
     }
@@ -253,10 +261,12 @@ impl Sandbox {
         self.tell(ToSentry::Stop);
         self.members().iter().for_each(|c| c.over(ExitStatus::Signal(9, false), None));
         self.sentry.farewell(house).await;
-        let network = self.network.borrow_mut().take();
-        if let Some((netd, outside)) = network {
+        let (netd, network) = (self.netd.borrow_mut().take(), self.network.borrow_mut().take());
+        if let Some(netd) = netd {
             network::stop(house, &netd).await;
-            for warning in network::give(house, outside).await {
+        }
+        if let Some(outside) = network {
+            for warning in network::give(house, &outside).await {
                 self.tell_log(LogLevel::Warn, warning);
             }
         }

@@ -1,0 +1,118 @@
+//! Packet devices behind the sandbox's sockets: frames go to and from `stack`.
+//!
+//! Owns which devices are watched for room. Called by `service`.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use cofferdam_socket::Broken;
+use cofferdam_socket::slot::Slot;
+use cofferdam_socket::traffic::Traffic;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::Errno;
+
+use crate::behind::Behind;
+use crate::device::LONGEST;
+use crate::sentry::Sentry;
+use crate::service::BEHIND;
+use crate::stack::Stack;
+
+/// Frames of one device that are taken before something else gets its turn.
+const TURN: usize = 64;
+
+/// The devices, with all that is made of their packets.
+#[derive(Debug)]
+pub struct Devices {
+    stack: Stack,
+    epoll: Arc<OwnedFd>,
+    buffer: Vec<u8>,
+    /// Those whose room is waited for.
+    waits: Vec<bool>,
+    now: Instant,
+}
+
+impl Devices {
+    /// Of a stack and its devices, which are watched from now on. They are so before the walls stand: behind them nothing further is.
+    pub fn new(stack: Stack, epoll: Arc<OwnedFd>) -> Self {
+        let waits = vec![false; stack.wire.links.len()];
+        Self { stack, epoll, buffer: vec![0; LONGEST], waits, now: Instant::now() }
+    }
+}
+
+impl Behind for Devices {
+    fn sentry(&mut self) -> &mut Sentry {
+        &mut self.stack.connections.sentry
+    }
+
+    fn set_now(&mut self, now: Instant) {
+        self.now = now;
+        self.stack.wire.set_now(now);
+    }
+
+    fn asked(&mut self, slot: Slot) -> Result<(), Broken> {
+        let Stack { connections, wire, .. } = &mut self.stack;
+        connections.asked(slot, self.now, wire)
+    }
+
+    fn send_packets(&mut self) -> Result<bool, Broken> {
+        let Stack { connections, wire, .. } = &mut self.stack;
+        connections.send_packets(wire)
+    }
+
+    /// Frames of a device, or room.
+    fn happened(&mut self, which: u64, what: EventFlags, deaf: bool) -> Result<(), Broken> {
+        let at = usize::try_from(which.saturating_sub(BEHIND)).unwrap_or(usize::MAX);
+        if what.contains(EventFlags::OUT)
+            && let Some(link) = self.stack.wire.links.get_mut(at)
+        {
+            link.device.full = false;
+        }
+        for _ in 0..TURN {
+            let Some(link) = self.stack.wire.links.get(at) else { return Ok(()) };
+            match link.device.receive(&mut self.buffer) {
+                Ok(Some(arrived)) if !deaf => self.stack.frame(at, &self.buffer, arrived)?,
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(()),
+                // It went down, or is gone: told once, and nothing more comes until it is up.
+                Err(_) => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self) -> Result<(), Broken> {
+        self.stack.tick()
+    }
+
+    /// Watches for room on the devices that have none, and on no others.
+    fn watch(&mut self) -> Result<(), Errno> {
+        for ((link, waits), which) in self.stack.wire.links.iter().zip(&mut self.waits).zip(BEHIND..) {
+            if link.device.full != *waits {
+                *waits = link.device.full;
+                let mut what = EventFlags::IN;
+                what.set(EventFlags::OUT, *waits);
+                epoll::modify(&*self.epoll, &link.device, EventData::new_u64(which), what)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_busy(&self) -> bool {
+        self.stack.connections.is_busy()
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.stack.next()
+    }
+
+    fn traffic(&self) -> impl Iterator<Item = &Traffic> {
+        self.stack.wire.links.iter().map(|l| &l.traffic)
+    }
+
+    fn count(&self) -> Vec<(String, u64)> {
+        let mut all = self.stack.wire.counters.list();
+        all.extend(self.stack.connections.count());
+        all
+    }
+}

@@ -1,0 +1,262 @@
+//! Sockets of the host's behind the sandbox's: a network without packets, as its caller could use it himself.
+//!
+//! A connection of the sandbox's is one of the host's, made when the sandbox asks for it (`streams`); a datagram leaves by a socket that is
+//! made for it and what comes back there goes to who sent it (`datagrams`). The sandbox seems to have a network of its own; what of that is
+//! somebody in particular, and what nobody, is decided here: loopback addresses of the host's are out of reach, but for the port where it
+//! asks for names. Ports that the caller has published come as sockets that are there already. Called by `service`.
+
+mod datagrams;
+mod streams;
+
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Instant;
+
+use cofferdam_control::netd::{INSIDE, INSIDE6, Network, Published, RESOLVER, ROUTER, ROUTER6, User};
+use cofferdam_socket::ring::Consumer;
+use cofferdam_socket::slot::Slot;
+use cofferdam_socket::traffic::Traffic;
+use cofferdam_socket::{Broken, Window, packet};
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::Errno;
+
+use self::datagrams::Datagrams;
+use self::streams::Streams;
+use crate::behind::Behind;
+use crate::ip::{ICMP, ICMP6, UDP};
+use crate::sentry::Sentry;
+use crate::service::BEHIND;
+
+/// What a descriptor is watched as: published ports, connections by their slots, sockets of datagrams.
+pub const DOORS: u64 = BEHIND;
+const STREAMS: u64 = 1 << 32;
+const FLOWS: u64 = 2 << 32;
+/// Packets of the Sentry's that are sent before something else gets its turn.
+const TURN: usize = 256;
+/// Bytes that are moved at a time.
+const PIECE: usize = 1 << 16;
+/// Sockets of datagrams, at most; and what is left of all for what is no socket.
+const DATAGRAMS: usize = 1024;
+const SPARE: usize = 64;
+
+/// Why something does not leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Nowhere {
+    /// Nobody is there.
+    Nobody,
+    /// Nobody may go there.
+    Forbidden,
+}
+
+/// Who is who.
+#[derive(Debug)]
+struct Names {
+    network: Network,
+    resolver: Option<IpAddr>,
+}
+
+impl Names {
+    /// Whom the sandbox means by an address.
+    fn meant(&self, to: SocketAddr) -> Result<SocketAddr, Nowhere> {
+        let ip = to.ip().to_canonical();
+        if ip == IpAddr::V4(RESOLVER) && to.port() == 53 {
+            return self.resolver.map(|ip| SocketAddr::new(ip, 53)).ok_or(Nowhere::Nobody);
+        }
+        let local = match ip {
+            IpAddr::V4(ip) => ip.is_loopback() || ip.is_unspecified() || ip.octets().first() == Some(&0),
+            // IPv4 addresses in IPv6's clothes are taken for what they are above.
+            IpAddr::V6(ip) => ip.is_loopback() || ip.is_unspecified() || ip.is_unicast_link_local(),
+        };
+        if local || ip.is_multicast() || ip == IpAddr::from([255; 4]) {
+            return Err(Nowhere::Forbidden);
+        }
+        let inside = self.network.interfaces.iter().flat_map(|i| &i.addresses).any(|a| a.contains(ip));
+        if inside { Err(Nowhere::Nobody) } else { Ok(SocketAddr::new(ip, to.port())) }
+    }
+
+    /// Whom the sandbox takes somebody for who comes by a published port: the host itself seems to be the router. With the sandbox's own
+    /// address for it. `four`: only IPv4 will do.
+    fn seen(&self, from: SocketAddr, four: bool) -> (SocketAddr, IpAddr) {
+        let ip = from.ip().to_canonical();
+        let six = ip.is_ipv6() && !four && self.network.has(INSIDE6.into());
+        let (own, router) = if six { (INSIDE6.into(), ROUTER6.into()) } else { (INSIDE.into(), IpAddr::V4(ROUTER)) };
+        let strange = match ip {
+            IpAddr::V4(ip) => ip.is_loopback(),
+            IpAddr::V6(ip) => !six || ip.is_loopback() || ip.is_unicast_link_local(),
+        };
+        // Nor may anybody seem to be one of the sandbox's own network.
+        let inside = self.network.interfaces.iter().flat_map(|i| &i.addresses).any(|a| a.contains(ip));
+        (SocketAddr::new(if strange || inside { router } else { ip }, from.port()), own)
+    }
+}
+
+/// What descriptors are watched by.
+#[derive(Debug, Clone)]
+struct Watch(Arc<OwnedFd>);
+
+impl Watch {
+    /// Watches one for all that happens, each time that it does.
+    fn add(&self, fd: BorrowedFd<'_>, which: u64) -> Result<(), Errno> {
+        let what = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        epoll::add(&*self.0, fd, EventData::new_u64(which), what)
+    }
+}
+
+/// What was counted.
+#[derive(Debug, Default)]
+struct Counters {
+    /// Of connections, of packets: those that nobody may make, that the host refused, that had no room.
+    forbidden: u64,
+    refused: u64,
+    no_room: u64,
+    broken: u64,
+}
+
+/// All of it.
+#[derive(Debug)]
+pub struct Hosted {
+    window: Arc<Window>,
+    sentry: Sentry,
+    /// Packets of the Sentry's.
+    packets: Consumer,
+    names: Names,
+    streams: Streams,
+    datagrams: Datagrams,
+    counters: Counters,
+    traffic: Traffic,
+    buffer: Vec<u8>,
+    now: Instant,
+}
+
+impl Hosted {
+    /// With the sockets of the published ports, which do not wait and are watched as [`DOORS`] in their order, and what more is to be watched by.
+    /// `most`: descriptors, at most.
+    pub fn new(
+        network: Network,
+        user: User,
+        doors: Vec<OwnedFd>,
+        window: &Arc<Window>,
+        epoll: Arc<OwnedFd>,
+        most: usize,
+    ) -> Result<Self, Broken> {
+        let (sentry, packets) = Sentry::new(window)?;
+        let sockets = most.saturating_sub(SPARE + doors.len());
+        let (of_datagrams, watch) = (DATAGRAMS.min(sockets / 4), Watch(epoll));
+        let mut streams = Streams::new(window.clone(), watch.clone(), sockets - of_datagrams);
+        let now = Instant::now();
+        let mut datagrams = Datagrams::new(watch, of_datagrams);
+        for ((door, published), which) in doors.into_iter().zip(user.published).zip(DOORS..) {
+            let Published { udp, port } = published;
+            if udp { datagrams.publish(which, door, port) } else { streams.publish(which, door, port) }
+        }
+        let names = Names { network, resolver: user.resolver };
+        Ok(Self {
+            window: window.clone(),
+            sentry,
+            packets,
+            names,
+            streams,
+            datagrams,
+            counters: Counters::default(),
+            traffic: Traffic::default(),
+            buffer: vec![0; PIECE],
+            now,
+        })
+    }
+
+    /// A packet of the Sentry's.
+    fn packet(&mut self, head: &packet::Head, data: &[u8]) -> Result<(), Broken> {
+        if head.flags & packet::flags::HEADED != 0 || !matches!(head.protocol, UDP | ICMP | ICMP6) {
+            // Nothing of the caller's can carry it.
+            self.counters.forbidden += 1;
+            return Ok(());
+        }
+        self.traffic.sent_packets += 1;
+        self.traffic.sent_bytes += data.len() as u64;
+        let Self { names, sentry, counters, datagrams, now, .. } = self;
+        datagrams.send(head, data, names, *now, sentry, counters)
+    }
+}
+
+impl Behind for Hosted {
+    fn sentry(&mut self) -> &mut Sentry {
+        &mut self.sentry
+    }
+
+    fn set_now(&mut self, now: Instant) {
+        self.now = now;
+    }
+
+    fn asked(&mut self, slot: Slot) -> Result<(), Broken> {
+        let Self { streams, sentry, names, counters, buffer, traffic, .. } = self;
+        streams.asked(slot, &mut streams::Around { sentry, names, counters, buffer, traffic })
+    }
+
+    fn send_packets(&mut self) -> Result<bool, Broken> {
+        let mut more = true;
+        for _ in 0..TURN {
+            match packet::take(&mut self.packets)? {
+                Some((head, data)) => self.packet(&head, &data)?,
+                None => {
+                    more = false;
+                    break;
+                }
+            }
+        }
+        self.sentry.has_room(&self.window)?;
+        Ok(more)
+    }
+
+    fn happened(&mut self, which: u64, what: EventFlags, deaf: bool) -> Result<(), Broken> {
+        if deaf {
+            return Ok(());
+        }
+        let Self { streams, datagrams, sentry, names, counters, buffer, traffic, now, .. } = self;
+        if which < STREAMS && datagrams.is_door(which) {
+            return datagrams.door(which, names, *now, sentry, buffer, counters, traffic);
+        }
+        match which & !u64::from(u32::MAX) {
+            FLOWS => datagrams.came((which & u64::from(u32::MAX)) as u32, *now, sentry, buffer, counters, traffic),
+            _ => streams.happened(which, what, &mut streams::Around { sentry, names, counters, buffer, traffic }),
+        }
+    }
+
+    fn tick(&mut self) -> Result<(), Broken> {
+        let Self { streams, datagrams, sentry, names, counters, buffer, traffic, now, .. } = self;
+        datagrams.tick(names, *now, sentry, buffer, counters, traffic)?;
+        streams.work(&mut streams::Around { sentry, names, counters, buffer, traffic })
+    }
+
+    /// Each as it is made.
+    fn watch(&mut self) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    fn is_busy(&self) -> bool {
+        self.streams.is_busy() || self.datagrams.is_busy()
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.datagrams.next()
+    }
+
+    fn traffic(&self) -> impl Iterator<Item = &Traffic> {
+        std::iter::once(&self.traffic)
+    }
+
+    fn count(&self) -> Vec<(String, u64)> {
+        let c = &self.counters;
+        [
+            ("packets_broken", c.broken),
+            ("forbidden", c.forbidden),
+            ("refused_by_the_host", c.refused),
+            ("packets_without_room", c.no_room),
+            ("tcp_connections", self.streams.len() as u64),
+            ("datagram_sockets", self.datagrams.len() as u64),
+        ]
+        .map(|(name, n)| (name.to_owned(), n))
+        .to_vec()
+    }
+}
+

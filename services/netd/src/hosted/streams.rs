@@ -1,0 +1,484 @@
+//! Connections: each of the sandbox's is one of the host's.
+//!
+//! Owns which slot is which socket. Data goes from a ring to the socket and from the socket to the other ring; who finds the other's ring full asks
+//! to be told. Sockets are watched for changes only, so each remembers whether it had something, or room, when last tried. Called by `hosted`.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cofferdam_socket::ring::{Consumer, Producer};
+use cofferdam_socket::slot::{Operation, Slot, Tuning, said, told};
+use cofferdam_socket::traffic::Traffic;
+use cofferdam_socket::{Broken, Side, Window};
+use rustix::event::epoll::EventFlags;
+use rustix::io::Errno;
+use rustix::net::sockopt;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, ipproto};
+
+use super::{Counters, Names, Nowhere, STREAMS, Watch};
+use crate::sentry::{Numbers, Sentry};
+
+/// Pieces of one connection that are moved before another gets its turn.
+const TURN: usize = 16;
+/// Connections that are taken from one published port before something else gets its turn.
+const CALLERS: usize = 64;
+
+/// What else a step needs.
+pub(super) struct Around<'a> {
+    pub sentry: &'a mut Sentry,
+    pub names: &'a Names,
+    pub counters: &'a mut Counters,
+    pub buffer: &'a mut [u8],
+    pub traffic: &'a mut Traffic,
+}
+
+#[derive(Debug)]
+struct Stream {
+    slot: Slot,
+    /// Gone once both directions have ended.
+    socket: Option<OwnedFd>,
+    outgoing: Consumer,
+    incoming: Producer,
+    /// What was taken out of the ring and had no room in the socket.
+    pending: Vec<u8>,
+    connecting: bool,
+    /// It had something, or room, when last tried.
+    readable: bool,
+    writable: bool,
+    /// Nothing more is sent; nothing more comes.
+    finished: bool,
+    ended: bool,
+    told: u32,
+    tuned: u32,
+    /// The port that it came by.
+    door: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Listener {
+    slot: Slot,
+    at: SocketAddr,
+    backlog: u32,
+    /// How many connections it was given.
+    given: u32,
+}
+
+/// A published port.
+#[derive(Debug)]
+struct Door {
+    socket: OwnedFd,
+    port: u16,
+    /// There may be callers.
+    ready: bool,
+}
+
+/// All of a sandbox's.
+#[derive(Debug)]
+pub(super) struct Streams {
+    window: Arc<Window>,
+    watch: Watch,
+    /// Sockets, at most.
+    most: usize,
+    streams: HashMap<u32, Stream>,
+    listeners: HashMap<u32, Listener>,
+    doors: HashMap<u64, Door>,
+    numbers: Numbers,
+    /// Slots that are to be looked at once more.
+    again: Vec<u32>,
+}
+
+impl Streams {
+    pub fn new(window: Arc<Window>, watch: Watch, most: usize) -> Self {
+        Self {
+            window,
+            watch,
+            most,
+            streams: HashMap::new(),
+            listeners: HashMap::new(),
+            doors: HashMap::new(),
+            numbers: Numbers::default(),
+            again: Vec::new(),
+        }
+    }
+
+    /// A socket of the caller's that listens is for a port inside.
+    pub fn publish(&mut self, which: u64, socket: OwnedFd, port: u16) {
+        self.doors.insert(which, Door { socket, port, ready: true });
+    }
+
+    pub fn len(&self) -> usize {
+        self.streams.len()
+    }
+
+    pub fn is_busy(&self) -> bool {
+        !self.again.is_empty()
+    }
+
+    /// The Sentry says that something is to be done in a slot.
+    pub fn asked(&mut self, slot: Slot, around: &mut Around<'_>) -> Result<(), Broken> {
+        let number = slot.number();
+        if self.streams.contains_key(&number) {
+            return self.pump(number, around);
+        }
+        if let Some(listener) = self.listeners.get_mut(&number) {
+            if slot.said(&self.window) & said::CLOSED != 0 {
+                self.listeners.remove(&number);
+                slot.release(&self.window);
+                return around.sentry.tell(&slot);
+            }
+            (_, _, _, listener.backlog) = slot.wanted(&self.window)?;
+            return self.callers(around);
+        }
+        // Of netd's own only those that are in use mean something; of the Sentry's one that it has done with before it was begun is nothing.
+        if slot.is_netds() || slot.is_released(&self.window) {
+            return Ok(());
+        }
+        let (what, local, remote, backlog) = slot.wanted(&self.window)?;
+        let (tuned, tuning) = slot.tuning(&self.window);
+        match what {
+            Operation::Listen => {
+                self.listeners.insert(number, Listener { slot, at: local, backlog, given: 0 });
+                self.callers(around)
+            }
+            Operation::Connect => match self.connect(number, remote, tuning, around) {
+                Ok(socket) => {
+                    self.enter(slot, socket, None, tuned);
+                    self.pump(number, around)
+                }
+                Err(why) => {
+                    slot.set_error(&self.window, why.raw_os_error());
+                    slot.tell(&self.window, told::FAILED | told::OVER | told::RELEASED);
+                    around.sentry.tell(&slot)
+                }
+            },
+        }
+    }
+
+    fn connect(&self, number: u32, to: SocketAddr, tuning: Tuning, around: &mut Around<'_>) -> Result<OwnedFd, Errno> {
+        let to = around.names.meant(to).map_err(|why| match why {
+            Nowhere::Nobody => Errno::HOSTUNREACH,
+            Nowhere::Forbidden => {
+                around.counters.forbidden += 1;
+                Errno::NETUNREACH
+            }
+        })?;
+        if self.streams.len() >= self.most {
+            return Err(Errno::NOBUFS);
+        }
+        let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let made = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP));
+        let mut refused = |e| {
+            around.counters.refused += 1;
+            e
+        };
+        let socket = made.map_err(|e| refused(if e == Errno::MFILE || e == Errno::NFILE { Errno::NOBUFS } else { e }))?;
+        tune(&socket, tuning);
+        match rustix::net::connect(&socket, &to) {
+            Ok(()) | Err(Errno::INPROGRESS) => {}
+            Err(e) => return Err(refused(e)),
+        }
+        self.watch.add(socket.as_fd(), STREAMS | u64::from(number))?;
+        Ok(socket)
+    }
+
+    fn enter(&mut self, slot: Slot, socket: OwnedFd, door: Option<u64>, tuned: u32) {
+        let (incoming, outgoing) = slot.rings(&self.window, Side::Netd);
+        let stream = Stream {
+            slot,
+            socket: Some(socket),
+            outgoing,
+            incoming,
+            pending: Vec::new(),
+            connecting: door.is_none(),
+            // One that came can be used; one that is made tells when it can.
+            readable: door.is_some(),
+            writable: door.is_some(),
+            finished: false,
+            ended: false,
+            told: if door.is_some() { told::NEW | told::CONNECTED } else { 0 },
+            tuned,
+            door,
+        };
+        self.streams.insert(slot.number(), stream);
+    }
+
+    /// Something has happened to a connection, or a published port.
+    pub fn happened(&mut self, which: u64, what: EventFlags, around: &mut Around<'_>) -> Result<(), Broken> {
+        if let Some(door) = self.doors.get_mut(&which) {
+            door.ready = true;
+            return self.callers(around);
+        }
+        let number = (which & u64::from(u32::MAX)) as u32;
+        let Some(stream) = self.streams.get_mut(&number) else { return Ok(()) };
+        let broken = what.intersects(EventFlags::ERR | EventFlags::HUP);
+        stream.readable |= broken || what.intersects(EventFlags::IN | EventFlags::RDHUP);
+        stream.writable |= broken || what.contains(EventFlags::OUT);
+        self.pump(number, around)
+    }
+
+    /// Goes on with what had no turn.
+    pub fn work(&mut self, around: &mut Around<'_>) -> Result<(), Broken> {
+        for number in std::mem::take(&mut self.again) {
+            self.pump(number, around)?;
+        }
+        Ok(())
+    }
+
+    /// Gives those who called at published ports to who listens there, as far as it has room for them. The others wait with the host.
+    fn callers(&mut self, around: &mut Around<'_>) -> Result<(), Broken> {
+        let which: Vec<u64> = self.doors.iter().filter(|(_, d)| d.ready).map(|(which, _)| *which).collect();
+        for which in which {
+            for _ in 0..CALLERS {
+                let Some(door) = self.doors.get_mut(&which) else { break };
+                let port = door.port;
+                let listens = |four: bool| {
+                    let fits = |l: &&Listener| l.at.port() == port && (l.at.ip().is_unspecified() || around.names.network.has(l.at.ip()));
+                    self.listeners.values().filter(fits).find(|l| l.at.is_ipv4() == four).map(|l| l.slot.number())
+                };
+                let (four, six) = (listens(true), listens(false));
+                let listener = four.or(six).and_then(|at| self.listeners.get(&at));
+                let full = listener.is_some_and(|l| {
+                    // One more than the backlog, as on Linux.
+                    l.given.wrapping_sub(l.slot.accepted(&self.window)) > l.backlog
+                });
+                if full || self.streams.len() >= self.most {
+                    break;
+                }
+                let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+                let (socket, from) = match rustix::net::acceptfrom_with(&door.socket, flags) {
+                    Ok(one) => one,
+                    Err(Errno::AGAIN) => {
+                        door.ready = false;
+                        break;
+                    }
+                    // Who called is gone already, or there are too many.
+                    Err(_) => break,
+                };
+                let from = from.and_then(|a| SocketAddr::try_from(a).ok());
+                let seen = from.map(|from| around.names.seen(from, six.is_none()));
+                let to = seen.and_then(|(_, own)| if own.is_ipv4() { four } else { six });
+                let (Some((remote, own)), Some(to)) = (seen, to) else {
+                    // Nobody listens: who called is told so, as far as that can be done by now.
+                    around.counters.refused += 1;
+                    reset(&socket);
+                    continue;
+                };
+                self.give(to, which, socket, SocketAddr::new(own, port), remote, around)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn give(
+        &mut self,
+        listener: u32,
+        door: u64,
+        socket: OwnedFd,
+        local: SocketAddr,
+        remote: SocketAddr,
+        around: &mut Around<'_>,
+    ) -> Result<(), Broken> {
+        let (Some(number), Some(listener)) = (self.numbers.take(), self.listeners.get_mut(&listener)) else {
+            return Ok(());
+        };
+        if self.watch.add(socket.as_fd(), STREAMS | u64::from(number)).is_err() {
+            self.numbers.give(number);
+            return Ok(());
+        }
+        listener.given = listener.given.wrapping_add(1);
+        let slot = Slot::new(&self.window, number)?;
+        slot.begin(&self.window, listener.slot.number(), local, remote);
+        self.enter(slot, socket, Some(door), 0);
+        around.sentry.tell(&slot)?;
+        self.pump(number, around)
+    }
+
+    /// Moves what can be moved of a connection, and tells the Sentry what it may want to know.
+    fn pump(&mut self, number: u32, around: &mut Around<'_>) -> Result<(), Broken> {
+        let Some(s) = self.streams.get_mut(&number) else { return Ok(()) };
+        let w = &self.window;
+        let said = s.slot.said(w);
+        let (tuned, tuning) = s.slot.tuning(w);
+        if let Some(socket) = s.socket.as_ref().filter(|_| tuned != s.tuned) {
+            s.tuned = tuned;
+            tune(socket, tuning);
+        }
+        if said & said::RESET != 0 && said & said::CLOSED != 0 {
+            if let Some(socket) = &s.socket {
+                reset(socket);
+            }
+            return self.end(number, around);
+        }
+        let mut news = false;
+        let mut failed = s.connect(&mut news);
+        if failed.is_none() && !s.connecting {
+            failed = s.send(w, said, around, &mut news)?;
+        }
+        if !s.connecting && said & said::CLOSED == 0 {
+            // What came before the other end was gone is read first.
+            s.readable |= failed.is_some();
+            failed = s.receive(w, around, &mut news, &mut self.again)?.or(failed);
+        }
+        let left = (s.pending.len() as u32).saturating_add(s.outgoing.available()?);
+        s.slot.set_progress(w, left, 0);
+        if let Some(why) = failed {
+            s.slot.set_error(w, why.raw_os_error());
+            s.told |= told::FAILED | told::OVER;
+        } else if s.ended && s.finished {
+            s.told |= told::OVER;
+        }
+        if s.told & told::OVER != 0 {
+            // Closed now: nobody is to wait until the sandbox has read what came.
+            s.socket = None;
+        }
+        if s.told != s.slot.told(w) {
+            s.slot.tell(w, s.told);
+            news = true;
+        }
+        let (slot, over) = (s.slot, s.told & told::OVER != 0);
+        if said & said::CLOSED != 0 && (over || left == 0) {
+            // What is on its way still gets there: that is the host's business now.
+            return self.end(number, around);
+        }
+        if news && said & said::CLOSED == 0 {
+            around.sentry.tell(&slot)?;
+        }
+        Ok(())
+    }
+
+    /// The slot is free for another.
+    fn end(&mut self, number: u32, around: &mut Around<'_>) -> Result<(), Broken> {
+        let Some(s) = self.streams.remove(&number) else { return Ok(()) };
+        drop(s.socket);
+        if s.slot.is_netds() {
+            s.slot.forget(&self.window);
+            self.numbers.give(number);
+        } else {
+            s.slot.release(&self.window);
+            around.sentry.tell(&s.slot)?;
+        }
+        // There is room for one more.
+        if s.door.is_some() { self.callers(around) } else { Ok(()) }
+    }
+}
+
+impl Stream {
+    /// Whether it is connected by now. `Some`: why it is not.
+    fn connect(&mut self, news: &mut bool) -> Option<Errno> {
+        let socket = self.socket.as_ref().filter(|_| self.connecting && self.writable)?;
+        match sockopt::socket_error(socket) {
+            Ok(Ok(())) => {
+                self.connecting = false;
+                self.told |= told::CONNECTED;
+                *news = true;
+                None
+            }
+            Ok(Err(why)) | Err(why) => Some(why),
+        }
+    }
+
+    /// Out. `Some`: why it ended.
+    fn send(&mut self, w: &Window, said: u32, a: &mut Around<'_>, news: &mut bool) -> Result<Option<Errno>, Broken> {
+        let Some(socket) = &self.socket else { return Ok(None) };
+        let mut moved = false;
+        while self.writable {
+            if self.pending.is_empty() {
+                let n = self.outgoing.take(a.buffer)?;
+                moved |= n > 0;
+                self.pending.extend_from_slice(a.buffer.get(..n).unwrap_or_default());
+            }
+            if self.pending.is_empty() {
+                break;
+            }
+            match rustix::net::send(socket, &self.pending, SendFlags::NOSIGNAL) {
+                Ok(n) => {
+                    a.traffic.sent_packets += 1;
+                    a.traffic.sent_bytes += n as u64;
+                    self.pending.drain(..n.min(self.pending.len()));
+                }
+                Err(Errno::AGAIN) => self.writable = false,
+                Err(Errno::INTR) => {}
+                // The error itself was told with what came: there it was seen that the other end is gone.
+                Err(Errno::PIPE) => return Ok(Some(Errno::CONNRESET)),
+                Err(e) => return Ok(Some(e)),
+            }
+        }
+        *news |= moved && self.slot.was_waited_for(w, Side::Sentry);
+        let all = self.pending.is_empty() && self.outgoing.available()? == 0;
+        if said & (said::FINISHED | said::CLOSED) != 0 && all && !self.finished {
+            self.finished = true;
+            let _ = rustix::net::shutdown(socket, Shutdown::Write);
+        }
+        Ok(None)
+    }
+
+    /// In. `Some`: why it ended.
+    fn receive(
+        &mut self,
+        w: &Window,
+        a: &mut Around<'_>,
+        news: &mut bool,
+        again: &mut Vec<u32>,
+    ) -> Result<Option<Errno>, Broken> {
+        let Some(socket) = &self.socket else { return Ok(None) };
+        let mut turns = 0;
+        while self.readable && !self.ended {
+            if turns == TURN {
+                again.push(self.slot.number());
+                break;
+            }
+            turns += 1;
+            let mut room = self.incoming.room()?;
+            if room == 0 {
+                self.slot.wait_for_room(w, Side::Netd);
+                // It may have made room before it could know.
+                room = self.incoming.room()?;
+                if room == 0 || !self.slot.was_waited_for(w, Side::Netd) {
+                    break;
+                }
+            }
+            let most = a.buffer.len().min(room as usize);
+            let to = a.buffer.get_mut(..most).unwrap_or_default();
+            match rustix::net::recv(socket, to, RecvFlags::empty()) {
+                Ok((0, _)) => {
+                    self.ended = true;
+                    self.told |= told::FINISHED;
+                }
+                Ok((n, _)) => {
+                    a.traffic.received_packets += 1;
+                    a.traffic.received_bytes += n as u64;
+                    let came = a.buffer.get(..n).unwrap_or_default();
+                    if self.incoming.put_some(came)? < n {
+                        return Err(Broken("a ring has less room than it had"));
+                    }
+                    *news = true;
+                }
+                Err(Errno::AGAIN) => self.readable = false,
+                Err(Errno::INTR) => {}
+                Err(e) => return Ok(Some(e)),
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Has a connection be reset when it is closed: one that lingers for no time at all is.
+fn reset(socket: &OwnedFd) {
+    let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
+}
+
+/// Has a socket behave as asked. What the host refuses stays as it was.
+fn tune(socket: &OwnedFd, t: Tuning) {
+    let _ = sockopt::set_tcp_nodelay(socket, t.nodelay);
+    let _ = sockopt::set_socket_keepalive(socket, t.keepalive > 0);
+    if t.keepalive > 0 {
+        let _ = sockopt::set_tcp_keepidle(socket, Duration::from_secs(t.keepalive.into()));
+    }
+    if t.user_timeout > 0 {
+        let _ = sockopt::set_tcp_user_timeout(socket, t.user_timeout);
+    }
+}
