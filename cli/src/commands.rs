@@ -19,7 +19,7 @@ use crate::connection::{Connection, root, stop_unit, sweep};
 use crate::failure::{Failure, Report};
 use crate::foreground::{Stay, Terminal};
 use crate::hooks::{self, Hooks};
-use crate::network::Network;
+use crate::network::{NAMES, Network};
 use crate::notify::{self, Manager};
 use crate::terminal::Own;
 use crate::{activation, document, events, exec, features, namespaces, standin, terminal, update};
@@ -245,6 +245,10 @@ fn foreground_start_to_end(
         request.console_size = own.size();
     }
     let notified = request.notify;
+    if let Some(names) = network.and_then(Network::names) {
+        let file = names.try_clone_to_owned().map_err(Failure::host("a resolv.conf for the sandbox"))?;
+        connection.has_made(NAMES, file);
+    }
     let stdio = terminal::streams(slave, request.tty, more);
     let warnings =
         make(request, stdio, &connection, report, Some(rustix::stdio::stderr()), &mut trace).map_err(not_run)?;

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -27,6 +27,8 @@ pub struct Connection {
     early: RefCell<VecDeque<Response>>,
     /// Answers to come that nobody waits for.
     owed: Cell<usize>,
+    /// A file that this program has made for the container, by the name that the document has for it.
+    made: RefCell<Option<(Vec<u8>, OwnedFd)>>,
 }
 
 /// Whether this is the host's root. Root of a user namespace is a user with a place of his own, as with runc, unless USER says root.
@@ -78,7 +80,7 @@ impl Connection {
             Err(Errno::NOENT | Errno::CONNREFUSED) => return Ok(None),
             Err(e) => return Err(at(e)),
         }
-        let connection = Self { channel: Channel::new(socket), early: RefCell::default(), owed: Cell::new(0) };
+        let connection = Self { channel: Channel::new(socket), early: RefCell::default(), owed: Cell::new(0), made: RefCell::default() };
         match connection.next() {
             Ok(Response::Done) => Ok(Some(connection)),
             Ok(_) => Err(Failure::Supervisor("greets strangely".into())),
@@ -125,12 +127,19 @@ impl Connection {
         }
     }
 
+    /// Has a container take a file that is nowhere by a name of its document's.
+    pub fn has_made(&self, name: &str, file: OwnedFd) {
+        *self.made.borrow_mut() = Some((name.as_bytes().to_vec(), file));
+    }
+
     /// Opens what a container is to have.
     fn hand_over(&self, sources: &[Source]) -> Result<(), Failure> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::openat(CWD, "/", flags, Mode::empty());
         let root = root.map_err(|e| Failure::Host { what: "/".into(), source: e.into() })?;
-        match sources::open(root.as_fd(), sources) {
+        let made = self.made.borrow();
+        let made = made.as_ref().map(|(name, file)| (name.as_slice(), file.as_fd()));
+        match sources::open(root.as_fd(), sources, made) {
             Ok(opened) => {
                 let (files, what): (Vec<_>, Vec<_>) = opened.into_iter().unzip();
                 let files: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();

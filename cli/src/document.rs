@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::arguments::Do;
 use crate::failure::Failure;
-use crate::network::Network;
+use crate::network::{NAMES, Network};
 
 /// The largest document in bytes.
 const MAX: u64 = 1 << 20;
@@ -123,9 +123,9 @@ pub fn of_do(asked: &Do, network: &Network, terminal: bool) -> Result<(Value, Ve
     };
     let (uid, gid, groups) = user(asked, &rootfs)?;
     let mut mounts = system_mounts();
-    if let Some(names) = network.names() {
+    if network.names().is_some() {
         let options = ["bind", "ro"];
-        mounts.push(json!({"destination": "/etc/resolv.conf", "type": "bind", "source": names, "options": options}));
+        mounts.push(json!({"destination": "/etc/resolv.conf", "type": "bind", "source": NAMES, "options": options}));
     }
     for bind in &asked.bind {
         mounts.push(one_bind(bind)?);

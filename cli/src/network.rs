@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use cofferdam_control::netd::{PUBLISHED, Published, RESOLVER, User};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 
@@ -19,6 +20,8 @@ use crate::failure::Failure;
 
 /// The most of a resolv.conf that is read.
 const MOST: u64 = 64 << 10;
+/// What the document calls the file that is made in the place of the host's resolv.conf.
+pub const NAMES: &str = "/nameless/resolv.conf";
 /// Who may wait at a published port until the sandbox listens.
 const WAITING: i32 = 1024;
 /// Somewhere in the Internet: it is asked whether anything leads there, and nothing is sent.
@@ -155,7 +158,10 @@ impl Network {
                     descriptors.push(publish.bound()?);
                 }
                 let (resolver, names) = names(&host_names(), asked.rootfs.is_some());
-                let names = names.map(|text| memory(&text)).transpose()?;
+                // There must be a place for it, unless one can be made.
+                let root = asked.rootfs.as_deref().unwrap_or(Path::new("/"));
+                let has_place = !asked.readonly || root.join("etc/resolv.conf").exists();
+                let names = names.filter(|_| has_place).map(|text| nameless(&text)).transpose()?;
                 let published = asked.publish.iter().map(|p| p.to).collect();
                 Ok(Self { user: Some(User { resolver, six: leads_far(), published }), descriptors, names })
             }
@@ -167,9 +173,9 @@ impl Network {
         Some(self.descriptors.iter().map(AsFd::as_fd).collect()).filter(|all: &Vec<_>| !all.is_empty())
     }
 
-    /// Where the resolv.conf that it is to have lies while this lives.
-    pub fn names(&self) -> Option<String> {
-        self.names.as_ref().map(|f| format!("/proc/{}/fd/{}", std::process::id(), f.as_raw_fd()))
+    /// The resolv.conf that it is to have.
+    pub fn names(&self) -> Option<BorrowedFd<'_>> {
+        self.names.as_ref().map(AsFd::as_fd)
     }
 }
 
@@ -210,13 +216,18 @@ fn names(host: &str, another: bool) -> (Option<IpAddr>, Option<String>) {
     (Some(resolver), Some(text))
 }
 
-/// A file that is nowhere.
-fn memory(text: &str) -> Result<File, Failure> {
+/// A file without a name, to be read. In a file system all the same: the Gofer's walls are told of files in such alone.
+fn nameless(text: &str) -> Result<File, Failure> {
     let what = || Failure::host("a resolv.conf for the sandbox");
-    let made = rustix::fs::memfd_create("resolv.conf", rustix::fs::MemfdFlags::CLOEXEC);
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let make = |folder: &str| rustix::fs::open(folder, flags, 0o600.into());
+    let made = ["/run", "/dev/shm", "/tmp"].into_iter().map(make).reduce(|one, next| one.or(next));
+    let made = made.unwrap_or(Err(Errno::NOENT));
     let mut file = File::from(made.map_err(|e| what()(e.into()))?);
     file.write_all(text.as_bytes()).map_err(what())?;
-    Ok(file)
+    // Whoever is somebody else inside reads it, too.
+    rustix::fs::fchmod(&file, 0o644.into()).map_err(|e| what()(e.into()))?;
+    File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(what())
 }
 
 /// Whether IPv6 leads anywhere.

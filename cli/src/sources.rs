@@ -23,11 +23,20 @@ type Refused = (FailureKind, String);
 
 /// Opens them. The first must be a directory; the others may be files, which are opened for what they are to be used for: their server has
 /// no name to open them by. One that may not be written is served read-only. A work directory that is on another mount than what takes an
-/// overlay's changes is refused.
-pub fn open(root: BorrowedFd<'_>, sources: &[Source]) -> Result<Vec<(OwnedFd, Opened)>, Refused> {
+/// overlay's changes is refused. `made`: a file that is nowhere, and what it is called; to be read.
+pub fn open(
+    root: BorrowedFd<'_>,
+    sources: &[Source],
+    made: Option<(&[u8], BorrowedFd<'_>)>,
+) -> Result<Vec<(OwnedFd, Opened)>, Refused> {
     let mut opened: Vec<(OwnedFd, Opened)> = Vec::new();
     for (n, source) in sources.iter().enumerate() {
-        let (fd, is) = one(root, n == 0, source)?;
+        let made = made.filter(|(name, _)| source.path == *name);
+        let (fd, is) = match made.map(|(_, file)| file.try_clone_to_owned()) {
+            Some(Ok(file)) => (file, Opened { kind: ExportKind::File, read_only: true, follows: false }),
+            Some(Err(e)) => return Err((FailureKind::Host, format!("a file for the container: {e}"))),
+            None => one(root, n == 0, source)?,
+        };
         if let Some((other, _)) = source.beside.and_then(|at| opened.get(at))
             && !on_one_mount(&fd, other).unwrap_or(false)
         {

@@ -69,7 +69,7 @@ fn native(rootfs: Option<&Path>, name: &str, script: &str) -> Command {
 }
 
 fn sandboxed(install: &Install, platform: &str, rootfs: Option<&Path>, name: &str, script: &str) -> Command {
-    let mut command = install.command(&["--platform", platform, "do", "--cwd", "/"]);
+    let mut command = install.command(&["--platform", platform, "do", "--network", "none", "--cwd", "/"]);
     if let Some(rootfs) = rootfs {
         command.arg("--rootfs").arg(rootfs);
     }
