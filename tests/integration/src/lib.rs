@@ -1,5 +1,5 @@
 //! What the integration tests share: the attempts that the hostile program makes, a scratch installation, commands to it, runs that are
-//! compared, Debian's packages, a systemd, and an emulated machine.
+//! compared, Debian's packages, a network, a systemd, and an emulated machine.
 
 pub mod asked;
 pub mod attempt;
@@ -7,6 +7,7 @@ pub mod chance;
 pub mod compare;
 pub mod debian;
 pub mod install;
+pub mod network;
 pub mod shell;
 pub mod systemd;
 pub mod vm;

@@ -1,0 +1,157 @@
+//! A network of a test's own: two namespaces joined by a pair of interfaces, a container in the one and the host's kernel in the other.
+//! Needs root, as namespaces with interfaces do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test helpers: they fail by panicking")]
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use crate::install::{Install, need, until};
+
+/// Two network namespaces with an interface each, joined.
+#[derive(Debug)]
+pub struct Rig {
+    /// The one that containers are given.
+    pub inner: String,
+    /// The other end.
+    pub outer: String,
+}
+
+/// Runs `ip` with these words.
+pub fn ip(arguments: &str) {
+    let output = Command::new("ip").args(arguments.split(' ')).output().unwrap();
+    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+impl Rig {
+    /// Both, with their addresses.
+    pub fn new(name: &str) -> Self {
+        need("ip", "iproute2").unwrap();
+        let n = std::process::id();
+        let rig = Self { inner: format!("cdi{n}{name}"), outer: format!("cdo{n}{name}") };
+        let (inner, outer) = (&rig.inner, &rig.outer);
+        ip(&format!("netns add {inner}"));
+        ip(&format!("netns add {outer}"));
+        for namespace in [inner, outer] {
+            // Addresses of its own making would come late, or not at all.
+            let off = "for f in all default; do echo 1 > /proc/sys/net/ipv6/conf/$f/accept_dad; done; echo 0 > /proc/sys/net/ipv4/ping_group_range";
+            let _ = Command::new("ip").args(["netns", "exec", namespace, "sh", "-c", off]).output();
+        }
+        ip(&format!(
+            "link add v0 address 02:00:00:00:00:01 netns {outer} type veth peer name eth0 address 02:00:00:00:00:02 netns {inner}"
+        ));
+        for (namespace, device, n) in [(outer, "v0", 1), (inner, "eth0", 2)] {
+            ip(&format!("-n {namespace} link set lo up"));
+            ip(&format!("-n {namespace} addr add 10.99.0.{n}/24 brd + dev {device}"));
+            ip(&format!("-n {namespace} addr add fd99::{n}/64 dev {device} nodad"));
+            ip(&format!("-n {namespace} link set {device} up"));
+        }
+        ip(&format!("-n {inner} route add default via 10.99.0.1"));
+        ip(&format!("-n {inner} -6 route add default via fd99::1"));
+        let up = || {
+            let shown = Command::new("ip").args(["-n", inner, "-br", "link", "show", "eth0"]).output().unwrap();
+            String::from_utf8_lossy(&shown.stdout).contains(" UP ")
+        };
+        until("the interfaces are up", up);
+        rig
+    }
+
+    /// One more.
+    pub fn named(name: &str) -> Namespace {
+        ip(&format!("netns add {name}"));
+        Namespace(name.to_owned())
+    }
+
+    /// A command in one of them, on the host's kernel.
+    pub fn natively(namespace: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace]).args(arguments);
+        command
+    }
+}
+
+/// A namespace that goes when it is dropped.
+#[derive(Debug)]
+pub struct Namespace(pub String);
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        for namespace in [&self.inner, &self.outer] {
+            let _ = Command::new("ip").args(["netns", "del", namespace]).status();
+        }
+    }
+}
+
+/// A bundle over the host's root, which is read-only, with a /tmp of its own, in the inner namespace.
+pub fn bundle(install: &Install, rig: &Rig, name: &str, arguments: &[&str]) -> PathBuf {
+    let bundle = install.folder.join(name);
+    std::fs::create_dir_all(&bundle).unwrap();
+    let caps = ["NET_RAW", "NET_ADMIN", "NET_BIND_SERVICE", "SETUID", "SETGID", "CHOWN", "DAC_OVERRIDE", "KILL"];
+    let caps: Vec<String> = caps.iter().map(|c| format!("CAP_{c}")).collect();
+    let mount = |at: &str, kind: &str| serde_json::json!({"destination": at, "type": kind, "source": kind});
+    let namespaces = ["pid", "ipc", "uts", "mount"].map(|kind| serde_json::json!({"type": kind}));
+    let mut namespaces = namespaces.to_vec();
+    namespaces.push(serde_json::json!({"type": "network", "path": format!("/run/netns/{}", rig.inner)}));
+    let document = serde_json::json!({
+        "ociVersion": "1.0.2",
+        "process": {
+            "args": arguments, "cwd": "/", "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "PYTHONDONTWRITEBYTECODE=1"],
+            "user": {"uid": 0, "gid": 0},
+            "capabilities": {"bounding": caps, "effective": caps, "permitted": caps},
+        },
+        "root": {"path": "/", "readonly": true},
+        "mounts": [mount("/proc", "proc"), mount("/tmp", "tmpfs"), mount("/run", "tmpfs"), mount("/dev", "tmpfs"), mount("/sys", "sysfs")],
+        "linux": {"namespaces": namespaces},
+    });
+    std::fs::write(bundle.join("config.json"), document.to_string()).unwrap();
+    bundle
+}
+
+/// The command that runs such a container.
+pub fn boxed(install: &Install, rig: &Rig, name: &str, arguments: &[&str]) -> Command {
+    let bundle = bundle(install, rig, name, arguments);
+    let log = install.folder.join(format!("{name}.log"));
+    let mut command = install.command(&["--log"]);
+    command.arg(log).args(["run", "--bundle"]).arg(bundle).arg(name);
+    command
+}
+
+/// What runs at the other end until it is dropped.
+#[derive(Debug)]
+pub struct Peer(Child);
+
+impl Peer {
+    /// Starts it in the outer namespace and waits until it is ready.
+    pub fn start(rig: &Rig, arguments: &[&str]) -> Self {
+        Self::begin(Rig::natively(&rig.outer, arguments))
+    }
+
+    /// The same with a command of one's own.
+    pub fn begin(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let mut word = [0; 6];
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut word).unwrap();
+        assert_eq!(&word, b"ready\n");
+        // It goes on saying what it likes: nobody reads it.
+        let mut rest = child.stdout.take().unwrap();
+        std::thread::spawn(move || std::io::copy(&mut rest, &mut std::io::sink()));
+        Self(child)
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What the container of that name had to complain of.
+pub fn log_of(install: &Install, name: &str) -> String {
+    std::fs::read_to_string(install.folder.join(format!("{name}.log"))).unwrap_or_default()
+}
