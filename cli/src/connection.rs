@@ -80,7 +80,12 @@ impl Connection {
             Err(Errno::NOENT | Errno::CONNREFUSED) => return Ok(None),
             Err(e) => return Err(at(e)),
         }
-        let connection = Self { channel: Channel::new(socket), early: RefCell::default(), owed: Cell::new(0), made: RefCell::default() };
+        let connection = Self {
+            channel: Channel::new(socket),
+            early: RefCell::default(),
+            owed: Cell::new(0),
+            made: RefCell::default(),
+        };
         match connection.next() {
             Ok(Response::Done) => Ok(Some(connection)),
             Ok(_) => Err(Failure::Supervisor("greets strangely".into())),

@@ -159,6 +159,11 @@ pub fn of_do(asked: &Do, network: &Network, terminal: bool) -> Result<(Value, Ve
     let caps: &[String] = if uid == 0 { &bounding } else { &[] };
     let namespaces: Vec<Value> =
         ["pid", "network", "ipc", "uts", "mount", "cgroup"].iter().map(|kind| json!({"type": kind})).collect();
+    // As Docker has it: anybody may ask whether somebody answers.
+    let sysctl = match &network.user {
+        Some(_) => json!({"net.ipv4.ping_group_range": "0 2147483647"}),
+        None => json!({}),
+    };
     let document = json!({
         "ociVersion": "1.0.2",
         "process": {
@@ -172,7 +177,7 @@ pub fn of_do(asked: &Do, network: &Network, terminal: bool) -> Result<(Value, Ve
         "root": {"path": text(&rootfs)?, "readonly": asked.readonly},
         "hostname": "cofferdam",
         "mounts": mounts,
-        "linux": {"namespaces": namespaces}
+        "linux": {"namespaces": namespaces, "sysctl": sysctl}
     });
     Ok((document, Verbatim { args, env, cwd: cwd.into_os_string().into_vec(), ignored: ignored() }))
 }

@@ -26,11 +26,11 @@ use crate::house::House;
 use crate::launcher::{Service, Who};
 use crate::link::{FAREWELL, LATE, Link, Lost, PATIENCE, internal};
 use crate::logbook::Logbook;
+use crate::network::Way;
 use crate::pods::{self, Pod};
 use crate::record::Record;
 use crate::sandbox::{Cache, Sandbox};
 use crate::server::Peer;
-use crate::network::Way;
 use crate::spec::{self, ExportPath, Refused};
 use crate::view::{View, open_exports, read_document};
 

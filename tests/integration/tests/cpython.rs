@@ -122,7 +122,19 @@ fn cpythons_own_tests_end_as_on_the_host() {
     native.args(&modules).current_dir(&folder);
     let native = run(native, LIMIT).unwrap();
     let bind = format!("{}:/mnt", folder.display());
-    let mut boxed = install.command(&["--platform", &platform, "do", "--network", "none", "--cwd", "/tmp", "--bind", &bind, "--", "env"]);
+    let mut boxed = install.command(&[
+        "--platform",
+        &platform,
+        "do",
+        "--network",
+        "none",
+        "--cwd",
+        "/tmp",
+        "--bind",
+        &bind,
+        "--",
+        "env",
+    ]);
     boxed.args(clean).args(&test).arg("/mnt/boxed.xml").args(&modules);
     let boxed = run(boxed, LIMIT).unwrap();
 

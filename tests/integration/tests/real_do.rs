@@ -43,7 +43,7 @@ for_each_user! {
     a_file_can_be_bound,
     users_go_by_name_and_by_number,
     a_read_only_root_refuses_writes_but_for_its_mounts,
-    there_is_no_network_but_loopback,
+    without_a_network_there_is_loopback,
     each_platform_can_be_chosen_and_is_told,
     figures_of_memory_and_time_are_the_containers,
     a_truncated_program_ends_as_on_linux,
@@ -279,7 +279,7 @@ fn a_read_only_root_refuses_writes_but_for_its_mounts(install: &Install) {
     install.nothing_left().unwrap();
 }
 
-fn there_is_no_network_but_loopback(install: &Install) {
+fn without_a_network_there_is_loopback(install: &Install) {
     let code = "import socket\nfor a in [('10.0.0.1',80),('8.8.8.8',53)]:\n try:\n  s=socket.socket(); s.settimeout(2); s.connect(a); print('CONNECTED')\n except OSError as e: print('refused')\n\
          l=socket.create_server(('127.0.0.1',0)); c=socket.create_connection(l.getsockname()); c.sendall(b'x'); print(l.accept()[0].recv(1))";
     let said = out(install, &["--network", "none", "python3", "-c", code]);

@@ -77,7 +77,19 @@ fn compared(name: &str, packages: &[&str]) {
     native.args(CLEAN).args([&drive, &suite, &source, &before]);
     let native = run(native, LIMIT).unwrap();
     let bind = format!("{}:/mnt", after.display());
-    let mut boxed = install.command(&["--platform", &platform, "do", "--network", "none", "--cwd", "/tmp", "--bind", &bind, "--", "env"]);
+    let mut boxed = install.command(&[
+        "--platform",
+        &platform,
+        "do",
+        "--network",
+        "none",
+        "--cwd",
+        "/tmp",
+        "--bind",
+        &bind,
+        "--",
+        "env",
+    ]);
     boxed.args(CLEAN).args([&drive, &suite, &source, Path::new("/mnt")]);
     let boxed = run(boxed, LIMIT).unwrap();
     let (before, after) = (ends(&before), ends(&after));

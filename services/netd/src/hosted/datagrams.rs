@@ -8,10 +8,10 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use cofferdam_socket::Broken;
 use cofferdam_socket::packet;
 use cofferdam_socket::sum::{checksum, pseudo};
 use cofferdam_socket::traffic::Traffic;
-use cofferdam_socket::Broken;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto};
 
@@ -26,6 +26,8 @@ const MEMORY: Duration = Duration::from_secs(180);
 const SHORT: Duration = Duration::from_secs(15);
 /// Who asked at a published port, at most.
 const ASKERS: usize = 1024;
+/// Bytes of a datagram that an error brings back.
+const TOLD: usize = 512;
 /// The port where names are asked for.
 const DOMAIN: u16 = 53;
 
@@ -42,6 +44,8 @@ struct Flow {
     socket: OwnedFd,
     ends: Ends,
     until: Instant,
+    /// The beginning of what was sent last: an error brings it back.
+    last: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -130,6 +134,8 @@ impl Datagrams {
             return Ok(());
         }
         let sent = self.flow(ends, names, now, counters).and_then(|flow| {
+            flow.last.clear();
+            flow.last.extend_from_slice(payload.get(..payload.len().min(TOLD)).unwrap_or_default());
             match rustix::net::send(&flow.socket, payload, SendFlags::NOSIGNAL) {
                 // It was about one that was sent before: this one has not gone yet.
                 Err(Errno::CONNREFUSED) => rustix::net::send(&flow.socket, payload, SendFlags::NOSIGNAL),
@@ -152,7 +158,7 @@ impl Datagrams {
     }
 
     /// The socket of two ends.
-    fn flow(&mut self, ends: Ends, names: &Names, now: Instant, counters: &mut Counters) -> Result<&Flow, Errno> {
+    fn flow(&mut self, ends: Ends, names: &Names, now: Instant, counters: &mut Counters) -> Result<&mut Flow, Errno> {
         let memory = if ends.protocol == UDP && ends.remote.port() != DOMAIN { MEMORY } else { SHORT };
         let number = match self.by_ends.get(&ends) {
             Some(number) => *number,
@@ -188,7 +194,7 @@ impl Datagrams {
         self.next = self.next.wrapping_add(1);
         self.watch.add(socket.as_fd(), FLOWS | u64::from(number))?;
         self.by_ends.insert(ends, number);
-        self.flows.insert(number, Flow { socket, ends, until: now });
+        self.flows.insert(number, Flow { socket, ends, until: now, last: Vec::new() });
         Ok(number)
     }
 
@@ -231,8 +237,7 @@ impl Datagrams {
                         (_, true) => (3, 1),
                         (_, false) => (1, 3),
                     };
-                    let ends = flow.ends;
-                    tell(ends, &[], kind, sentry, counters)?;
+                    tell(flow.ends, &flow.last, kind, sentry, counters)?;
                 }
             }
         }
@@ -371,9 +376,7 @@ fn tell(
     counters: &mut Counters,
 ) -> Result<(), Broken> {
     let Ends { protocol, local, remote } = ends;
-    let echo = [if protocol == ICMP { 8 } else { 128 }, 0, 0, 0, 0, 0, 0, 0];
-    let payload = payload.get(..payload.len().min(64)).unwrap_or_default();
-    let about = if protocol == UDP || payload.len() >= 8 { payload } else { &echo };
+    let about = payload.get(..payload.len().min(TOLD)).unwrap_or_default();
     let Some(data) = carried(protocol, (local, remote), about) else { return Ok(()) };
     let own = Head { from: local.ip(), to: remote.ip(), protocol, hops: 64, service: 0, piece: None };
     let told = ip::build(&own, 0, true, &data).and_then(|raw| ip::unreachable(remote.ip(), &raw, kind, 0));

@@ -259,4 +259,3 @@ impl Behind for Hosted {
         .to_vec()
     }
 }
-

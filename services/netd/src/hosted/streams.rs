@@ -175,7 +175,8 @@ impl Streams {
             around.counters.refused += 1;
             e
         };
-        let socket = made.map_err(|e| refused(if e == Errno::MFILE || e == Errno::NFILE { Errno::NOBUFS } else { e }))?;
+        let socket =
+            made.map_err(|e| refused(if e == Errno::MFILE || e == Errno::NFILE { Errno::NOBUFS } else { e }))?;
         tune(&socket, tuning);
         match rustix::net::connect(&socket, &to) {
             Ok(()) | Err(Errno::INPROGRESS) => {}
@@ -236,16 +237,20 @@ impl Streams {
                 let Some(door) = self.doors.get_mut(&which) else { break };
                 let port = door.port;
                 let listens = |four: bool| {
-                    let fits = |l: &&Listener| l.at.port() == port && (l.at.ip().is_unspecified() || around.names.network.has(l.at.ip()));
+                    let fits = |l: &&Listener| {
+                        l.at.port() == port && (l.at.ip().is_unspecified() || around.names.network.has(l.at.ip()))
+                    };
                     self.listeners.values().filter(fits).find(|l| l.at.is_ipv4() == four).map(|l| l.slot.number())
                 };
                 let (four, six) = (listens(true), listens(false));
-                let listener = four.or(six).and_then(|at| self.listeners.get(&at));
-                let full = listener.is_some_and(|l| {
-                    // One more than the backlog, as on Linux.
-                    l.given.wrapping_sub(l.slot.accepted(&self.window)) > l.backlog
+                // Both may be one socket's, and have one backlog.
+                let both = [four, six].into_iter().flatten().filter_map(|at| self.listeners.get(&at));
+                let (waiting, backlog) = both.fold((0u32, None), |(waiting, backlog), l| {
+                    let more = l.given.wrapping_sub(l.slot.accepted(&self.window));
+                    (waiting.saturating_add(more), Some(backlog.map_or(l.backlog, |b: u32| b.min(l.backlog))))
                 });
-                if full || self.streams.len() >= self.most {
+                // One more than the backlog, as on Linux.
+                if backlog.is_some_and(|b| waiting > b) || self.streams.len() >= self.most {
                     break;
                 }
                 let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;

@@ -1,5 +1,7 @@
-"""From within to the other end (peer.py)."""
-import array, errno, fcntl, hashlib, os, select, socket, struct, tempfile, time
+"""From within to the other end (peer.py). "user": behind sockets of the caller's, where the own addresses are others."""
+import array, errno, fcntl, hashlib, os, select, socket, struct, sys, tempfile, time
+
+USER = "user" in sys.argv
 
 ENDS = ((socket.AF_INET, "10.99.0.1"), (socket.AF_INET6, "fd99::1"))
 
@@ -67,7 +69,7 @@ for family, host in ENDS:
     told("send after", lambda: c.send(b"x"))
 
     c = socket.create_connection((host, 7), 10)
-    print("names", c.getpeername()[:2], c.getsockname()[0])
+    print("names", c.getpeername()[:2], USER or c.getsockname()[0])
     c.sendall(b"wait")
     c.setblocking(False)
     told("not yet", lambda: c.recv(9))
@@ -139,22 +141,27 @@ print("took", 2 < time.monotonic() - begin < 6)
 told("no way", lambda: socket.create_connection(("10.98.0.1", 7), 0.5))
 u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 u.settimeout(3)
-told("broadcast forbidden", lambda: u.sendto(b"all", ("10.99.0.255", 7)))
-u.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-u.sendto(b"all", ("10.99.0.255", 7))
-print("broadcast", u.recvfrom(100))
-u.setsockopt(socket.SOL_IP, 10, 2)
-told("too long", lambda: u.sendto(b"z" * 1473, ("10.99.0.1", 7)))
-told("just fits", lambda: u.sendto(b"z" * 1472, ("10.99.0.1", 7)))
-print(len(u.recv(9999)))
+if not USER:
+    told("broadcast forbidden", lambda: u.sendto(b"all", ("10.99.0.255", 7)))
+    u.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    u.sendto(b"all", ("10.99.0.255", 7))
+    print("broadcast", u.recvfrom(100))
+    u.setsockopt(socket.SOL_IP, 10, 2)
+    told("too long", lambda: u.sendto(b"z" * 1473, ("10.99.0.1", 7)))
+    told("just fits", lambda: u.sendto(b"z" * 1472, ("10.99.0.1", 7)))
+    print(len(u.recv(9999)))
 # To oneself by one's own address.
-s = socket.create_server(("10.99.0.2", 0))
+own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+own.connect(("10.99.0.1", 9))
+own = own.getsockname()[0]
+s = socket.create_server((own, 0))
 c = socket.create_connection(s.getsockname(), 5)
 a, who = s.accept()
 a.sendall(b"self")
-print("self", c.recv(9), who[0], c.getsockname()[0])
-ping = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+print("self", c.recv(9), who[0] == own, c.getsockname()[0] == own)
+# Behind sockets of the caller's anybody sends them: by one of datagrams, without the header.
+ping = socket.socket(socket.AF_INET, socket.SOCK_DGRAM if USER else socket.SOCK_RAW, socket.IPPROTO_ICMP)
 ping.settimeout(3)
 ping.sendto(struct.pack("!BBHHH", 8, 0, ~(0x0800 + 7 + 1) & 0xffff, 7, 1), ("10.99.0.1", 0))
 data, who = ping.recvfrom(100)
-print("ping", who[0], data[9], data[20:22], data[24:28])
+print("ping", who[0], data[:2] + data[6:] if USER else (data[9], data[20:22], data[24:28]))

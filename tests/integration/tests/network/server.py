@@ -1,4 +1,4 @@
-"""A server within, for caller.py on the host's kernel. Ends when it is told to."""
+"""A server within, for caller.py on the host's kernel. Ends when it is told to. "user": behind published ports."""
 import socket, struct, threading, os, sys, time
 
 over = threading.Event()
@@ -36,7 +36,8 @@ def serve(s):
 
 
 both = socket.create_server(("::", 7), family=socket.AF_INET6, backlog=128, dualstack_ipv6=True)
-four = socket.create_server(("10.99.0.2", 8))
+USER = "user" in sys.argv
+four = socket.create_server(("" if USER else "10.99.0.2", 8))
 # One that nobody accepts from.
 deaf = socket.create_server(("0.0.0.0", 9), backlog=1)
 u = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
@@ -51,7 +52,8 @@ def datagrams():
 
 group = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 group.bind(("", 70))
-group.setsockopt(socket.SOL_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton("239.1.2.3") + socket.inet_aton("10.99.0.2"))
+if not USER:
+    group.setsockopt(socket.SOL_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton("239.1.2.3") + socket.inet_aton("10.99.0.2"))
 
 
 def members():
