@@ -28,20 +28,20 @@ fn network() -> Network {
     Network { interfaces: vec![interface], routes }
 }
 
-struct Bytes<'a>(&'a [u8]);
+pub(crate) struct Bytes<'a>(pub &'a [u8]);
 
 impl<'a> Bytes<'a> {
-    fn byte(&mut self) -> u8 {
+    pub fn byte(&mut self) -> u8 {
         let [first, rest @ ..] = self.0 else { return 0 };
         self.0 = rest;
         *first
     }
 
-    fn word(&mut self) -> u32 {
+    pub fn word(&mut self) -> u32 {
         u32::from_le_bytes([self.byte(), self.byte(), self.byte(), self.byte()])
     }
 
-    fn some(&mut self, n: usize) -> &'a [u8] {
+    pub fn some(&mut self, n: usize) -> &'a [u8] {
         let (some, rest) = self.0.split_at(n.min(self.0.len()));
         self.0 = rest;
         some

@@ -82,6 +82,11 @@ fn netd() {
 }
 
 #[test]
+fn netd_user() {
+    replay("netd_user", 20_000, cofferdam_netd::hosted::testing::hostile);
+}
+
+#[test]
 fn tcp() {
     replay("tcp", 5_000, cofferdam_tcp::testing::engine);
 }

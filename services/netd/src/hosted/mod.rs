@@ -7,6 +7,8 @@
 
 mod datagrams;
 mod streams;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};

@@ -278,7 +278,8 @@ impl Streams {
         Ok(())
     }
 
-    fn give(
+    /// A caller goes to a listener.
+    pub fn give(
         &mut self,
         listener: u32,
         door: u64,
@@ -287,9 +288,8 @@ impl Streams {
         remote: SocketAddr,
         around: &mut Around<'_>,
     ) -> Result<(), Broken> {
-        let (Some(number), Some(listener)) = (self.numbers.take(), self.listeners.get_mut(&listener)) else {
-            return Ok(());
-        };
+        let Some(listener) = self.listeners.get_mut(&listener) else { return Ok(()) };
+        let Some(number) = self.numbers.take() else { return Ok(()) };
         if self.watch.add(socket.as_fd(), STREAMS | u64::from(number)).is_err() {
             self.numbers.give(number);
             return Ok(());
