@@ -18,7 +18,16 @@ pub struct Network {
     pub interfaces: Vec<Interface>,
     /// Its routes, in the order in which they are looked at.
     pub routes: Vec<Route>,
+    /// Who is asked for names at [`NAMES`] is there: with the packet sockets come [`ASKING`] sockets of UDP that are connected to it.
+    pub names: bool,
 }
+
+/// Where Docker answers for names in a container's network namespace.
+pub const NAMES: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
+/// The port where names are asked for.
+pub const DOMAIN: u16 = 53;
+/// See [`Network::names`].
+pub const ASKING: usize = 8;
 
 /// An interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,7 +121,12 @@ impl Network {
         let links = interface.addresses.iter().map(|a| route(a.network(), None));
         let routers = families.iter().map(|(_, _, all, via)| route(Address { ip: *all, prefix: 0 }, Some(*via)));
         let routes = links.chain(routers).collect();
-        Self { interfaces: vec![interface], routes }
+        Self { interfaces: vec![interface], routes, names: false }
+    }
+
+    /// How many sockets go with one that was taken over.
+    pub fn sockets(&self) -> usize {
+        self.interfaces.len().saturating_add(if self.names { ASKING } else { 0 })
     }
 
     /// Whether an address is one of its own.
@@ -277,6 +291,7 @@ mod tests {
                 route("10.1.0.0/16", None, 3, 0),
                 route("::/0", Some("fe80::99"), 2, 0),
             ],
+            names: false,
         };
         let way = |to: &str, by| {
             let to = to.parse().unwrap();

@@ -40,6 +40,19 @@ impl Devices {
     }
 }
 
+impl Devices {
+    /// Answers of who is asked for names.
+    fn answers(&mut self, at: usize, deaf: bool) -> Result<(), Broken> {
+        for _ in 0..TURN {
+            let Some((head, data)) = self.stack.wire.names.answer(at, &mut self.buffer) else { return Ok(()) };
+            if !deaf && !self.stack.connections.sentry.packet(&head, &data)? {
+                self.stack.wire.counters.no_room += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Behind for Devices {
     fn sentry(&mut self) -> &mut Sentry {
         &mut self.stack.connections.sentry
@@ -63,6 +76,9 @@ impl Behind for Devices {
     /// Frames of a device, or room.
     fn happened(&mut self, which: u64, what: EventFlags, deaf: bool) -> Result<(), Broken> {
         let at = usize::try_from(which.saturating_sub(BEHIND)).unwrap_or(usize::MAX);
+        if let Some(asked) = at.checked_sub(self.stack.wire.links.len()) {
+            return self.answers(asked, deaf);
+        }
         if what.contains(EventFlags::OUT)
             && let Some(link) = self.stack.wire.links.get_mut(at)
         {

@@ -16,6 +16,7 @@ pub mod devices;
 pub mod fragments;
 pub mod hosted;
 pub mod ip;
+pub mod names;
 pub mod neighbour;
 pub mod sentry;
 pub mod service;

@@ -24,6 +24,7 @@ use crate::connections::Connections;
 use crate::device::Device;
 use crate::devices::Devices;
 use crate::hosted::{self, Hosted};
+use crate::names::Names;
 use crate::stack::{Stack, Wire};
 
 /// Name of the policy with packet devices.
@@ -97,7 +98,7 @@ pub fn run(control: &Channel) -> Result<(), ServiceError> {
     };
     let (orders, fds) = (got.message, got.descriptors);
     let further = match &orders.mode {
-        Mode::Devices => orders.network.interfaces.len(),
+        Mode::Devices => orders.network.sockets(),
         Mode::User(user) => user.published.len(),
     };
     let wanted = further.saturating_add(2);
@@ -119,13 +120,15 @@ pub fn run(control: &Channel) -> Result<(), ServiceError> {
     let born = Born { control, bell, epoll: epoll.clone(), window: window.clone() };
     match orders.mode {
         Mode::Devices => {
-            let devices: Vec<_> = fds.map(Device::new).collect();
-            for (device, which) in devices.iter().zip(BEHIND..) {
-                watch(device.as_fd(), which)?;
+            let mut sockets: Vec<_> = fds.collect();
+            for (socket, which) in sockets.iter().zip(BEHIND..) {
+                watch(socket.as_fd(), which)?;
             }
-            born.wall(POLICY, &devices)?;
+            born.wall(POLICY, &sockets)?;
+            let names = Names::new(sockets.split_off(orders.network.interfaces.len().min(sockets.len())));
+            let devices: Vec<_> = sockets.into_iter().map(Device::new).collect();
             let connections = Connections::new(window, Limits::default(), seed)?;
-            let wire = Wire::new(orders.network, devices, number as u32, Instant::now());
+            let wire = Wire::new(orders.network, devices, names, number as u32, Instant::now());
             born.serve(Devices::new(Stack::new(wire, connections), epoll))
         }
         Mode::User(user) => {

@@ -22,6 +22,7 @@ use crate::counters::Counters;
 use crate::device::{Arrived, Cut, Device, ETHERNET, OFFLOAD, Offload};
 use crate::fragments::{Fragments, Key, Outcome};
 use crate::ip::{self, Head, ICMP, ICMP6, TCP};
+use crate::names::Names;
 use crate::neighbour::{Ask, Mac, Neighbours, Waiting, Way, group, solicited};
 
 const ARP: u16 = 0x0806;
@@ -49,6 +50,8 @@ pub struct Wire {
     network: Network,
     /// In the network's order.
     pub links: Vec<Link>,
+    /// Who is asked for names.
+    pub names: Names,
     /// What was counted.
     pub counters: Counters,
     /// For the Sentry: what became of packets of its own.
@@ -60,7 +63,7 @@ pub struct Wire {
 
 impl Wire {
     /// With the devices of a network's interfaces, in their order.
-    pub fn new(network: Network, devices: Vec<Device>, number: u32, now: Instant) -> Self {
+    pub fn new(network: Network, devices: Vec<Device>, names: Names, number: u32, now: Instant) -> Self {
         let link = |(interface, device): (&Interface, _)| Link {
             interface: interface.clone(),
             device,
@@ -68,7 +71,7 @@ impl Wire {
             traffic: Traffic::default(),
         };
         let links = network.interfaces.iter().zip(devices).map(link).collect();
-        Self { network, links, counters: Counters::default(), local: VecDeque::new(), number, now }
+        Self { network, links, names, counters: Counters::default(), local: VecDeque::new(), number, now }
     }
 
     /// The network.
@@ -94,6 +97,12 @@ impl Wire {
 
     /// Sends a packet of the Sentry's that is not TCP's.
     pub fn send_packet(&mut self, head: &packet::Head, data: Vec<u8>) {
+        if self.names.is_meant(head.to) {
+            if !self.names.ask(head, &data, self.now) {
+                self.counters.no_route += 1;
+            }
+            return;
+        }
         let by = Some(head.interface).filter(|n| *n != 0);
         if head.flags & flags::HEADED != 0 {
             let sound = ip::parse(&data).is_some_and(|(h, _)| h.to == head.to);

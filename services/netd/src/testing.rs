@@ -15,6 +15,7 @@ use cofferdam_tcp::Limits;
 use crate::connections::Connections;
 use crate::device::{Arrived, Device, OFFLOAD};
 use crate::ip;
+use crate::names::Names;
 use crate::stack::{Stack, Wire};
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
@@ -25,7 +26,7 @@ fn network() -> Network {
     let interface = Interface { name: "eth0".into(), index: 2, mac: MAC, mtu: 1500, addresses };
     let route = |to: Option<Address>| to.map(|to| Route { to, via: None, interface: 2, source: None, metric: 0 });
     let routes = [route(address("0.0.0.0", 0)), route(address("::", 0))].into_iter().flatten().collect();
-    Network { interfaces: vec![interface], routes }
+    Network { interfaces: vec![interface], routes, names: false }
 }
 
 pub(crate) struct Bytes<'a>(pub &'a [u8]);
@@ -90,7 +91,7 @@ pub fn hostile(bytes: &[u8]) {
         return;
     }
     let mut now = Instant::now();
-    let wire = Wire::new(network(), vec![Device::new(OwnedFd::from(ours))], 1, now);
+    let wire = Wire::new(network(), vec![Device::new(OwnedFd::from(ours))], Names::default(), 1, now);
     let limits = Limits { connections: 64, half_open: 16, time_wait: 16, listeners: 16, ..Limits::default() };
     let Ok(connections) = Connections::new(window.clone(), limits, 7) else { return };
     let mut stack = Stack::new(wire, connections);

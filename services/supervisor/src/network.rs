@@ -75,7 +75,7 @@ pub async fn take(house: &House, namespace: OwnedFd) -> Result<Option<Outside>, 
     }
     let (answer, sockets) = house.network(Order::Take, namespace.as_fd()).await?;
     let Answer { network, warnings } = answer;
-    if network.interfaces.len() != sockets.len() {
+    if network.sockets() != sockets.len() {
         return Err(host("a wrong number of packet sockets"));
     }
     let outside = Outside { network, mode: Mode::Devices, namespace, sockets, warnings };

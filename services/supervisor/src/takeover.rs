@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use cofferdam_control::Channel;
-use cofferdam_control::netd::{ADDRESSES, Address, INTERFACES, Interface, Network, Route};
+use cofferdam_control::netd::{ADDRESSES, ASKING, Address, INTERFACES, Interface, NAMES, Network, Route};
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
 };
@@ -88,8 +88,30 @@ fn take(netlink: &mut Netlink) -> Result<(Answer, Vec<OwnedFd>), String> {
         // that would tell it of any.
         let _ = without_ipv6(interface, true);
     }
-    let network = Network { interfaces: interfaces.into_values().collect(), routes };
+    let names = names().unwrap_or_else(|e| {
+        warnings.push(format!("names cannot be asked for at {NAMES}: {e}"));
+        Vec::new()
+    });
+    let network = Network { interfaces: interfaces.into_values().collect(), routes, names: !names.is_empty() };
+    sockets.extend(names);
     Ok((Answer { network, warnings }, sockets))
+}
+
+/// Sockets that ask who answers for names here, as Docker does in the networks that it has names for: by a socket of its own in this namespace, to which
+/// the host's rules lead what is sent to the usual port. None, if there is none such.
+fn names() -> Result<Vec<OwnedFd>, String> {
+    let IpAddr::V4(ip) = NAMES else { return Ok(Vec::new()) };
+    let own = format!("{:08X}", u32::from_ne_bytes(ip.octets()));
+    let table = std::fs::read_to_string("/proc/thread-self/net/udp").map_err(|e| format!("/proc/net/udp: {e}"))?;
+    let port = table.lines().filter_map(|l| l.split_whitespace().nth(1)?.split_once(':')).find(|(ip, _)| *ip == own);
+    let Some(port) = port.and_then(|(_, port)| u16::from_str_radix(port, 16).ok()) else { return Ok(Vec::new()) };
+    let ask = |_| {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None)?;
+        rustix::net::connect(&socket, &std::net::SocketAddr::new(NAMES, port))?;
+        Ok(socket)
+    };
+    (0..ASKING).map(ask).collect::<Result<_, rustix::io::Errno>>().map_err(|e| e.to_string())
 }
 
 fn without_ipv6(interface: &Interface, is: bool) -> std::io::Result<()> {

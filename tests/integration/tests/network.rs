@@ -184,3 +184,31 @@ fn the_walls_of_a_live_netd() {
     child.wait().unwrap();
     install.nothing_left().unwrap();
 }
+
+/// Who answers for names within the namespace, as Docker does, is asked by programs within the sandbox.
+#[test]
+fn names_are_asked_of_the_engine() {
+    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
+    let (install, rig) = (Install::with_services("net-names").unwrap(), Rig::new("q"));
+    let _names = Peer::begin(Rig::natively(&rig.inner, &["python3", "-u", &script("names.py")]));
+    let asks = "import socket, threading\n\
+                def ask(n): told[n] = socket.getaddrinfo('x' * n, 80, socket.AF_INET, socket.SOCK_STREAM)[0][4]\n\
+                told = {}\n\
+                all = [threading.Thread(target=ask, args=(n,)) for n in range(1, 60)]\n\
+                [t.start() for t in all], [t.join() for t in all]\n\
+                print(sorted(told.items()))";
+    let bundle = cofferdam_integration::network::bundle(&install, &rig, "names", &["python3", "-c", asks]);
+    let resolv = install.folder.join("resolv.conf");
+    std::fs::write(&resolv, "nameserver 127.0.0.11\noptions ndots:0\n").unwrap();
+    Install::edit(&bundle, |document| {
+        let mount = serde_json::json!({"destination": "/etc/resolv.conf", "type": "bind", "source": resolv, "options": ["bind", "ro"]});
+        document["mounts"].as_array_mut().unwrap().push(mount);
+    })
+    .unwrap();
+    let mut command = install.command(&["run", "--bundle"]);
+    command.arg(bundle).arg("names");
+    let run = compare::run(command, LIMIT).unwrap();
+    let wanted: Vec<String> = (1..60).map(|n| format!("({n}, ('10.9.8.{n}', 80))")).collect();
+    assert_eq!(run.output, format!("[{}]\nstatus 0\n", wanted.join(", ")));
+    install.nothing_left().unwrap();
+}

@@ -33,8 +33,7 @@ pub fn hostile(bytes: &[u8]) {
     let user = User { resolver: Some(Ipv4Addr::LOCALHOST.into()), six: true, published: Vec::new() };
     // Not one more than those that are given.
     let Ok(mut hosted) = Hosted::new(Network::user(true), user, Vec::new(), &window, epoll, SPARE) else { return };
-    let (mut queue, mut teller) =
-        (Receiver::new(window.clone(), Side::Netd), Sender::new(window.clone(), Side::Netd));
+    let (mut queue, mut teller) = (Receiver::new(window.clone(), Side::Netd), Sender::new(window.clone(), Side::Netd));
     let mut callers: Vec<UnixStream> = Vec::new();
     let mut now = Instant::now();
     let address = |what: u8, port: u8| -> SocketAddr {
@@ -82,7 +81,9 @@ pub fn hostile(bytes: &[u8]) {
             }
             // Somebody calls; or says something; or goes.
             4 => {
-                let (Ok((ours, theirs)), slot) = (UnixStream::pair(), u32::from(bytes.byte() & 7)) else { return Ok(false) };
+                let (Ok((ours, theirs)), slot) = (UnixStream::pair(), u32::from(bytes.byte() & 7)) else {
+                    return Ok(false);
+                };
                 if callers.len() > 8 || ours.set_nonblocking(true).and(theirs.set_nonblocking(true)).is_err() {
                     return Ok(true);
                 }

@@ -9,6 +9,8 @@ use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use cofferdam_control::netd::NAMES;
+
 use super::Base;
 use crate::ipc::inet::{Kind, ports};
 use crate::ipc::netlink::{INDEX, Loopback, Ports};
@@ -71,7 +73,10 @@ impl NetNamespace {
 
     /// Whether the address is one of its own.
     pub fn has(&self, ip: IpAddr) -> bool {
-        self.loopback.has(ip) || self.outside().is_some_and(|o| o.network.has(ip))
+        let outside = self.outside();
+        // Who answers for names is not the sandbox itself, though it seems so.
+        let names = ip == NAMES && outside.as_ref().is_some_and(|o| o.network.names);
+        !names && self.loopback.has(ip) || outside.is_some_and(|o| o.network.has(ip))
     }
 
     /// Whether all on one of its networks have the address.
