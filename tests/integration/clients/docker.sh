@@ -59,5 +59,14 @@ health() { d inspect --format '{{.State.Health.Status}}' healthy; }
 is_healthy() { [ "$(health)" = healthy ]; }
 until_true is_healthy; check healthcheck healthy "$(health)"; d rm -f healthy >/dev/null
 
+# A network of its own: names are asked of Docker, at an address within.
+d network create lan >/dev/null
+d run -d --name server --network lan $image sh -c 'mkdir /w; echo from server >/w/index.html; httpd -f -p 80 -h /w' >/dev/null
+serves() { d run --rm --network lan $image wget -qO- http://server/ | grep -q from; }
+until_true serves; check network 'from server' "$(d run --rm --network lan $image wget -qO- http://server/)"
+check names '*127.0.0.11*' "$(d run --rm --network lan $image cat /etc/resolv.conf)"
+check no-such-name '*bad address*' "$(d run --rm --network lan $image wget -qO- http://nobody/)"
+d rm -f server >/dev/null; check network-rm lan "$(d network rm lan)"
+
 d rmi -f $image committed >/dev/null
 dockerd_end
