@@ -20,8 +20,20 @@ fn look(install: &Install, platform: &str) {
     let secret = std::fs::File::open("/etc/passwd").unwrap();
     let bind = format!("{}:/data", data.display());
     let script = "(sleep 1000 &) ; sleep 1000; exit";
-    let arguments =
-        ["--platform", platform, "do", "--rootfs", rootfs.to_str().unwrap(), "--bind", &bind, "sh", "-c", script];
+    let arguments = [
+        "--platform",
+        platform,
+        "do",
+        "--network",
+        "none",
+        "--rootfs",
+        rootfs.to_str().unwrap(),
+        "--bind",
+        &bind,
+        "sh",
+        "-c",
+        script,
+    ];
     let mut command = install.command(&arguments);
     // Descriptors that the command line was left with by accident must reach nobody.
     rustix::io::fcntl_setfd(&secret, rustix::io::FdFlags::empty()).unwrap();
