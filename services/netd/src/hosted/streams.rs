@@ -53,8 +53,6 @@ struct Stream {
     ended: bool,
     told: u32,
     tuned: u32,
-    /// The port that it came by.
-    door: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -88,6 +86,8 @@ pub(super) struct Streams {
     numbers: Numbers,
     /// Slots that are to be looked at once more.
     again: Vec<u32>,
+    /// A connection has ended: one who waits at a published port may be let in.
+    has_room: bool,
 }
 
 impl Streams {
@@ -101,6 +101,7 @@ impl Streams {
             doors: HashMap::new(),
             numbers: Numbers::default(),
             again: Vec::new(),
+            has_room: false,
         }
     }
 
@@ -114,7 +115,7 @@ impl Streams {
     }
 
     pub fn is_busy(&self) -> bool {
-        !self.again.is_empty()
+        !self.again.is_empty() || (self.has_room && self.doors.values().any(|d| d.ready))
     }
 
     /// The Sentry says that something is to be done in a slot.
@@ -145,7 +146,7 @@ impl Streams {
             }
             Operation::Connect => match self.connect(number, remote, tuning, around) {
                 Ok(socket) => {
-                    self.enter(slot, socket, None, tuned);
+                    self.enter(slot, socket, false, tuned);
                     self.pump(number, around)
                 }
                 Err(why) => {
@@ -186,7 +187,8 @@ impl Streams {
         Ok(socket)
     }
 
-    fn enter(&mut self, slot: Slot, socket: OwnedFd, door: Option<u64>, tuned: u32) {
+    /// `called`: it came by a published port.
+    fn enter(&mut self, slot: Slot, socket: OwnedFd, called: bool, tuned: u32) {
         let (incoming, outgoing) = slot.rings(&self.window, Side::Netd);
         let stream = Stream {
             slot,
@@ -194,15 +196,14 @@ impl Streams {
             outgoing,
             incoming,
             pending: Vec::new(),
-            connecting: door.is_none(),
+            connecting: !called,
             // One that came can be used; one that is made tells when it can.
-            readable: door.is_some(),
-            writable: door.is_some(),
+            readable: called,
+            writable: called,
             finished: false,
             ended: false,
-            told: if door.is_some() { told::NEW | told::CONNECTED } else { 0 },
+            told: if called { told::NEW | told::CONNECTED } else { 0 },
             tuned,
-            door,
         };
         self.streams.insert(slot.number(), stream);
     }
@@ -226,7 +227,7 @@ impl Streams {
         for number in std::mem::take(&mut self.again) {
             self.pump(number, around)?;
         }
-        Ok(())
+        if std::mem::take(&mut self.has_room) { self.callers(around) } else { Ok(()) }
     }
 
     /// Gives those who called at published ports to who listens there, as far as it has room for them. The others wait with the host.
@@ -272,7 +273,7 @@ impl Streams {
                     reset(&socket);
                     continue;
                 };
-                self.give(to, which, socket, SocketAddr::new(own, port), remote, around)?;
+                self.give(to, socket, SocketAddr::new(own, port), remote, around)?;
             }
         }
         Ok(())
@@ -282,7 +283,6 @@ impl Streams {
     pub fn give(
         &mut self,
         listener: u32,
-        door: u64,
         socket: OwnedFd,
         local: SocketAddr,
         remote: SocketAddr,
@@ -297,7 +297,7 @@ impl Streams {
         listener.given = listener.given.wrapping_add(1);
         let slot = Slot::new(&self.window, number)?;
         slot.begin(&self.window, listener.slot.number(), local, remote);
-        self.enter(slot, socket, Some(door), 0);
+        self.enter(slot, socket, true, 0);
         around.sentry.tell(&slot)?;
         self.pump(number, around)
     }
@@ -366,8 +366,9 @@ impl Streams {
             s.slot.release(&self.window);
             around.sentry.tell(&s.slot)?;
         }
-        // There is room for one more.
-        if s.door.is_some() { self.callers(around) } else { Ok(()) }
+        // There is room for one more. Not here: a Sentry that ends each as it begins would have this go ever deeper.
+        self.has_room = true;
+        Ok(())
     }
 }
 

@@ -90,7 +90,7 @@ pub fn hostile(bytes: &[u8]) {
                 callers.push(theirs);
                 let Hosted { streams, sentry, names, counters, buffer, traffic, .. } = &mut hosted;
                 let around = &mut Around { sentry, names, counters, buffer, traffic };
-                streams.give(slot, 0, ours.into(), address(0, 80), address(what, 9), around)?;
+                streams.give(slot, ours.into(), address(0, 80), address(what, 9), around)?;
             }
             5 => {
                 let n = usize::from(bytes.byte());
