@@ -1,13 +1,14 @@
 //! Sentry <-> netd: one window of shared memory, and a bell.
 //!
 //! The window holds *slots* (`slot`), one for each connection and each listener, with a ring of bytes in either direction (`ring`), a queue in
-//! either direction of the slots in which something happened (`queue`), and in slot 0 the packets of all that is not TCP (`packet`), and what interfaces have counted (`traffic`). The
+//! either direction of the slots in which something happened (`queue`), in slot 0 the packets of all that is not TCP (`packet`), in slot 1 frames for packet sockets (`frame`), and what interfaces have counted (`traffic`). The
 //! socket beside it only carries bells: a byte to a side that has said that it sleeps. So a side that works is never woken, and neither can make the
 //! other wait.
 //!
 //! Either side treats the other as hostile: what it reads is copied and then checked, its own positions are its own copies, and whatever
 //! breaks a rule is [`Broken`], which ends the channel. No allocation here follows from what the other side says. Callers: netd, and the Sentry's `net`.
 
+pub mod frame;
 pub mod packet;
 pub mod queue;
 pub mod ring;
@@ -28,6 +29,8 @@ pub const SLOTS: u32 = 65_536;
 pub const NETDS: u32 = SLOTS / 2;
 /// The slot of packets.
 pub const PACKETS: u32 = 0;
+/// The slot of frames.
+pub const FRAMES: u32 = 1;
 /// Bytes of a ring, at most and at first.
 pub const RING_MOST: u32 = 1 << 20;
 /// See [`RING_MOST`].

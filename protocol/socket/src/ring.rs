@@ -51,6 +51,15 @@ impl Producer {
         Ok(if self.used()? == 0 { RING_MOST } else { self.size })
     }
 
+    /// Makes it as large as it can be, if it is empty: for one that nobody wants to wait for.
+    pub fn grow(&mut self) -> Result<(), Broken> {
+        if self.size < RING_MOST && self.used()? == 0 {
+            self.size = RING_MOST;
+            self.window.store(self.at.size, self.size);
+        }
+        Ok(())
+    }
+
     /// Puts all of `parts` in, one after the other, or nothing; whether it fitted.
     pub fn put(&mut self, parts: &[&[u8]]) -> Result<bool, Broken> {
         let bytes: usize = parts.iter().map(|p| p.len()).fold(0, usize::saturating_add);

@@ -26,6 +26,11 @@ pub trait Behind {
     /// Sends packets of the Sentry's: so many, that something else gets its turn. Whether there are more.
     fn send_packets(&mut self) -> Result<bool, Broken>;
 
+    /// Sends frames of the Sentry's packet sockets, as [`send_packets`](Self::send_packets). Where there are no frames none leave.
+    fn send_frames(&mut self) -> Result<bool, Broken> {
+        Ok(false)
+    }
+
     /// Something has happened to a descriptor that it has watched, and what. `deaf`: the Sentry is gone.
     fn happened(&mut self, which: u64, what: EventFlags, deaf: bool) -> Result<(), Broken>;
 

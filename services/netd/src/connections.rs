@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::sentry::{Numbers, Sentry};
 use crate::stack::Wire;
+use crate::tap::Tap;
 use cofferdam_socket::queue::Receiver;
 use cofferdam_socket::ring::{Consumer, Producer};
 use cofferdam_socket::slot::{self, Operation, Slot, said, told};
@@ -73,6 +74,11 @@ impl Connections {
             numbers: Numbers::default(),
             again: Vec::new(),
         })
+    }
+
+    /// The slot of frames.
+    pub fn tap(&self) -> Result<Tap, Broken> {
+        Tap::new(&self.window)
     }
 
     /// What the engine counted, with names.

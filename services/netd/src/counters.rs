@@ -14,6 +14,8 @@ pub struct Counters {
     pub pieces_lost: u64,
     /// Packets that the Sentry had no room for.
     pub no_room: u64,
+    /// Frames for packet sockets that the Sentry had no room for.
+    pub frames_lost: u64,
     /// Packets to neighbours that do not answer, or too many for one that has not answered yet.
     pub no_neighbour: u64,
     /// Packets to where no route leads.
@@ -30,6 +32,7 @@ impl Counters {
             ("fragments_reassembled", self.whole),
             ("fragments_lost", self.pieces_lost),
             ("packets_without_room", self.no_room),
+            ("frames_without_room", self.frames_lost),
             ("packets_without_neighbour", self.no_neighbour),
             ("packets_without_route", self.no_route),
         ]

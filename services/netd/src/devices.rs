@@ -73,6 +73,10 @@ impl Behind for Devices {
         connections.send_packets(wire)
     }
 
+    fn send_frames(&mut self) -> Result<bool, Broken> {
+        self.stack.wire.send_frames()
+    }
+
     /// Frames of a device, or room.
     fn happened(&mut self, which: u64, what: EventFlags, deaf: bool) -> Result<(), Broken> {
         let at = usize::try_from(which.saturating_sub(BEHIND)).unwrap_or(usize::MAX);

@@ -11,7 +11,7 @@ use cofferdam_confine::Walls;
 use cofferdam_control::netd::{FromNetd, Mode, NetdOrders, ToNetd};
 use cofferdam_control::{Channel, ControlError};
 use cofferdam_socket::queue::Receiver;
-use cofferdam_socket::{Broken, PACKETS, Side, WINDOW_BYTES, Window, traffic};
+use cofferdam_socket::{Broken, FRAMES, PACKETS, Side, WINDOW_BYTES, Window, traffic};
 use cofferdam_tcp::Limits;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll;
@@ -78,6 +78,8 @@ struct Service<'a, B> {
     window: Arc<Window>,
     /// There are packets of the Sentry's that had no turn yet.
     more: bool,
+    /// There are frames of its that had none.
+    frames: bool,
     /// The Sentry is gone: nothing comes of packets.
     deaf: bool,
 }
@@ -165,7 +167,7 @@ impl Born<'_> {
     fn serve(self, behind: impl Behind) -> Result<(), ServiceError> {
         let Self { control, bell, epoll, window } = self;
         let queue = Receiver::new(window.clone(), Side::Netd);
-        let service = Service { control, bell, epoll, behind, queue, window, more: false, deaf: false };
+        let service = Service { control, bell, epoll, behind, queue, window, more: false, frames: false, deaf: false };
         control.send_plain(&FromNetd::Ready)?;
         // Nothing of it is closed any more: the end of the process does that.
         let mut service = std::mem::ManuallyDrop::new(service);
@@ -229,13 +231,14 @@ impl<B: Behind> Service<'_, B> {
             return Ok(false);
         }
         self.more = self.more && self.behind.send_packets()?;
+        self.frames = self.frames && self.behind.send_frames()?;
         // As many as there are slots: what is put in meanwhile has its turn after the packets.
         for _ in 0..TURN {
-            let Some(slot) = self.queue.pop()? else { return Ok(self.more) };
-            if slot.number() == PACKETS {
-                self.more |= self.behind.send_packets()?;
-            } else {
-                self.behind.asked(slot)?;
+            let Some(slot) = self.queue.pop()? else { return Ok(self.more || self.frames) };
+            match slot.number() {
+                PACKETS => self.more |= self.behind.send_packets()?,
+                FRAMES => self.frames |= self.behind.send_frames()?,
+                _ => self.behind.asked(slot)?,
             }
         }
         Ok(true)

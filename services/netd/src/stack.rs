@@ -10,6 +10,7 @@ use std::time::Instant;
 use cofferdam_control::netd::{Interface, Network};
 use cofferdam_socket::packet::{self, flags};
 use cofferdam_socket::traffic::Traffic;
+use cofferdam_socket::{Broken, frame};
 use cofferdam_tcp::{Flow, Output, Unreachable};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
@@ -24,6 +25,7 @@ use crate::fragments::{Fragments, Key, Outcome};
 use crate::ip::{self, Head, ICMP, ICMP6, TCP};
 use crate::names::Names;
 use crate::neighbour::{Ask, Mac, Neighbours, Waiting, Way, group, solicited};
+use crate::tap::Tap;
 
 const ARP: u16 = 0x0806;
 const IP4: u16 = 0x0800;
@@ -31,6 +33,11 @@ const IP6: u16 = 0x86dd;
 const ALL: Mac = [0xff; 6];
 /// Packets for the Sentry that wait for room in its ring.
 const LOCAL: usize = 64;
+/// Frames of the Sentry's that are sent before something else gets its turn.
+const TURN: usize = 256;
+/// A tag between the Ethernet header and what it carries (IEEE 802.1Q), and its bytes.
+const TAGGED: [u8; 2] = [0x81, 0];
+const TAG: usize = 4;
 
 /// An interface with its device.
 #[derive(Debug)]
@@ -59,6 +66,8 @@ pub struct Wire {
     /// The number of the next packet that is taken apart.
     number: u32,
     now: Instant,
+    /// Packet sockets.
+    tap: Option<Tap>,
 }
 
 impl Wire {
@@ -71,7 +80,7 @@ impl Wire {
             traffic: Traffic::default(),
         };
         let links = network.interfaces.iter().zip(devices).map(link).collect();
-        Self { network, links, names, counters: Counters::default(), local: VecDeque::new(), number, now }
+        Self { network, links, names, counters: Counters::default(), local: VecDeque::new(), number, now, tap: None }
     }
 
     /// The network.
@@ -201,12 +210,40 @@ impl Wire {
         const HEADER: u16 = ETHERNET as u16;
         how.sum = how.sum.map(|(start, offset)| (start.saturating_add(HEADER), offset));
         how.cut = how.cut.map(|c| Cut { headers: c.headers.saturating_add(HEADER), ..c });
+        if let Some(tap) = &mut self.tap {
+            let sums = if how.sum.is_some() { frame::flags::UNSUMMED } else { 0 };
+            let seen = tap.see(link.interface.index, frame::flags::LEFT | sums, &ethernet, packet);
+            self.counters.frames_lost += u64::from(!seen);
+        }
         if link.device.send(&ethernet, packet, how) {
             link.traffic.sent_packets += 1;
             link.traffic.sent_bytes += (packet.len() + ETHERNET) as u64;
         } else {
             link.traffic.sent_lost += 1;
         }
+    }
+
+    /// Sends frames of packet sockets: so many, that something else gets its turn. Whether there are more.
+    pub fn send_frames(&mut self) -> Result<bool, Broken> {
+        for _ in 0..TURN {
+            let Some(tap) = &mut self.tap else { return Ok(false) };
+            let Some((interface, raw)) = tap.to_send()? else { return Ok(false) };
+            let link = self.at(interface).and_then(|at| self.links.get_mut(at));
+            let Some((link, (ethernet, packet))) = link.zip(raw.split_first_chunk::<ETHERNET>()) else {
+                self.counters.broken += 1;
+                continue;
+            };
+            let tag = if ethernet.ends_with(&TAGGED) { TAG } else { 0 };
+            if packet.len() > (link.interface.mtu as usize).saturating_add(tag) {
+                self.counters.broken += 1;
+            } else if link.device.send(ethernet, packet, Offload::default()) {
+                link.traffic.sent_packets += 1;
+                link.traffic.sent_bytes += raw.len() as u64;
+            } else {
+                link.traffic.sent_lost += 1;
+            }
+        }
+        Ok(true)
     }
 
     /// Asks who has an address.
@@ -339,7 +376,8 @@ pub struct Stack {
 
 impl Stack {
     /// Of a network and what its connections are.
-    pub fn new(wire: Wire, connections: Connections) -> Self {
+    pub fn new(mut wire: Wire, connections: Connections) -> Self {
+        wire.tap = connections.tap().ok();
         Self { wire, connections, fragments: Fragments::default() }
     }
 
@@ -354,6 +392,13 @@ impl Stack {
             self.wire.counters.broken += 1;
             return Ok(());
         };
+        if let (Some(tap), Some(link)) = (&mut self.wire.tap, self.wire.links.get(at)) {
+            const NEEDS_SUM: u8 = 1;
+            let unsummed = buffer.first().is_some_and(|b| b & NEEDS_SUM != 0);
+            let how = if unsummed { frame::flags::UNSUMMED } else { 0 };
+            let seen = tap.see(link.interface.index, how, header, packet);
+            self.wire.counters.frames_lost += u64::from(!seen);
+        }
         let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, kind @ ..] = *header;
         let (to, from, kind) = ([d0, d1, d2, d3, d4, d5], [s0, s1, s2, s3, s4, s5], u16::from_be_bytes(kind));
         let own = self.wire.links.get(at).is_some_and(|l| l.interface.mac == to);
@@ -577,6 +622,9 @@ impl Stack {
         self.connections.work(self.wire.now, &mut self.wire)?;
         while let Some((head, data)) = self.wire.local.pop_front() {
             self.connections.sentry.packet(&head.told(0, 0), &data)?;
+        }
+        if let Some(slot) = self.wire.tap.as_mut().map_or(Ok(None), Tap::news)? {
+            self.connections.sentry.tell(&slot)?;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use cofferdam_control::netd::{Address, Interface, Network, Route};
 use cofferdam_socket::queue::Sender;
 use cofferdam_socket::slot::{Operation, Slot};
-use cofferdam_socket::{Broken, PACKETS, Side, WINDOW_BYTES, Window};
+use cofferdam_socket::{Broken, FRAMES, PACKETS, Side, WINDOW_BYTES, Window, frame};
 use cofferdam_tcp::Limits;
 
 use crate::connections::Connections;
@@ -120,6 +120,21 @@ pub fn hostile(bytes: &[u8]) {
                 teller.tell(&slot)?;
             }
             2 => window.store(u64::from(bytes.byte()) * 4, bytes.word()),
+            // Frames of packet sockets: what is wanted, and bytes that may be some to send.
+            3 if what & 0x80 != 0 => {
+                let slot = Slot::new(&window, FRAMES)?;
+                slot.say(&window, u32::from(what >> 5 & 3));
+                let (mut ring, _) = slot.rings(&window, Side::Sentry);
+                let word = bytes.word();
+                let head = frame::Head { interface: word & 3, lost: 0, flags: word };
+                let rest = bytes.some(usize::from(what));
+                if what & 8 != 0 {
+                    frame::put(&mut ring, head, &[0; frame::LEAST], rest)?;
+                } else {
+                    ring.put(&[rest])?;
+                }
+                teller.tell(&slot)?;
+            }
             3 => {
                 let slot = Slot::new(&window, PACKETS)?;
                 let (mut ring, _) = slot.rings(&window, Side::Sentry);
@@ -140,10 +155,10 @@ pub fn hostile(bytes: &[u8]) {
             _ => {
                 while let Some(slot) = queue.pop()? {
                     let Stack { connections, wire, .. } = &mut stack;
-                    if slot.number() == PACKETS {
-                        connections.send_packets(wire)?;
-                    } else {
-                        connections.asked(slot, now, wire)?;
+                    match slot.number() {
+                        PACKETS => connections.send_packets(wire).map(drop)?,
+                        FRAMES => wire.send_frames().map(drop)?,
+                        _ => connections.asked(slot, now, wire)?,
                     }
                 }
             }

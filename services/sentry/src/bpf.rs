@@ -1,6 +1,6 @@
 //! Classic BPF as filters of calls and of sockets use it: what Linux accepts (`bpf_check_classic` and `seccomp_check_filter`), and
 //! how it runs. A program comes from the container: it is checked once, and then runs to its end in a bounded number of steps
-//! since every jump goes forward. Called by `task::seccomp` and by Unix sockets (`SO_ATTACH_FILTER`).
+//! since every jump goes forward. Called by `task::seccomp` and by sockets (`SO_ATTACH_FILTER`).
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -156,6 +156,62 @@ impl Input for Packet<'_> {
     }
 }
 
+/// A frame, as filters of packet sockets see it.
+pub struct Frame<'a> {
+    /// All of it.
+    pub frame: &'a [u8],
+    /// Where what the socket gets begins.
+    pub start: usize,
+    /// Where the packet begins.
+    pub network: usize,
+    /// `ETH_P_*`.
+    pub protocol: u16,
+    /// What it is to the device (`PACKET_HOST` and its kin).
+    pub kind: u8,
+    /// The device's number and kind.
+    pub device: u32,
+    /// See `device`.
+    pub hatype: u16,
+}
+
+/// Loads from here on are of the packet (`SKF_NET_OFF`), and from there on of the frame (`SKF_LL_OFF`).
+const OF_PACKET: u32 = 0xfff0_0000;
+const OF_FRAME: u32 = 0xffe0_0000;
+
+impl Frame<'_> {
+    fn seen(&self) -> &[u8] {
+        self.frame.get(self.start..).unwrap_or_default()
+    }
+}
+
+impl Input for Frame<'_> {
+    fn len(&self) -> u32 {
+        u32::try_from(self.seen().len()).unwrap_or(u32::MAX)
+    }
+
+    fn load(&self, at: u32, bytes: usize) -> Option<u32> {
+        let (from, at) = match at {
+            at if at >= OF_PACKET => (self.network, at - OF_PACKET),
+            at if at >= OF_FRAME => (0, at - OF_FRAME),
+            at => (self.start, at),
+        };
+        let at = from.checked_add(at as usize)?;
+        Some(self.frame.get(at..at.checked_add(bytes)?)?.iter().fold(0, |n, b| n << 8 | u32::from(*b)))
+    }
+
+    fn ancillary(&self, what: u32, a: u32, x: u32) -> Ancillary {
+        const AD_PROTOCOL: u32 = 0;
+        const AD_PKTTYPE: u32 = 4;
+        match what {
+            AD_PROTOCOL => Ancillary::Is(self.protocol.into()),
+            AD_PKTTYPE => Ancillary::Is(self.kind.into()),
+            AD_IFINDEX => Ancillary::Is(self.device),
+            AD_HATYPE => Ancillary::Is(self.hatype.into()),
+            _ => Packet(self.seen()).ancillary(what, a, x),
+        }
+    }
+}
+
 /// What a program is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sort {
@@ -276,6 +332,11 @@ impl Program {
     /// How much of a message it lets through, 0 for nothing.
     pub fn run_packet(&self, packet: &[u8]) -> u32 {
         self.run_on(&Packet(packet))
+    }
+
+    /// The same of a frame.
+    pub fn run_frame(&self, frame: &Frame<'_>) -> u32 {
+        self.run_on(frame)
     }
 
     fn run_on(&self, input: &impl Input) -> u32 {

@@ -61,6 +61,21 @@ fn clients_within_reach_servers_beyond() {
     install.nothing_left().unwrap();
 }
 
+/// Packet sockets: frames by hand, those of others, `arping` and `tcpdump`.
+#[test]
+fn frames_are_seen_and_sent() {
+    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
+    need("tcpdump", "tcpdump").unwrap();
+    need("arping", "iputils-arping").unwrap();
+    let (install, rig) = (Install::with_services("net-frames").unwrap(), Rig::new("f"));
+    let _peer = Peer::start(&rig, &["python3", "-u", &script("frames_peer.py")]);
+    let frames = script("frames.py");
+    let native = compare::run(Rig::natively(&rig.inner, &["python3", "-u", &frames]), LIMIT).unwrap();
+    let sandbox = compare::run(boxed(&install, &rig, "frames", &["python3", "-u", &frames]), LIMIT).unwrap();
+    the_same(&install, "frames", &native, &sandbox);
+    install.nothing_left().unwrap();
+}
+
 /// A server within, called from beyond. What either side says is compared.
 fn served(install: &Install, rig: &Rig, name: &str, server: &[&str], caller: &[&str]) {
     let both = |mut server: Command| {

@@ -10,6 +10,7 @@ pub mod inotify;
 pub mod mqueue;
 mod n_tty;
 pub mod netlink;
+pub mod packet;
 pub mod pi_futex;
 pub mod pidfd;
 pub mod pipe;

@@ -14,6 +14,7 @@ use cofferdam_control::netd::NAMES;
 use super::Base;
 use crate::ipc::inet::{Kind, ports};
 use crate::ipc::netlink::{INDEX, Loopback, Ports};
+use crate::ipc::packet::Taps;
 use crate::net::Outside;
 use crate::sync::Mutex;
 
@@ -35,6 +36,8 @@ pub struct NetNamespace {
     raws: Mutex<ports::Ports>,
     /// Raw sockets there are: while there is none, no copies are made for them.
     pub raw: AtomicUsize,
+    /// Its packet sockets.
+    pub taps: Taps,
     /// What happened (`/proc/net/snmp`).
     pub counts: Counts,
     /// Groups that sockets joined, and how many each.
@@ -55,6 +58,7 @@ impl NetNamespace {
             pings: Mutex::default(),
             raws: Mutex::default(),
             raw: AtomicUsize::new(0),
+            taps: Taps::default(),
             counts: Counts::default(),
             groups: Mutex::default(),
         })

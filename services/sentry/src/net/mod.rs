@@ -4,21 +4,22 @@
 //! their slots themselves, on the thread of whoever writes; nobody waits for netd but that one thread. What netd says is hostile: a rule that it
 //! breaks ends this sandbox's network ([`Wire::lose`]), and nothing else.
 //!
-//! Locks: `slots`, `packets` and `queue` are held alone or after a socket's state, and nothing is taken after them.
+//! Locks: `slots`, `packets`, `frames` and `queue` are held alone or after a socket's state, and nothing is taken after them.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
 use cofferdam_control::netd::{Interface, Network, Route};
+use cofferdam_socket::frame;
 use cofferdam_socket::packet::{self, flags};
 use cofferdam_socket::queue::{Receiver, Sender};
 use cofferdam_socket::ring::{Consumer, Producer};
 use cofferdam_socket::slot::{Operation, Slot, Tuning};
 use cofferdam_socket::traffic::{self, Traffic};
-use cofferdam_socket::{Broken, NETDS, PACKETS, Side, WINDOW_BYTES, Window, WindowError};
+use cofferdam_socket::{Broken, FRAMES, NETDS, PACKETS, Side, WINDOW_BYTES, Window, WindowError};
 use rustix::io::Errno as HostErrno;
 use rustix::net::{RecvFlags, SendFlags};
 
@@ -45,6 +46,8 @@ pub struct Outside {
     pub network: Network,
     /// The channel to the netd that there is now.
     wire: RwLock<Arc<Wire>>,
+    /// Which frames packet sockets want to see (`frame::wanted`).
+    wanted: AtomicU32,
 }
 
 /// The channel to one netd.
@@ -53,6 +56,7 @@ pub struct Wire {
     bell: OwnedFd,
     queue: Mutex<Sender>,
     packets: Mutex<Producer>,
+    frames: Mutex<Producer>,
     slots: Mutex<Slots>,
     lost: AtomicBool,
 }
@@ -71,13 +75,15 @@ impl Outside {
     /// With the channel to netd: its bell, and the window.
     pub fn new(network: Network, bell: OwnedFd, window: OwnedFd) -> Result<(Arc<Self>, Listener), WindowError> {
         let (wire, listener) = Wire::new(bell, window)?;
-        Ok((Arc::new(Self { network, wire: RwLock::new(wire) }), listener))
+        Ok((Arc::new(Self { network, wire: RwLock::new(wire), wanted: AtomicU32::new(0) }), listener))
     }
 
     /// Another netd takes the place of one that is gone.
     pub fn renew(&self, bell: OwnedFd, window: OwnedFd) -> Result<Listener, WindowError> {
         let (wire, listener) = Wire::new(bell, window)?;
-        *self.wire.write() = wire;
+        *self.wire.write() = wire.clone();
+        // What is wanted meanwhile is said to the one that there is then.
+        wire.want_frames(self.wanted.load(Ordering::SeqCst));
         Ok(listener)
     }
 
@@ -115,6 +121,20 @@ impl Outside {
         all.flat_map(|i| &i.addresses).map(|a| a.ip).find(|ip| ip.is_ipv4() == four)
     }
 
+    /// Says which frames packet sockets want to see.
+    pub fn want_frames(&self, which: u32) {
+        self.wanted.store(which, Ordering::SeqCst);
+        self.wire().want_frames(which);
+    }
+
+    /// Sends a frame of a packet socket's by an interface; whether there was room.
+    pub fn send_frame(&self, interface: u32, raw: &[u8]) -> bool {
+        let wire = self.wire();
+        let head = frame::Head { interface, lost: 0, flags: 0 };
+        let put = frame::put(&mut wire.frames.lock(), head, raw, &[]);
+        wire.sent(put, FRAMES)
+    }
+
     /// Sends a packet of a socket's. `whole`: it must not go in pieces; `by`: the device that it leaves by, or 0.
     pub fn send_packet(&self, p: &Packet, whole: bool, by: u32) -> bool {
         let (mut how, data) = match &p.whole {
@@ -143,17 +163,25 @@ impl Wire {
         // Slot 0 is there by construction.
         let slot = Slot::new(&window, PACKETS).map_err(|_| WindowError::NotSealed(WINDOW_BYTES))?;
         let (outgoing, incoming) = slot.rings(&window, Side::Sentry);
-        let slots = Slots { owners: HashMap::new(), leaving: HashSet::new(), free: Vec::new(), unused: PACKETS + 1 };
+        let slot = frame::slot(&window).map_err(|_| WindowError::NotSealed(WINDOW_BYTES))?;
+        let (out_frames, frames) = slot.rings(&window, Side::Sentry);
+        let slots = Slots { owners: HashMap::new(), leaving: HashSet::new(), free: Vec::new(), unused: FRAMES + 1 };
         let wire = Arc::new(Self {
             queue: Mutex::new(Sender::new(window.clone(), Side::Netd)),
             packets: Mutex::new(outgoing),
+            frames: Mutex::new(out_frames),
             slots: Mutex::new(slots),
             lost: AtomicBool::new(false),
             window: window.clone(),
             bell,
         });
-        let listener =
-            Listener { wire: wire.clone(), queue: Receiver::new(window, Side::Sentry), packets: incoming, more: false };
+        let listener = Listener {
+            wire: wire.clone(),
+            queue: Receiver::new(window, Side::Sentry),
+            packets: incoming,
+            frames,
+            more: [false; 2],
+        };
         Ok((wire, listener))
     }
 
@@ -183,9 +211,20 @@ impl Wire {
     /// Sends a packet that is not TCP's. What has no room is lost.
     fn send(&self, head: &packet::Head, data: &[u8]) -> bool {
         let put = packet::put(&mut self.packets.lock(), head, data);
+        self.sent(put, PACKETS)
+    }
+
+    fn want_frames(&self, which: u32) {
+        if let Ok(slot) = frame::slot(&self.window) {
+            slot.say(&self.window, which);
+        }
+    }
+
+    /// Something was put into a ring of a slot, or had no room.
+    fn sent(&self, put: Result<bool, Broken>, slot: u32) -> bool {
         match put {
             Ok(fits) => {
-                if let Ok(slot) = Slot::new(&self.window, PACKETS) {
+                if let Ok(slot) = Slot::new(&self.window, slot) {
                     self.tell(&slot);
                 }
                 fits
@@ -276,8 +315,9 @@ pub struct Listener {
     wire: Arc<Wire>,
     queue: Receiver,
     packets: Consumer,
-    /// There may be packets.
-    more: bool,
+    frames: Consumer,
+    /// There may be packets, and frames.
+    more: [bool; 2],
 }
 
 /// Packets, and slots, that are looked at before those whom they woke are.
@@ -317,18 +357,25 @@ impl Listener {
     /// Looks at some of what there is, so that those whom it wakes get their turn; whether there is more.
     fn work(&mut self, net: &Arc<NetNamespace>) -> Result<bool, Broken> {
         for _ in 0..TURN {
-            if !std::mem::take(&mut self.more) {
-                break;
+            let [packets, frames] = std::mem::take(&mut self.more);
+            if let Some((head, raw)) = if frames { frame::take(&mut self.frames)? } else { None } {
+                crate::ipc::packet::come_in(net, head, &raw);
+                self.more[1] = true;
             }
-            if let Some((head, data)) = packet::take(&mut self.packets)? {
+            if let Some((head, data)) = if packets { packet::take(&mut self.packets)? } else { None } {
                 crate::ipc::inet::raw::come_in(net, head, data);
-                self.more = true;
+                self.more[0] = true;
+            }
+            if self.more == [false; 2] {
+                break;
             }
         }
         for _ in 0..TURN {
-            let Some(slot) = self.queue.pop()? else { return Ok(self.more) };
+            let Some(slot) = self.queue.pop()? else { return Ok(self.more != [false; 2]) };
             if slot.number() == PACKETS {
-                self.more = true;
+                self.more[0] = true;
+            } else if slot.number() == FRAMES {
+                self.more[1] = true;
             } else if let Some(socket) = self.wire.owner(&slot) {
                 socket.news(&slot);
             } else if slot.is_netds() {

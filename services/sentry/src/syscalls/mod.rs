@@ -44,6 +44,7 @@ pub mod msg;
 pub mod namespaces;
 pub mod netlink;
 pub mod open;
+pub mod packet;
 pub mod pidfd;
 pub mod pipe;
 pub mod pkey;

@@ -1,5 +1,5 @@
 //! Sockets: `socket`, `bind`, `connect`, `send*`, `recv*` and their kin, for Unix sockets; those of netlink are handed on to
-//! `syscalls::netlink`, those of the internet to `syscalls::inet`, and other families answer EAFNOSUPPORT.
+//! `syscalls::netlink`, those of the internet to `syscalls::inet`, packet sockets to `syscalls::packet`, and other families answer EAFNOSUPPORT.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,7 +16,7 @@ use crate::signal::{SigInfo, code, send};
 use crate::syscalls::blocking::{Progress, until_done};
 use crate::syscalls::read_write::{RawVec, vector};
 use crate::syscalls::{Entry, Fd, Outcome, SysResult, UserPtr, done, value};
-use crate::syscalls::{inet, netlink};
+use crate::syscalls::{inet, netlink, packet};
 use crate::task::Task;
 use crate::task::creds::cap;
 use crate::task::group::rlimit;
@@ -35,7 +35,7 @@ pub const TABLE: &[Entry] = &[
         41,
         "socket",
         Partial,
-        "AF_UNIX, AF_NETLINK (route, sock_diag), AF_INET, AF_INET6 (TCP, UDP, raw, ping); others: EAFNOSUPPORT",
+        "AF_UNIX, AF_NETLINK (route, sock_diag), AF_INET, AF_INET6 (TCP, UDP, raw, ping), AF_PACKET (no SOCK_PACKET); others: EAFNOSUPPORT",
         socket(i32, i32, i32)
     ),
     entry!(53, "socketpair", Full, "", socketpair(i32, i32, i32, UserPtr<[i32; 2]>)),
@@ -101,11 +101,17 @@ fn socket(task: &Arc<Task>, family: i32, how: i32, protocol: i32) -> SysResult {
         return Err(Errno::EINVAL);
     }
     // SOCK_MAX.
-    if how & 0xf >= 11 && (family == AF_UNIX || family == netlink::AF_NETLINK || inet::domain(family).is_some()) {
+    if how & 0xf >= 11
+        && ([AF_UNIX, netlink::AF_NETLINK, packet::AF_PACKET].contains(&family) || inet::domain(family).is_some())
+    {
         return Err(Errno::EINVAL);
     }
     if family == netlink::AF_NETLINK {
         let file = netlink::open(task, how & 0xf, protocol, how & SOCK_NONBLOCK != 0)?;
+        return value(task.add_file(file, how & SOCK_CLOEXEC != 0)?);
+    }
+    if family == packet::AF_PACKET {
+        let file = packet::open(task, how & 0xf, protocol, how & SOCK_NONBLOCK != 0)?;
         return value(task.add_file(file, how & SOCK_CLOEXEC != 0)?);
     }
     if let Some(domain) = inet::domain(family) {
@@ -123,6 +129,10 @@ fn socketpair(task: &Arc<Task>, family: i32, how: i32, protocol: i32, to: UserPt
     }
     if family == netlink::AF_NETLINK {
         netlink::open(task, how & 0xf, protocol, false)?;
+        return Err(Errno::EOPNOTSUPP);
+    }
+    if family == packet::AF_PACKET {
+        packet::open(task, how & 0xf, protocol, false)?;
         return Err(Errno::EOPNOTSUPP);
     }
     if let Some(domain) = inet::domain(family) {
@@ -143,6 +153,7 @@ pub(super) enum Found {
     Unix(Unix),
     Netlink(netlink::Open),
     Inet(inet::Open),
+    Packet(packet::Open),
 }
 
 pub(super) fn find(task: &Arc<Task>, fd: Fd) -> Result<Found, Errno> {
@@ -152,6 +163,9 @@ pub(super) fn find(task: &Arc<Task>, fd: Fd) -> Result<Found, Errno> {
     }
     if let Some(open) = inet::Open::of(&file) {
         return Ok(Found::Inet(open));
+    }
+    if let Some(open) = packet::Open::of(&file) {
+        return Ok(Found::Packet(open));
     }
     netlink::Open::of(file).map(Found::Netlink).ok_or(Errno::ENOTSOCK)
 }
@@ -212,6 +226,7 @@ fn bind(task: &Arc<Task>, fd: Fd, at: u64, len: u32) -> SysResult {
     let (_, socket) = match find(task, fd)? {
         Found::Unix(found) => found,
         Found::Netlink(open) => return netlink::bind(task, &open, at, len),
+        Found::Packet(open) => return packet::bind(task, &open, at, len),
         Found::Inet(open) => return inet::bind(task, &open, at, len),
     };
     let (family, name) = address(task, at, len)?;
@@ -241,7 +256,7 @@ fn bind(task: &Arc<Task>, fd: Fd, at: u64, len: u32) -> SysResult {
 fn listen(task: &Arc<Task>, fd: Fd, backlog: i32) -> SysResult {
     let (_, socket) = match find(task, fd)? {
         Found::Unix(found) => found,
-        Found::Netlink(_) => return Err(Errno::EOPNOTSUPP),
+        Found::Netlink(_) | Found::Packet(_) => return Err(Errno::EOPNOTSUPP),
         Found::Inet(open) => return inet::listen(&open, backlog),
     };
     socket.set_owner(&task.creds().groups, Some(task.group()));
@@ -255,7 +270,7 @@ fn accept4(task: &Arc<Task>, fd: Fd, to: u64, len: UserPtr<i32>, options: i32) -
     }
     let (file, socket) = match find(task, fd)? {
         Found::Unix(found) => found,
-        Found::Netlink(_) => return Err(Errno::EOPNOTSUPP),
+        Found::Netlink(_) | Found::Packet(_) => return Err(Errno::EOPNOTSUPP),
         Found::Inet(open) => return inet::accept(task, open, to, len, options),
     };
     if socket.kind == Kind::Datagram {
@@ -321,6 +336,7 @@ fn connect(task: &Arc<Task>, fd: Fd, at: u64, len: u32) -> SysResult {
     let (file, socket) = match find(task, fd)? {
         Found::Unix(found) => found,
         Found::Netlink(open) => return netlink::connect(task, &open, at, len),
+        Found::Packet(_) => return Err(Errno::EOPNOTSUPP),
         Found::Inet(open) => return inet::connect(task, open, at, len),
     };
     let (family, name) = address(task, at, len)?;
@@ -345,6 +361,10 @@ fn connect(task: &Arc<Task>, fd: Fd, at: u64, len: u32) -> SysResult {
 fn getsockname(task: &Arc<Task>, fd: Fd, to: u64, len: UserPtr<i32>) -> SysResult {
     let (_, socket) = match find(task, fd)? {
         Found::Unix(found) => found,
+        Found::Packet(open) => {
+            put_raw_address(task, &packet::name(&open.socket), to, len)?;
+            return done();
+        }
         Found::Inet(open) => return inet::getsockname(task, &open, to, len),
         Found::Netlink(open) => {
             put_raw_address(task, &netlink::encode(open.socket.name()), to, len)?;
@@ -359,6 +379,7 @@ fn getsockname(task: &Arc<Task>, fd: Fd, to: u64, len: UserPtr<i32>) -> SysResul
 fn getpeername(task: &Arc<Task>, fd: Fd, to: u64, len: UserPtr<i32>) -> SysResult {
     let (_, socket) = match find(task, fd)? {
         Found::Unix(found) => found,
+        Found::Packet(_) => return Err(Errno::EOPNOTSUPP),
         Found::Inet(open) => return inet::getpeername(task, &open, to, len),
         Found::Netlink(open) => {
             put_raw_address(task, &netlink::encode(open.socket.peer()), to, len)?;
@@ -458,6 +479,10 @@ pub(super) fn beyond(vecs: &[IoVec], mut done: usize) -> Vec<IoVec> {
 fn sendto(task: &Arc<Task>, fd: Fd, base: u64, len: usize, how: i32, at: u64, at_len: u32) -> SysResult {
     let found = match find(task, fd)? {
         Found::Unix(found) => found,
+        Found::Packet(open) => {
+            let to = if at == 0 { None } else { Some(packet::destination(task, at, at_len)?) };
+            return packet::send(task, open, vec![IoVec { base, len }], to);
+        }
         Found::Inet(open) => {
             let to = inet::send_address(task, at, at_len)?;
             return inet::send(task, open, vec![IoVec { base, len }], to, &[], how);
@@ -555,6 +580,13 @@ pub(super) fn message_vector(task: &Arc<Task>, m: &MsgHdr) -> Result<Vec<IoVec>,
 fn sendmsg(task: &Arc<Task>, fd: Fd, message: UserPtr<MsgHdr>, how: i32) -> SysResult {
     let found = match find(task, fd)? {
         Found::Unix(found) => found,
+        Found::Packet(open) => {
+            let m = message.read(task)?;
+            let vecs = message_vector(task, &m)?;
+            let named = m.name != 0 && m.name_len != 0;
+            let to = if named { Some(packet::destination(task, m.name, m.name_len)?) } else { None };
+            return packet::send(task, open, vecs, to);
+        }
         Found::Inet(open) => {
             let m = message.read(task)?;
             let vecs = message_vector(task, &m)?;
@@ -763,6 +795,11 @@ fn receive(
 fn recvfrom(task: &Arc<Task>, fd: Fd, base: u64, len: usize, how: i32, to: u64, to_len: UserPtr<i32>) -> SysResult {
     let found = match find(task, fd)? {
         Found::Unix(found) => found,
+        Found::Packet(open) => {
+            return packet::receive(task, open, vec![IoVec { base, len }], how, move |task, _, got| {
+                if to == 0 { Ok(()) } else { put_raw_address(task, &packet::from(got), to, to_len) }
+            });
+        }
         Found::Inet(open) => {
             return inet::receive(task, open, vec![IoVec { base, len }], how, move |task, socket, came| {
                 inet::tell_sender(task, socket, came, to, to_len)
@@ -785,6 +822,13 @@ fn recvfrom(task: &Arc<Task>, fd: Fd, base: u64, len: usize, how: i32, to: u64, 
 fn recvmsg(task: &Arc<Task>, fd: Fd, message: UserPtr<MsgHdr>, how: i32) -> SysResult {
     let found = match find(task, fd)? {
         Found::Unix(found) => found,
+        Found::Packet(open) => {
+            let m = message.read(task)?;
+            let vecs = message_vector(task, &m)?;
+            return packet::receive(task, open, vecs, how, move |task, socket, got| {
+                packet::tell(task, socket, got, message, m, how)
+            });
+        }
         Found::Inet(open) => {
             let m = message.read(task)?;
             let vecs = message_vector(task, &m)?;
@@ -883,6 +927,7 @@ fn recvmmsg(
             let until = until.map(|until| (until, timeout));
             return inet::receive_many(task, open, messages, count.min(1024) as usize, how, until);
         }
+        Found::Packet(open) => return packet::receive_many(task, open, messages, count.min(1024) as usize, how, until),
         Found::Netlink(open) => return one_netlink(task, open, messages, count, how),
     };
     no_out_of_band(&socket, how)?;
@@ -957,6 +1002,7 @@ fn one_of_many(
 fn shutdown(task: &Arc<Task>, fd: Fd, how: i32) -> SysResult {
     let (_, socket) = match find(task, fd)? {
         Found::Unix(found) => found,
+        Found::Packet(_) => return Err(Errno::EOPNOTSUPP),
         Found::Inet(open) => return inet::shutdown(&open, how),
         Found::Netlink(_) => return Err(Errno::EOPNOTSUPP),
     };

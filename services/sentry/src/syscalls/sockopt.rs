@@ -9,11 +9,12 @@ use zerocopy::IntoBytes;
 
 use super::seccomp::Fprog;
 use super::socket::{AF_UNIX, Found, SOL_SOCKET, find};
-use super::{Entry, Fd, SysResult, UserPtr, done, inet_options, netlink};
+use super::{Entry, Fd, SysResult, UserPtr, done, inet_options, netlink, packet};
 use crate::bpf::{Instruction, Program};
 use crate::entry;
 use crate::errno::Errno;
 use crate::ipc::inet::Inet;
+use crate::ipc::packet::PacketSocket;
 use crate::ipc::pidfd::pidfd;
 use crate::ipc::unix::{INQ, KEEPALIVE, Kind, OOBINLINE, Options, PASSCRED, PASSPIDFD, PASSRIGHTS, Socket};
 use crate::task::Task;
@@ -26,7 +27,7 @@ pub const TABLE: &[Entry] = &[
         54,
         "setsockopt",
         Partial,
-        "no filters of extended BPF; levels of protocols there are none of: EOPNOTSUPP",
+        "no filters of extended BPF; packet sockets: no TPACKET_V3 and no PACKET_TX_RING (EINVAL), no PACKET_FANOUT and PACKET_VNET_HDR (ENOPROTOOPT); levels of protocols there are none of: EOPNOTSUPP",
         setsockopt(Fd, i32, i32, u64, i32)
     ),
     entry!(55, "getsockopt", Partial, "as setsockopt", getsockopt(Fd, i32, i32, u64, UserPtr<i32>)),
@@ -160,6 +161,10 @@ macro_rules! basic {
     };
 }
 basic!(Socket, |socket: &Socket, send, bytes, _| socket.set_buffer(send, bytes));
+basic!(PacketSocket, |socket: &PacketSocket, send, bytes, forced: bool| {
+    let most = if forced { i32::MAX as usize / 2 } else { socket.net.settings.largest(send) };
+    socket.set_buffer(send, bytes, most);
+});
 basic!(Inet, |socket: &Inet, send, bytes, forced: bool| {
     let most = if forced { i32::MAX as usize / 2 } else { socket.net.settings.largest(send) };
     socket.set_buffer(send, bytes, most);
@@ -208,6 +213,7 @@ fn setsockopt(task: &Arc<Task>, fd: Fd, level: i32, option: i32, at: u64, len: i
     let (_, socket) = match find(task, fd)? {
         Found::Unix(found) => found,
         Found::Netlink(open) => return netlink::set_option(task, &open, level, option, at, len),
+        Found::Packet(open) => return packet::set_option(task, &open.socket, level, option, at, len),
         Found::Inet(open) => return inet_options::set(task, &open.socket, level, option, at, len),
     };
     let len = usize::try_from(len).map_err(|_| Errno::EINVAL)?;
@@ -313,6 +319,7 @@ fn getsockopt(task: &Arc<Task>, fd: Fd, level: i32, option: i32, at: u64, len: U
     let (_, socket) = match find(task, fd)? {
         Found::Unix(found) => found,
         Found::Netlink(open) => return netlink::get_option(task, &open, level, option, at, len),
+        Found::Packet(open) => return packet::get_option(task, &open.socket, level, option, at, len),
         Found::Inet(open) => return inet_options::get(task, &open.socket, level, option, at, len),
     };
     if level != SOL_SOCKET {

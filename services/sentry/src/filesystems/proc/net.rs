@@ -26,7 +26,7 @@ pub const FILES: &[(&str, Make)] = &[
     ("netlink", |_, _| {
         "sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n".into()
     }),
-    ("packet", |_, _| "sk               RefCnt Type Proto  Iface R Rmem   User   Inode\n".into()),
+    ("packet", packets),
     ("raw", |net, creds| raw(net, RAWS, Domain::V4, creds)),
     ("raw6", |net, creds| raw(net, RAWS, Domain::V6, creds)),
     ("route", |net, _| {
@@ -46,6 +46,21 @@ pub const FILES: &[(&str, Make)] = &[
     ("udp6", |net, creds| udp(net, Domain::V6, creds)),
     ("unix", |_, _| "Num       RefCount Protocol Flags    Type St Inode Path\n".into()),
 ];
+
+/// Packet sockets.
+fn packets(net: &NetNamespace, creds: &Creds) -> String {
+    let mut text = String::from("sk               RefCnt Type Proto  Iface R Rmem   User   Inode\n");
+    for socket in net.taps.list() {
+        let ((protocol, device, hears, waits, ino), kind) = (socket.shown(), if socket.raw { 3 } else { 2 });
+        let user = creds.shown_uid(socket.uid);
+        let _ = writeln!(
+            text,
+            "0000000000000000 3      {kind:<4} {protocol:04x}   {device:<5} {} {waits:<6} {user:<6} {ino:<6}",
+            i32::from(hears)
+        );
+    }
+    text
+}
 
 /// The loopback device counts no packets, as there are none.
 const DEVICES: &str = "Inter-|   Receive                                                |  Transmit\n face |bytes    packets errs drop \

@@ -14,6 +14,7 @@ use super::icmp::{self, ICMP, ICMP6, checksum, pseudo};
 use super::udp::{self, Along, Sending};
 use super::{Inet, Kind, check_family, options};
 use crate::errno::Errno;
+use crate::ipc::packet;
 use crate::namespaces::NetNamespace;
 use crate::uio::Source;
 use crate::wait::PollMask;
@@ -108,6 +109,24 @@ impl Packet {
         raw
     }
 
+    /// Takes a packet apart that came as bytes. `None`: it is none, or a piece of one.
+    fn whole(raw: &[u8]) -> Option<Self> {
+        const FRAGMENT: u16 = 0x3fff;
+        let word = |at: usize| raw.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |b| u16::from_be_bytes(*b));
+        let six = raw.first()? >> 4 == 6;
+        if six {
+            let whole = raw.get(..HEADER6.checked_add(usize::from(word(4)))?)?;
+            return Self::made(whole.to_vec(), IpAddr::V6(Ipv6Addr::UNSPECIFIED)).ok()?;
+        }
+        let len = usize::from(raw.first()? & 15) * 4;
+        let header = raw.get(..len).filter(|h| h.len() >= HEADER4)?;
+        let whole = raw.get(..usize::from(word(2))).filter(|w| w.len() >= len)?;
+        if checksum(&[header]) != 0 || word(6) & FRAGMENT != 0 {
+            return None;
+        }
+        Self::made(whole.to_vec(), IpAddr::V4(Ipv4Addr::UNSPECIFIED)).ok()?
+    }
+
     /// Takes a packet apart whose header a program made; what it left open is filled in. EINVAL; `None` where nobody would take it.
     fn made(mut raw: Vec<u8>, source: IpAddr) -> Result<Option<Self>, Errno> {
         if source.is_ipv6() {
@@ -163,22 +182,28 @@ fn seal_header(header: &mut [u8]) {
 }
 
 /// A packet is at one of the namespace's addresses. `by`: who sent it, if a socket did.
-fn arrive(net: &Arc<NetNamespace>, by: &Arc<Inet>, packet: Packet) {
+fn arrive(net: &Arc<NetNamespace>, by: Option<&Arc<Inet>>, packet: Packet) {
     // What a device that is down gets is lost.
     let mut next = Some(packet).filter(|_| net.loopback.is_up());
     // An answer brings no other.
     while let Some(p) = next.take() {
+        // What is for many goes by its own device where there is one.
+        let many = p.to.is_multicast() || net.is_broadcast(p.to);
+        if !many || net.outside().is_none() {
+            packet::see_within(net, &p, false);
+        }
         let heard = hear(net, &p);
         next = match (p.protocol, p.to) {
             (ICMP, IpAddr::V4(_)) | (ICMP6, IpAddr::V6(_)) => icmp::take(net, &p),
-            (UDP, _) => {
-                by.deliver_datagram(&p);
-                None
-            }
+            (UDP, _) => match by {
+                Some(by) => {
+                    by.deliver_datagram(&p);
+                    None
+                }
+                None => unheard(net, &p, many),
+            },
             // No such protocol.
-            (_, IpAddr::V4(_)) if !heard && !net.is_broadcast(p.to) && !p.to.is_multicast() => {
-                Some(icmp::unreachable(net, &p, 2))
-            }
+            (_, IpAddr::V4(_)) if !heard && !many => Some(icmp::unreachable(net, &p, 2)),
             _ => None,
         };
     }
@@ -206,15 +231,37 @@ pub fn come_in(net: &Arc<NetNamespace>, head: cofferdam_socket::packet::Head, da
             }
             icmp::take(net, &p)
         }
-        (UDP, _) => {
-            let code = if to.is_ipv4() { 3 } else { 4 };
-            (!udp::come_in(net, &p) && !many).then(|| icmp::unreachable(net, &p, code))
-        }
+        (UDP, _) => unheard(net, &p, many),
         (_, IpAddr::V4(_)) if !heard && !many => Some(icmp::unreachable(net, &p, 2)),
         _ => None,
     };
     if let (Some(answer), Some(outside)) = (answer, net.outside()) {
         outside.send_packet(&answer, false, 0);
+    }
+}
+
+/// A datagram goes to who is there for it; what is said if nobody is.
+fn unheard(net: &Arc<NetNamespace>, p: &Packet, many: bool) -> Option<Packet> {
+    let code = if p.to.is_ipv4() { 3 } else { 4 };
+    (!udp::come_in(net, p) && !many).then(|| icmp::unreachable(net, p, code))
+}
+
+/// A packet that a packet socket has sent over the loopback device. One that is broken, a piece, or for nobody here is lost; so is one of IPv4's that
+/// says it comes from here: nothing that has been on a wire does.
+pub fn looped(net: &Arc<NetNamespace>, raw: &[u8]) {
+    let for_us = |p: &Packet| net.has(p.to) || p.to.is_multicast() || net.is_broadcast(p.to);
+    let own = |p: &Packet| p.to.is_ipv4() && (p.from.is_loopback() || p.to.is_loopback() || net.has(p.from));
+    let Some(p) = Packet::whole(raw).filter(|p| for_us(p) && !own(p)) else { return };
+    let heard = hear(net, &p);
+    let many = p.to.is_multicast() || net.is_broadcast(p.to);
+    let answer = match (p.protocol, p.to) {
+        (ICMP, IpAddr::V4(_)) | (ICMP6, IpAddr::V6(_)) => icmp::take(net, &p),
+        (UDP, _) => unheard(net, &p, many),
+        (_, IpAddr::V4(_)) if !heard && !many => Some(icmp::unreachable(net, &p, 2)),
+        _ => None,
+    };
+    if let Some(answer) = answer {
+        arrive(net, None, answer);
     }
 }
 
@@ -413,7 +460,7 @@ impl Inet {
         }
         // Without a way out what is for elsewhere ends here, whatever its sender was told.
         if many || self.is_own(p.to) {
-            arrive(&self.net, self, p);
+            arrive(&self.net, Some(self), p);
         }
         Ok(count)
     }

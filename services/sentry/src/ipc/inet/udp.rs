@@ -14,6 +14,7 @@ use super::ports::best;
 use super::raw::{self, Packet};
 use super::{Inet, Kind, State, Waiting, check_family, is_full, options};
 use crate::errno::Errno;
+use crate::ipc::packet;
 use crate::namespaces::NetNamespace;
 use crate::namespaces::net::count;
 use crate::time::{Clock, now};
@@ -290,8 +291,7 @@ impl Inet {
         }
         let size = if how.segment == 0 { data.len() } else { how.segment };
         let send = |data: Vec<u8>| {
-            self.tell_raw(to, &data, along);
-            self.deliver(to, data, along, peer);
+            self.deliver(to, data, along, peer, true);
         };
         if size >= data.len() {
             send(data);
@@ -323,12 +323,15 @@ impl Inet {
         }
     }
 
-    fn deliver(&self, to: Endpoint, data: Vec<u8>, along: Along, peer: Option<Endpoint>) {
+    /// `fresh`: nobody who looks at packets has seen it yet.
+    fn deliver(&self, to: Endpoint, data: Vec<u8>, along: Along, peer: Option<Endpoint>, fresh: bool) {
         count(&self.net.counts.sent);
+        let mut left = false;
         let many = to.ip.is_multicast() || self.is_broadcast(to.ip);
         // Elsewhere; what is for many is for those within, too.
         if let Some(outside) = self.net.outside().filter(|_| !self.is_own(to.ip)) {
             let away = !many || outside.network.has(along.from.ip);
+            left = away;
             if away {
                 let whole = self.whole(to.ip, data.len().saturating_add(HEADER)).unwrap_or(false);
                 outside.send_packet(&Self::packet(to, &data, along), whole, along.device);
@@ -340,6 +343,9 @@ impl Inet {
         // What a device that is down gets is lost.
         if !self.net.loopback.is_up() {
             return;
+        }
+        if fresh {
+            self.show(to, &data, along, left);
         }
         let Some(data) = hand_over(&self.net, to, data, along) else { return };
         count(&self.net.counts.no_port);
@@ -390,25 +396,36 @@ impl Inet {
         Packet { from, to, protocol: PROTOCOL, ttl: along.ttl, tos: along.tos, data: bytes, whole: None, device }
     }
 
-    /// Raw sockets get a copy.
-    fn tell_raw(&self, to: Endpoint, data: &[u8], along: Along) {
-        if self.net.raw.load(Ordering::Relaxed) > 0 {
-            raw::hear(&self.net, &Self::packet(to, data, along));
+    /// Raw sockets get a copy; packet sockets, too, of what did not leave by a device of its own.
+    fn show(&self, to: Endpoint, data: &[u8], along: Along, left: bool) {
+        if self.is_watched() {
+            let p = Self::packet(to, data, along);
+            if !left {
+                packet::see_within(&self.net, &p, true);
+            }
+            raw::hear(&self.net, &p);
         }
+    }
+
+    /// Whether somebody looks at packets.
+    fn is_watched(&self) -> bool {
+        self.net.raw.load(Ordering::Relaxed) > 0 || self.net.taps.any()
     }
 
     /// They hear that nobody has the port, too.
     fn tell_unreachable(&self, to: Endpoint, data: &[u8], along: Along) {
-        if self.net.raw.load(Ordering::Relaxed) > 0 {
+        if self.is_watched() {
             let code = if to.ip.is_ipv4() { 3 } else { 4 };
-            raw::hear(&self.net, &icmp::unreachable(&self.net, &Self::packet(to, data, along), code));
+            let p = icmp::unreachable(&self.net, &Self::packet(to, data, along), code);
+            packet::see_within(&self.net, &p, false);
+            raw::hear(&self.net, &p);
         }
     }
 
     /// A datagram that a raw socket made. One that is broken is lost.
     pub(super) fn deliver_datagram(&self, p: &Packet) {
         if let Some((to, data, along)) = read(p) {
-            self.deliver(to, data, along, None);
+            self.deliver(to, data, along, None, false);
         }
     }
 

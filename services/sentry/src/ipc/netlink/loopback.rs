@@ -259,6 +259,9 @@ pub fn ioctl(task: &Arc<Task>, request: u32, argument: u64, four: bool) -> SysRe
     if request == CONF {
         return list(task, argument, &net);
     }
+    if request == request::ETHTOOL {
+        return ethtool(task, argument, &net);
+    }
     if !(known || four && of_addresses) {
         return Err(Errno::ENOTTY);
     }
@@ -339,6 +342,32 @@ pub fn ioctl(task: &Arc<Task>, request: u32, argument: u64, four: bool) -> SysRe
     done()
 }
 
+/// `SIOCETHTOOL`: whether there is a link, and which times of packets are taken. ENODEV; EOPNOTSUPP for all else.
+fn ethtool(task: &Arc<Task>, argument: u64, net: &NetNamespace) -> SysResult {
+    const GLINK: u32 = 0xa;
+    const GET_TS_INFO: u32 = 0x41;
+    /// Taken by software, as what is sent leaves and what comes in comes.
+    const SOFTWARE: u32 = 2 | 8 | 0x10;
+    let ifreq = UserPtr::<u8>::new(argument).read_array(task, 24, 24)?;
+    let (name, data) = ifreq.split_first_chunk::<16>().ok_or(Errno::EFAULT)?;
+    let name = name.split(|b| *b == 0).next().unwrap_or_default();
+    let up = match name {
+        NAME => net.loopback.is_up(),
+        name => net.outside().and_then(|o| o.named(name)).map(|_| true).ok_or(Errno::ENODEV)?,
+    };
+    let at = data.first_chunk().map_or(0, |b| u64::from_ne_bytes(*b));
+    let what = UserPtr::<u32>::new(at).read(task)?;
+    match what {
+        GLINK => UserPtr::<[u32; 2]>::new(at).write(task, &[what, u32::from(up)])?,
+        // `struct ethtool_ts_info`: no clock of hardware, and no filters.
+        GET_TS_INFO => {
+            UserPtr::<[u32; 11]>::new(at).write(task, &[what, SOFTWARE, u32::MAX, 0, 0, 0, 0, 0, 0, 0, 0])?
+        }
+        _ => return Err(Errno::EOPNOTSUPP),
+    }
+    done()
+}
+
 /// What a request asks of an interface of netd's. EOPNOTSUPP for what would change it, EADDRNOTAVAIL without an address of IPv4.
 fn of_interface(i: &Interface, request: u32) -> Result<Vec<u8>, Errno> {
     use request::{
@@ -388,6 +417,7 @@ mod request {
     pub const IFINDEX: u32 = 0x8933;
     pub const TXQLEN: u32 = 0x8942;
     pub const MAP: u32 = 0x8970;
+    pub const ETHTOOL: u32 = 0x8946;
 }
 
 /// `SIOCGIFCONF`: the IPv4 addresses that devices have, as many as there is room for.

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
 
 pub use file::NetlinkFile;
-pub use loopback::{INDEX, INTERFACE_FLAGS, Loopback, ioctl as device_request};
+pub use loopback::{INDEX, INTERFACE_FLAGS, Loopback, NAME, ioctl as device_request};
 
 use crate::errno::Errno;
 use crate::namespaces::NetNamespace;
