@@ -10,6 +10,7 @@
 
 pub mod frame;
 pub mod packet;
+pub mod paths;
 pub mod queue;
 pub mod ring;
 pub mod slot;

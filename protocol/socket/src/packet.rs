@@ -28,6 +28,8 @@ pub struct Head {
     pub flags: u8,
     /// Number of the interface that it came by, or that it is to leave by; 0: any.
     pub interface: u32,
+    /// The longest packet that gets there, bytes, of one to be sent; 0: as long as the interface's.
+    pub mtu: u32,
 }
 
 /// What is said with a packet.
@@ -50,12 +52,13 @@ pub fn put(ring: &mut Producer, head: &Head, payload: &[u8]) -> Result<bool, Bro
         IpAddr::V6(ip) => ip.octets(),
     };
     let mut raw = [0; HEAD];
-    let fields: [&[u8]; 5] = [
+    let fields: [&[u8]; 6] = [
         &len.to_le_bytes(),
         &six(head.from),
         &six(head.to),
         &[head.protocol, head.hops, head.service, head.flags],
         &head.interface.to_le_bytes(),
+        &head.mtu.to_le_bytes(),
     ];
     raw.iter_mut().zip(fields.into_iter().flatten()).for_each(|(to, b)| *to = *b);
     ring.put(&[&raw, payload])
@@ -92,6 +95,7 @@ pub fn take(ring: &mut Consumer) -> Result<Option<(Head, Vec<u8>)>, Broken> {
         service: byte(38),
         flags: byte(39),
         interface: word(40),
+        mtu: word(44),
     };
     if head.from.is_ipv4() != head.to.is_ipv4() {
         return Err(Broken("a packet between two families"));
@@ -117,7 +121,8 @@ mod tests {
         let (mut p, mut c) = rings();
         for (ips, len) in [(["10.1.2.3", "255.255.255.255"], 0), (["fd00::1", "ff02::1"], 1), (["::", "::1"], MOST)] {
             let [from, to] = ips.map(|ip| ip.parse().unwrap());
-            let head = Head { from, to, protocol: 17, hops: 3, service: 4, flags: flags::WHOLE, interface: 70_000 };
+            let head =
+                Head { from, to, protocol: 17, hops: 3, service: 4, flags: flags::WHOLE, interface: 70_000, mtu: 1300 };
             let payload = vec![7; len];
             assert!(put(&mut p, &head, &payload).unwrap());
             assert_eq!(take(&mut c).unwrap(), Some((head, payload)));

@@ -38,6 +38,7 @@ mod netd {
     pub const UNACKED: u64 = 156;
     pub const LISTENER: u64 = 160;
     pub const RTT: u64 = 164;
+    pub const MTU: u64 = 168;
     pub const LOCAL: u64 = 192;
     pub const REMOTE: u64 = 212;
 }
@@ -276,6 +277,16 @@ impl Slot {
     pub fn set_progress(&self, w: &Window, unacked: u32, rtt: u32) {
         w.store(self.at + netd::UNACKED, unacked);
         w.store(self.at + netd::RTT, rtt);
+    }
+
+    /// The longest packet of a connection, bytes; 0: not known.
+    pub fn mtu(&self, w: &Window) -> u32 {
+        w.load(self.at + netd::MTU)
+    }
+
+    /// Sets that.
+    pub fn set_mtu(&self, w: &Window, mtu: u32) {
+        w.store(self.at + netd::MTU, mtu);
     }
 
     /// Gives the pages of its rings back, but for the first ones: of those that have grown.

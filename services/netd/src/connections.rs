@@ -132,9 +132,9 @@ impl Connections {
         self.changes()
     }
 
-    /// A packet did not arrive.
-    pub fn unreachable(&mut self, flow: Flow, sequence: u32, why: Unreachable) {
-        self.engine.unreachable(flow, sequence, why);
+    /// A packet did not arrive. Whether it is about something that is on its way.
+    pub fn unreachable(&mut self, flow: Flow, sequence: u32, why: Unreachable) -> bool {
+        self.engine.unreachable(flow, sequence, why)
     }
 
     /// Does what is due, and tells the Sentry of it.
@@ -340,6 +340,7 @@ impl Connections {
             let unsent = u32::try_from(look.unacknowledged).unwrap_or(u32::MAX).saturating_add(left);
             let rtt = look.round_trip.map_or(0, |(d, _)| u32::try_from(d.as_micros()).unwrap_or(u32::MAX));
             c.slot.set_progress(w, unsent, rtt);
+            c.slot.set_mtu(w, u32::try_from(look.mtu).unwrap_or(0));
         }
         let mut told = c.told;
         if look.as_ref().is_some_and(|l| l.phase != Phase::Connecting && l.end.is_none()) {

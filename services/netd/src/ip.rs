@@ -49,6 +49,7 @@ impl Head {
             service: self.service,
             flags,
             interface,
+            mtu: 0,
         }
     }
 }

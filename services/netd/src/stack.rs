@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use cofferdam_control::netd::{Interface, Network};
 use cofferdam_socket::packet::{self, flags};
+use cofferdam_socket::paths::Paths;
 use cofferdam_socket::traffic::Traffic;
 use cofferdam_socket::{Broken, frame};
 use cofferdam_tcp::{Flow, Output, Unreachable};
@@ -66,6 +67,10 @@ pub struct Wire {
     /// The number of the next packet that is taken apart.
     number: u32,
     now: Instant,
+    /// When it began: paths are known by the time since.
+    began: Instant,
+    /// What connections were told of their paths.
+    paths: Paths,
     /// Packet sockets.
     tap: Option<Tap>,
 }
@@ -80,7 +85,18 @@ impl Wire {
             traffic: Traffic::default(),
         };
         let links = network.interfaces.iter().zip(devices).map(link).collect();
-        Self { network, links, names, counters: Counters::default(), local: VecDeque::new(), number, now, tap: None }
+        Self {
+            network,
+            links,
+            names,
+            counters: Counters::default(),
+            local: VecDeque::new(),
+            number,
+            now,
+            began: now,
+            paths: Paths::default(),
+            tap: None,
+        }
     }
 
     /// The network.
@@ -97,7 +113,17 @@ impl Wire {
     pub fn mtu(&self, to: IpAddr) -> usize {
         let route = self.network.route(to, None);
         let interface = route.and_then(|r| self.network.interface(r.interface));
-        interface.map_or(1500, |i| i.mtu as usize).max(576)
+        let mtu = interface.map_or(1500, |i| i.mtu as usize).max(576);
+        self.known_mtu(to).map_or(mtu, |known| mtu.min(known))
+    }
+
+    fn age(&self) -> i64 {
+        i64::try_from(self.now.saturating_duration_since(self.began).as_nanos()).unwrap_or(i64::MAX)
+    }
+
+    /// What a connection to there was told of the path.
+    fn known_mtu(&self, to: IpAddr) -> Option<usize> {
+        self.paths.get(to, self.age()).map(|mtu| mtu as usize)
     }
 
     fn at(&self, index: u32) -> Option<usize> {
@@ -139,6 +165,9 @@ impl Wire {
         else {
             return;
         };
+        // What goes through pieces so small is no network.
+        let least = if head.to.is_ipv4() { 552 } else { 1280 };
+        let mtu = if head.mtu == 0 { mtu } else { mtu.min((head.mtu as usize).max(least)) };
         self.number = self.number.wrapping_add(1);
         let headers = if head.to.is_ipv4() { ip::HEADER4 } else { ip::HEADER6 };
         if headers.saturating_add(data.len()) <= mtu {
@@ -501,8 +530,9 @@ impl Stack {
         raw: Option<&[u8]>,
     ) -> Result<(), cofferdam_socket::Broken> {
         let index = self.wire.links.get(at).map_or(0, |l| l.interface.index);
-        let mtu = self.wire.links.get(at).map_or(1500, |l| l.interface.mtu as usize);
         if head.protocol == TCP {
+            let mtu = self.wire.links.get(at).map_or(1500, |l| l.interface.mtu as usize);
+            let mtu = self.wire.known_mtu(head.from).map_or(mtu, |known| mtu.min(known));
             if many || head.to.is_multicast() {
                 return Ok(());
             }
@@ -554,7 +584,12 @@ impl Stack {
         let Some([a, b, c, d, sequence @ ..]) = rest.first_chunk::<8>().filter(|_| protocol == TCP) else { return };
         let local = (from, u16::from_be_bytes([*a, *b])).into();
         let remote = (to, u16::from_be_bytes([*c, *d])).into();
-        self.connections.unreachable(Flow { local, remote }, u32::from_be_bytes(*sequence), why);
+        let believed = self.connections.unreachable(Flow { local, remote }, u32::from_be_bytes(*sequence), why);
+        if let (true, Unreachable::TooBig(mtu)) = (believed, why) {
+            let age = self.wire.age();
+            // The next connection knows.
+            self.wire.paths.learn(to, mtu, age);
+        }
     }
 
     /// A message of neighbour discovery (RFC 4861; one that came from further away is none).

@@ -76,6 +76,39 @@ fn frames_are_seen_and_sent() {
     install.nothing_left().unwrap();
 }
 
+/// A router between whose other link takes shorter packets: what sockets are told of it, and that what is sent arrives.
+#[test]
+fn packets_that_are_too_long_for_the_path() {
+    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
+    let (install, rig) = (Install::with_services("net-mtu").unwrap(), Rig::new("p"));
+    let far = || {
+        let far = Rig::named(&rig.inner.replace("cdi", "cdn"));
+        let router = &rig.outer;
+        ip(&format!("link add v1 netns {router} type veth peer name far0 netns {}", far.0));
+        for (namespace, device, n) in [(router, "v1", 1), (&far.0, "far0", 2)] {
+            ip(&format!("-n {namespace} addr add 10.98.0.{n}/24 brd + dev {device}"));
+            ip(&format!("-n {namespace} addr add fd98::{n}/64 dev {device} nodad"));
+            ip(&format!("-n {namespace} link set {device} up"));
+        }
+        // Who connects is told that longer segments are welcome: only the router knows better.
+        ip(&format!("-n {router} link set v1 mtu 1300"));
+        ip(&format!("-n {} route add default via 10.98.0.1 mtu 1300 advmss 1460", far.0));
+        ip(&format!("-n {} -6 route add default via fd98::1 mtu 1300 advmss 1440", far.0));
+        let forward = "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding";
+        assert!(Rig::natively(router, &["sh", "-c", forward]).status().unwrap().success());
+        let peer = Peer::begin(Rig::natively(&far.0, &["python3", "-u", &script("mtu_peer.py")]));
+        (far, peer)
+    };
+    let program = script("mtu.py");
+    let there = far();
+    let native = compare::run(Rig::natively(&rig.inner, &["python3", "-u", &program]), LIMIT).unwrap();
+    // What the host's kernel has learned of the path is nothing to the sandbox: it has learned it by itself.
+    let sandbox = compare::run(boxed(&install, &rig, "mtu", &["python3", "-u", &program]), LIMIT).unwrap();
+    drop(there);
+    the_same(&install, "mtu", &native, &sandbox);
+    install.nothing_left().unwrap();
+}
+
 /// A server within, called from beyond. What either side says is compared.
 fn served(install: &Install, rig: &Rig, name: &str, server: &[&str], caller: &[&str]) {
     let both = |mut server: Command| {

@@ -71,6 +71,7 @@ pub fn hostile(bytes: &[u8]) {
                     service: 0,
                     flags: bytes.byte(),
                     interface: 0,
+                    mtu: 0,
                 };
                 if what & 8 != 0 {
                     ring.put(&[bytes.some(usize::from(what))])?;

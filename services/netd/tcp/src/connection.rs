@@ -1237,15 +1237,15 @@ impl Connection {
     }
 
     /// The network said that a packet of ours with this sequence number did not arrive.
-    pub(crate) fn unreachable(&mut self, sequence: u32, why: Unreachable, works: &mut Works) {
+    pub(crate) fn unreachable(&mut self, sequence: u32, why: Unreachable, works: &mut Works) -> bool {
         // RFC 5927: only of what is on its way.
         let first = match self.stage {
             Stage::Connecting { .. } => self.head.wrapping_sub(1),
             Stage::Open => self.unacknowledged(),
-            Stage::Over => return,
+            Stage::Over => return false,
         };
         if sequence.wrapping_sub(first) >= self.highest.wrapping_sub(first) {
-            return;
+            return false;
         }
         match (self.stage, why) {
             (_, Unreachable::TooBig(mtu)) => {
@@ -1267,6 +1267,7 @@ impl Connection {
                 self.news = true;
             }
         }
+        true
     }
 
     pub(crate) fn mtu_at_most(&mut self, mtu: usize) {

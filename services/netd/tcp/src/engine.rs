@@ -618,21 +618,22 @@ impl Engine {
         Connection::send_draft(&draft, &mut self.works, out);
     }
 
-    /// An ICMP or ICMPv6 message said that a packet of ours did not arrive: its flow, and the sequence number in its TCP header.
-    pub fn unreachable(&mut self, flow: Flow, sequence: u32, why: Unreachable) {
+    /// An ICMP or ICMPv6 message said that a packet of ours did not arrive: its flow, and the sequence number in its TCP header. Whether
+    /// that is about something that is on its way: what is not is not believed (RFC 5927).
+    pub fn unreachable(&mut self, flow: Flow, sequence: u32, why: Unreachable) -> bool {
         let key = Key::new(flow.local, flow.remote);
         match self.table.get(&key) {
             Some(&Entry::Connection(index)) => {
-                if let Some(connection) = self.connections.get_mut(index) {
-                    connection.unreachable(sequence, why, &mut self.works);
-                    self.mark(index);
-                    self.tell(index);
-                }
+                let Some(connection) = self.connections.get_mut(index) else { return false };
+                let believed = connection.unreachable(sequence, why, &mut self.works);
+                self.mark(index);
+                self.tell(index);
+                return believed;
             }
             Some(&Entry::Half(index)) => {
-                let Some(half) = self.halves.get_mut(index) else { return };
+                let Some(half) = self.halves.get_mut(index) else { return false };
                 if sequence != half.ours {
-                    return;
+                    return false;
                 }
                 match why {
                     Unreachable::TooBig(mtu) => {
@@ -645,8 +646,9 @@ impl Engine {
                     }
                 }
             }
-            Some(Entry::Waiting(_)) | None => {}
+            Some(Entry::Waiting(_)) | None => return false,
         }
+        true
     }
 
     // Time.

@@ -978,7 +978,8 @@ fn unreachable() {
     let look = alone.engine.look(id).unwrap();
     assert_eq!((look.soft, look.phase), (Some(why), Phase::Established));
     // A smaller MTU on the way: smaller segments, from the first on.
-    alone.engine.unreachable(alone.flow, ours, Unreachable::TooBig(1000));
+    assert!(!alone.engine.unreachable(alone.flow, ours.wrapping_sub(1_000_000), Unreachable::TooBig(600)));
+    assert!(alone.engine.unreachable(alone.flow, ours, Unreachable::TooBig(1000)));
     let again = alone.poll();
     assert_eq!((again[0].seq, again[0].payload.len()), (ours, 960), "{again:?}");
     alone.engine.unreachable(alone.flow, ours, Unreachable::TooBig(20));

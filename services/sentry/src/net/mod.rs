@@ -4,7 +4,7 @@
 //! their slots themselves, on the thread of whoever writes; nobody waits for netd but that one thread. What netd says is hostile: a rule that it
 //! breaks ends this sandbox's network ([`Wire::lose`]), and nothing else.
 //!
-//! Locks: `slots`, `packets`, `frames` and `queue` are held alone or after a socket's state, and nothing is taken after them.
+//! Locks: `slots`, `packets`, `frames`, `paths` and `queue` are held alone or after a socket's state, and nothing is taken after them.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -15,6 +15,7 @@ use std::sync::{Arc, Weak};
 use cofferdam_control::netd::{Interface, Network, Route};
 use cofferdam_socket::frame;
 use cofferdam_socket::packet::{self, flags};
+use cofferdam_socket::paths::Paths;
 use cofferdam_socket::queue::{Receiver, Sender};
 use cofferdam_socket::ring::{Consumer, Producer};
 use cofferdam_socket::slot::{Operation, Slot, Tuning};
@@ -27,6 +28,7 @@ use crate::ipc::inet::Inet;
 use crate::ipc::inet::raw::Packet;
 use crate::namespaces::NetNamespace;
 use crate::sync::{Mutex, RwLock};
+use crate::time::{Clock, now};
 use crate::wait::run_woken;
 
 /// Slots of the Sentry's.
@@ -48,6 +50,8 @@ pub struct Outside {
     wire: RwLock<Arc<Wire>>,
     /// Which frames packet sockets want to see (`frame::wanted`).
     wanted: AtomicU32,
+    /// How long packets may be.
+    paths: Mutex<Paths>,
 }
 
 /// The channel to one netd.
@@ -75,7 +79,10 @@ impl Outside {
     /// With the channel to netd: its bell, and the window.
     pub fn new(network: Network, bell: OwnedFd, window: OwnedFd) -> Result<(Arc<Self>, Listener), WindowError> {
         let (wire, listener) = Wire::new(bell, window)?;
-        Ok((Arc::new(Self { network, wire: RwLock::new(wire), wanted: AtomicU32::new(0) }), listener))
+        Ok((
+            Arc::new(Self { network, wire: RwLock::new(wire), wanted: AtomicU32::new(0), paths: Mutex::default() }),
+            listener,
+        ))
     }
 
     /// Another netd takes the place of one that is gone.
@@ -109,7 +116,20 @@ impl Outside {
         self.network.interfaces.iter().enumerate().map(move |(n, i)| (i, traffic::get(&wire.window, n)))
     }
 
-    /// The longest packet to there, bytes.
+    /// The longest packet to there, bytes, as far as it is known.
+    pub fn path_mtu(&self, to: IpAddr) -> u32 {
+        let known = self.paths.lock().get(to, now(Clock::Monotonic));
+        self.mtu(to).min(known.unwrap_or(u32::MAX))
+    }
+
+    /// A router says how long a packet to there may be that a socket has sent.
+    pub fn learn_mtu(&self, to: IpAddr, mtu: u32) {
+        if mtu < self.mtu(to) {
+            self.paths.lock().learn(to, mtu, now(Clock::Monotonic));
+        }
+    }
+
+    /// The longest packet that goes there by its interface, bytes.
     pub fn mtu(&self, to: IpAddr) -> u32 {
         let route = self.network.route(to, None);
         route.and_then(|r| self.network.interface(r.interface)).map_or(1500, |i| i.mtu)
@@ -135,8 +155,8 @@ impl Outside {
         wire.sent(put, FRAMES)
     }
 
-    /// Sends a packet of a socket's. `whole`: it must not go in pieces; `by`: the device that it leaves by, or 0.
-    pub fn send_packet(&self, p: &Packet, whole: bool, by: u32) -> bool {
+    /// Sends a packet of a socket's. `whole`: it must not go in pieces; `mtu`: its pieces are so long, or 0; `by`: the device that it leaves by, or 0.
+    pub fn send_packet(&self, p: &Packet, (whole, mtu): (bool, u32), by: u32) -> bool {
         let (mut how, data) = match &p.whole {
             Some(raw) => (flags::HEADED, raw),
             None => (0, &p.data),
@@ -152,6 +172,7 @@ impl Outside {
             service: p.tos,
             flags: how,
             interface: if by <= 1 { 0 } else { by },
+            mtu,
         };
         self.wire().send(&head, data)
     }

@@ -34,7 +34,7 @@ mod special {
     pub const JOIN_GROUP: i32 = 20;
     pub const LEAVE_GROUP: i32 = 21;
     pub const ADDRFORM: i32 = 1;
-    pub const MTU6: i32 = 24;
+    pub use crate::ipc::inet::options::MTU6;
     pub const PATHMTU: i32 = 61;
     pub const MAXSEG: i32 = 2;
     pub const LINGER2: i32 = 8;
@@ -334,7 +334,10 @@ fn set_ipv6(task: &Arc<Task>, socket: &Arc<Inet>, option: i32, at: u64, len: usi
         // An IPv6 socket stays one, whoever it is connected to.
         special::ADDRFORM => socket.peer().and(Err(Errno::EADDRNOTAVAIL)),
         special::MTU6 if (1..1280).contains(&int) || int < 0 => Err(Errno::EINVAL),
-        special::MTU6 => Ok(()),
+        special::MTU6 => {
+            socket.values(|v| v.set(IPV6, options::MTU6, int));
+            Ok(())
+        }
         // Congestion marks are the kernel's own on a stream.
         options::TCLASS if socket.kind.is_stream() && int > 0 => {
             let marks = socket.values(|v| v.get(IPV6, option)) & 3;
@@ -522,11 +525,12 @@ fn get_number(socket: &Inet, level: i32, option: i32) -> Result<Vec<u8>, Errno> 
 fn get_ip(socket: &Inet, option: i32) -> Result<Vec<u8>, Errno> {
     /// Largest packet of IPv4, which the loopback device takes.
     const MTU: i32 = 65_535;
+    let mtu = |own: i32| socket.mtu_of_peer().and_then(|n| i32::try_from(n).ok()).unwrap_or(own);
     match option {
         special::OPTIONS => Ok(socket.values(|v| v.ip.clone())),
         // The number by which it is found, which is its port (`inet_num`).
         special::PROTOCOL => Ok(i32::from(socket.name().port).to_ne_bytes().to_vec()),
-        special::MTU => socket.peer().map(|_| MTU.to_ne_bytes().to_vec()),
+        special::MTU => socket.peer().map(|_| mtu(MTU).to_ne_bytes().to_vec()),
         special::MULTICAST_IF => match socket.values(|v| v.interface(true)) {
             Some(IpAddr::V4(ip)) => Ok(ip.octets().to_vec()),
             _ => Ok(vec![0; 4]),
@@ -537,13 +541,14 @@ fn get_ip(socket: &Inet, option: i32) -> Result<Vec<u8>, Errno> {
 
 fn get_ipv6(socket: &Inet, option: i32, room: usize) -> Result<Vec<u8>, Errno> {
     const MTU: i32 = 65_536;
+    let mtu = |own: i32| socket.mtu_of_peer().and_then(|n| i32::try_from(n).ok()).unwrap_or(own);
     let int = |n: i32| Ok(n.to_ne_bytes().to_vec());
     match option {
         options::V6ONLY => int(socket.values(|v| v.get(IPV6, options::V6ONLY))),
-        special::MTU6 => socket.peer().map(|_| MTU.to_ne_bytes().to_vec()),
+        special::MTU6 => socket.peer().map(|_| mtu(MTU).to_ne_bytes().to_vec()),
         special::PATHMTU if room < 32 => Err(Errno::EINVAL),
         // `struct ip6_mtuinfo`: an address, which is none, and a size.
-        special::PATHMTU => socket.peer().map(|_| [[0; 7].as_bytes(), MTU.as_bytes()].concat()),
+        special::PATHMTU => socket.peer().map(|_| [[0; 7].as_bytes(), mtu(MTU).as_bytes()].concat()),
         special::MULTICAST_IF6 => int(i32::from(socket.values(|v| v.interface(false)).is_some())),
         // IPV6_ADDRFORM.
         special::ADDRFORM => int(i32::from(socket.domain.number())),

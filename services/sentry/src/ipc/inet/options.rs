@@ -34,6 +34,10 @@ mod number {
     pub const TTL: i32 = 2;
     pub const HDRINCL: i32 = 3;
     pub const PKTINFO: i32 = 8;
+    pub const DISCOVER: i32 = 10;
+    pub const DISCOVER6: i32 = 23;
+    pub const MTU6: i32 = 24;
+    pub const DONTFRAG6: i32 = 62;
     pub const RECVERR: i32 = 11;
     pub const RECVTTL: i32 = 12;
     pub const RECVTOS: i32 = 13;
@@ -63,6 +67,16 @@ mod number {
     pub const INQ: i32 = 36;
 }
 pub use number::*;
+
+/// Values of `IP_MTU_DISCOVER`; from `INTERFACE` on no router is listened to.
+#[allow(missing_docs)]
+pub mod discover {
+    pub const DONT: i32 = 0;
+    pub const WANT: i32 = 1;
+    pub const DO: i32 = 2;
+    pub const PROBE: i32 = 3;
+    pub const INTERFACE: i32 = 4;
+}
 
 /// Which sockets have an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,7 +184,7 @@ pub const TABLE: &[Row] = &[
     row(IP, 6, Switch, 0),
     row(IP, 7, Switch, 0),
     row(IP, PKTINFO, Switch, 0),
-    row(IP, 10, Number(0, 5), 1),
+    row(IP, DISCOVER, Number(0, 5), 1),
     row(IP, RECVERR, Switch, 0),
     row(IP, RECVTTL, Switch, 0),
     row(IP, RECVTOS, Switch, 0),
@@ -198,7 +212,7 @@ pub const TABLE: &[Row] = &[
     row(IPV6, MULTICAST_LOOP6, Number(0, 1), 1),
     // IPV6_ROUTER_ALERT.
     row(IPV6, 22, Raw(Errno::ENOPROTOOPT), 0),
-    row(IPV6, 23, Number(0, 5), 1),
+    row(IPV6, DISCOVER6, Number(0, 5), 1),
     row(IPV6, RECVERR6, Switch, 0),
     row(IPV6, V6ONLY, Switch, 0),
     row(IPV6, MULTICAST_ALL6, Switch, 1),
@@ -209,8 +223,7 @@ pub const TABLE: &[Row] = &[
     row(IPV6, 56, Switch, 0),
     row(IPV6, 58, Switch, 0),
     row(IPV6, 60, Switch, 0),
-    // IPV6_DONTFRAG.
-    row(IPV6, 62, Switch, 0).least(0),
+    row(IPV6, DONTFRAG6, Switch, 0).least(0),
     row(IPV6, RECVTCLASS, Switch, 0),
     row(IPV6, TCLASS, Or(0, 255), 0),
     row(IPV6, 70, Switch, 0),

@@ -236,7 +236,8 @@ pub fn come_in(net: &Arc<NetNamespace>, head: cofferdam_socket::packet::Head, da
         _ => None,
     };
     if let (Some(answer), Some(outside)) = (answer, net.outside()) {
-        outside.send_packet(&answer, false, 0);
+        let mtu = outside.path_mtu(answer.to);
+        outside.send_packet(&answer, (false, mtu), 0);
     }
 }
 
@@ -451,9 +452,17 @@ impl Inet {
             }
         };
         let Some(p) = packet else { return Ok(count) };
+        let way = match &p.whole {
+            // Its header says what it likes, but it goes as it is.
+            Some(raw) if self.net.outside().is_some_and(|o| !self.is_own(p.to) && raw.len() > o.mtu(p.to) as usize) => {
+                return Err(self.too_long(to, raw.len()));
+            }
+            Some(_) => (false, 0),
+            None => self.way(p.to, p.data.len()).map_err(|_| self.too_long(to, count))?,
+        };
         let many = p.to.is_multicast() || self.is_broadcast(p.to);
         if let Some(outside) = self.net.outside().filter(|_| !self.is_own(p.to)) {
-            outside.send_packet(&p, false, p.device);
+            outside.send_packet(&p, way, p.device);
             if !many {
                 return Ok(count);
             }

@@ -65,6 +65,11 @@ impl Remote {
         self.rings.slot.progress(self.wire.window()).1
     }
 
+    /// The longest packet that gets there, bytes; 0 if nobody knows.
+    pub(super) fn mtu(&self) -> u32 {
+        self.rings.slot.mtu(self.wire.window())
+    }
+
     /// Bytes that can be written now, of a sender with a buffer of that size. If there are none netd is asked to tell when there are.
     pub(super) fn room(&self, limit: usize) -> usize {
         let look = || {

@@ -17,6 +17,7 @@ use crate::errno::Errno;
 use crate::ipc::packet;
 use crate::namespaces::NetNamespace;
 use crate::namespaces::net::count;
+use crate::net::Outside;
 use crate::time::{Clock, now};
 use crate::uio::{Sink, Source};
 use crate::wait::PollMask;
@@ -255,8 +256,7 @@ impl Inet {
         let count = from.left();
         let length = data.len().saturating_add(count);
         if length > most {
-            self.tell_too_long(to, length);
-            return Err(Errno::EMSGSIZE);
+            return Err(self.too_long(to, length));
         }
         if count > 0 {
             data.extend(from.take_vec(count)?);
@@ -282,9 +282,8 @@ impl Inet {
             };
             (along, s.peer)
         };
-        if self.whole(to.ip, data.len().saturating_add(HEADER)) == Err(Errno::EMSGSIZE) && how.segment == 0 {
-            self.tell_too_long(to, length);
-            return Err(Errno::EMSGSIZE);
+        if how.segment == 0 && self.way(to.ip, data.len().saturating_add(HEADER)).is_err() {
+            return Err(self.too_long(to, length));
         }
         if how.probe {
             return Ok(count);
@@ -302,11 +301,14 @@ impl Inet {
     }
 
     /// Who asked for errors is told of one that is too long, too; not of what no length field of IPv4 holds.
-    fn tell_too_long(&self, to: Endpoint, length: usize) {
+    pub(super) fn too_long(&self, to: Endpoint, length: usize) -> Errno {
+        let outside = self.net.outside().filter(|_| !self.is_own(to.ip));
+        let known = outside.map(|o| self.mtu(o, to.ip, self.discovers(to.ip)));
         let mut s = self.state.lock();
         let (limit, told) = if to.ip.is_ipv4() { (65_535, length <= 65_535) } else { (65_536, true) };
+        let limit = known.unwrap_or(limit);
         if !told || !s.wants_errors(to.ip) || s.udp.errors.len() >= ERRORS {
-            return;
+            return Errno::EMSGSIZE;
         }
         // IPv4 tells of the port that the socket is connected to.
         let port = if to.ip.is_ipv4() { s.peer.map_or(0, |p| p.port) } else { to.port };
@@ -314,6 +316,7 @@ impl Inet {
         s.udp.errors.push_back(failed);
         drop(s);
         self.queue.wake(PollMask::ERR);
+        Errno::EMSGSIZE
     }
 
     /// Sends what was held back (`UDP_CORK` turned off).
@@ -333,8 +336,8 @@ impl Inet {
             let away = !many || outside.network.has(along.from.ip);
             left = away;
             if away {
-                let whole = self.whole(to.ip, data.len().saturating_add(HEADER)).unwrap_or(false);
-                outside.send_packet(&Self::packet(to, &data, along), whole, along.device);
+                let way = self.way(to.ip, data.len().saturating_add(HEADER)).unwrap_or((false, 0));
+                outside.send_packet(&Self::packet(to, &data, along), way, along.device);
             }
             if !many || away && !self.state.lock().hears_itself(to.ip) {
                 return;
@@ -364,21 +367,41 @@ impl Inet {
         self.queue.wake(PollMask::ERR);
     }
 
-    /// Whether something of that length for there must go as one packet (`IP_MTU_DISCOVER`). EMSGSIZE: it cannot.
-    pub(super) fn whole(&self, to: IpAddr, len: usize) -> Result<bool, Errno> {
-        const DO: i32 = 2;
-        const PROBE: i32 = 3;
-        const DISCOVER: i32 = 10;
-        const DISCOVER6: i32 = 23;
-        let Some(outside) = self.net.outside().filter(|_| !self.is_own(to)) else { return Ok(false) };
-        let (level, option, header) =
-            if to.is_ipv4() { (options::IP, DISCOVER, 20) } else { (options::IPV6, DISCOVER6, 40) };
-        let how = self.values(|v| v.get(level, option));
-        let mtu = outside.mtu(to) as usize;
-        match how {
-            DO | PROBE if len.saturating_add(header) > mtu => Err(Errno::EMSGSIZE),
-            how => Ok(how == DO || how == PROBE),
+    /// How something of that length goes there: as one packet, or in pieces of a size, 0 for what the device takes. EMSGSIZE: not at all
+    /// (`IP_MTU_DISCOVER`, `IPV6_MTU_DISCOVER`, `IPV6_DONTFRAG`, `IPV6_MTU`).
+    pub(super) fn way(&self, to: IpAddr, len: usize) -> Result<(bool, u32), Errno> {
+        use super::options::discover::{DO, INTERFACE, PROBE, WANT};
+        let Some(outside) = self.net.outside().filter(|_| !self.is_own(to)) else { return Ok((false, 0)) };
+        let how = self.discovers(to);
+        let mtu = self.mtu(outside, to, how);
+        let (four, header) = (to.is_ipv4(), if to.is_ipv4() { 20 } else { 40 });
+        let fits = len.saturating_add(header) <= mtu as usize;
+        let whole = !four && self.values(|v| v.get(options::IPV6, options::DONTFRAG6)) != 0;
+        if !fits && (whole || [DO, PROBE, INTERFACE].contains(&how)) {
+            return Err(Errno::EMSGSIZE);
         }
+        // A router may take a packet of IPv4 apart, unless it is told not to.
+        Ok((four && fits && [WANT, DO, PROBE].contains(&how), mtu))
+    }
+
+    /// How the longest packet to somewhere is to be found (`IP_MTU_DISCOVER`, `IPV6_MTU_DISCOVER`).
+    fn discovers(&self, to: IpAddr) -> i32 {
+        let level = if to.is_ipv4() { (options::IP, options::DISCOVER) } else { (options::IPV6, options::DISCOVER6) };
+        self.values(|v| v.get(level.0, level.1))
+    }
+
+    fn mtu(&self, outside: &Outside, to: IpAddr, how: i32) -> u32 {
+        let mtu = if how >= options::discover::PROBE { outside.mtu(to) } else { outside.path_mtu(to) };
+        let asked = self.values(|v| v.kept(options::IPV6, options::MTU6)).and_then(|n| u32::try_from(n).ok());
+        mtu.min(asked.filter(|n| to.is_ipv6() && *n > 0).unwrap_or(u32::MAX))
+    }
+
+    /// The longest packet to the peer, who is elsewhere (`IP_MTU`).
+    pub fn mtu_of_peer(&self) -> Option<u32> {
+        let to = self.peer().ok()?.ip;
+        let outside = self.net.outside().filter(|_| !self.is_own(to))?;
+        let of_connection = self.state.lock().tcp.remote.as_ref().map(super::remote::Remote::mtu);
+        Some(of_connection.filter(|n| *n > 0).unwrap_or(u32::MAX).min(outside.path_mtu(to)))
     }
 
     /// A datagram as the packet that it would be.
@@ -532,11 +555,15 @@ impl Inet {
     pub fn udp_failed(&self) -> Result<Failed, Errno> {
         let mut s = self.state.lock();
         let failed = s.udp.errors.pop_front().ok_or(Errno::EAGAIN)?;
-        let came_back = |f: &Failed| matches!(f.why, Why::Nobody(_));
+        let came_back = |f: &Failed| match f.why {
+            Why::Nobody(_) => Some(Errno::ECONNREFUSED),
+            Why::Told(_, kind, code, _) => icmp::error_of(f.to.ip.is_ipv4(), kind, code).map(|(error, _)| error),
+            Why::TooLong(_) => None,
+        };
         // With the last of those that came back the socket's own error is told, too.
-        if s.udp.errors.front().is_some_and(came_back) {
-            s.error = Some(Errno::ECONNREFUSED);
-        } else if came_back(&failed) {
+        if let Some(next) = s.udp.errors.front().and_then(came_back) {
+            s.error = Some(next);
+        } else if came_back(&failed).is_some() {
             s.error = None;
         }
         Ok(failed)
@@ -678,7 +705,28 @@ pub(super) fn failed(net: &NetNamespace, message: &Packet, inner: &[u8]) {
         let own = s.local.is_none_or(|l| l.ip.is_unspecified() || l.ip == p.from);
         let peer = s.peer.is_none_or(|peer| peer.ip == to.ip && (to.port == 0 || peer.port == to.port));
         let asked = s.wants_errors(to.ip);
-        if !own || !peer || !asked && (s.peer.is_none() || !hard) {
+        if !own || !peer {
+            continue;
+        }
+        let mut hard = hard;
+        if error == Errno::EMSGSIZE {
+            use super::options::discover::{DONT, INTERFACE};
+            drop(s);
+            let how = socket.discovers(to.ip);
+            // Who asks nobody believes nobody.
+            if info == 0 || how >= INTERFACE {
+                continue;
+            }
+            if let Some(outside) = net.outside() {
+                outside.learn_mtu(to.ip, info);
+            }
+            hard = how != DONT;
+            if four && !hard {
+                continue;
+            }
+            s = socket.state.lock();
+        }
+        if !asked && (s.peer.is_none() || !hard) {
             continue;
         }
         if asked && s.udp.errors.len() < ERRORS {
