@@ -76,6 +76,16 @@ fn frames_are_seen_and_sent() {
     install.nothing_left().unwrap();
 }
 
+/// Datagrams to ports where nobody is: errors come back, but only so many.
+#[test]
+fn errors_are_limited_in_number() {
+    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
+    let (install, rig) = (Install::with_services("net-limit").unwrap(), Rig::new("e"));
+    let (server, caller) = (script("closed.py"), script("closed_caller.py"));
+    served(&install, &rig, "closed", &["python3", "-u", &server], &["python3", "-u", &caller]);
+    install.nothing_left().unwrap();
+}
+
 /// A router between whose other link takes shorter packets: what sockets are told of it, and that what is sent arrives.
 #[test]
 fn packets_that_are_too_long_for_the_path() {

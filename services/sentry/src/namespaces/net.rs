@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use cofferdam_control::netd::NAMES;
 
 use super::Base;
+use crate::ipc::inet::limit::{Limit, Rates};
 use crate::ipc::inet::{Kind, ports};
 use crate::ipc::netlink::{INDEX, Loopback, Ports};
 use crate::ipc::packet::Taps;
@@ -38,6 +39,8 @@ pub struct NetNamespace {
     pub raw: AtomicUsize,
     /// Its packet sockets.
     pub taps: Taps,
+    /// ICMP's errors that went elsewhere.
+    pub icmp: Mutex<Limit>,
     /// What happened (`/proc/net/snmp`).
     pub counts: Counts,
     /// Groups that sockets joined, and how many each.
@@ -59,6 +62,7 @@ impl NetNamespace {
             raws: Mutex::default(),
             raw: AtomicUsize::new(0),
             taps: Taps::default(),
+            icmp: Mutex::default(),
             counts: Counts::default(),
             groups: Mutex::default(),
         })
@@ -185,6 +189,8 @@ pub struct Settings {
     pub ttl: AtomicI64,
     /// `net.ipv4.tcp_keepalive_time`, `tcp_keepalive_intvl`, `tcp_keepalive_probes`.
     pub keepalive: [AtomicI64; 3],
+    /// How many errors ICMP sends.
+    pub icmp: Rates,
 }
 
 impl Default for Settings {
@@ -203,6 +209,7 @@ impl Default for Settings {
             nonlocal: of(0),
             ttl: of(64),
             keepalive: [of(7200), of(75), of(9)],
+            icmp: Rates::default(),
         }
     }
 }

@@ -165,6 +165,7 @@ fn pingers(fs: &PseudoFs) -> InodeRef {
 
 /// The directory.
 pub fn directory_of(fs: &PseudoFs) -> InodeRef {
+    const MOST: i64 = i32::MAX as i64;
     let all = |list, mut acting: Vec<(&'static str, InodeRef)>| {
         acting.extend(sysctl::files(fs, list));
         directory(fs, acting)
@@ -186,6 +187,10 @@ pub fn directory_of(fs: &PseudoFs) -> InodeRef {
             ("ip_nonlocal_bind", numbers(fs, 0..=255, |n| [&n.settings.nonlocal])),
             ("ping_group_range", pingers(fs)),
             ("icmp_echo_ignore_all", numbers(fs, 0..=1, |n| [&n.settings.silent])),
+            ("icmp_ratelimit", numbers(fs, 0..=MOST, |n| [&n.settings.icmp.each[0]])),
+            ("icmp_ratemask", numbers(fs, 0..=MOST, |n| [&n.settings.icmp.mask])),
+            ("icmp_msgs_per_sec", numbers(fs, 0..=MOST, |n| [&n.settings.icmp.all[0]])),
+            ("icmp_msgs_burst", numbers(fs, 0..=MOST, |n| [&n.settings.icmp.all[1]])),
             ("ip_default_ttl", numbers(fs, 1..=255, |n| [&n.settings.ttl])),
             ("tcp_keepalive_time", numbers(fs, 0..=32_767, |n| [&n.settings.keepalive[0]])),
             ("tcp_keepalive_intvl", numbers(fs, 0..=32_767, |n| [&n.settings.keepalive[1]])),
@@ -196,7 +201,18 @@ pub fn directory_of(fs: &PseudoFs) -> InodeRef {
     // New devices take over what is the default, and there are none.
     let default = directory(fs, vec![("disable_ipv6", sysctl::setting(fs, "0"))]);
     let conf = directory(fs, vec![("all", device()), ("default", default), ("lo", device())]);
-    let ipv6 = directory(fs, vec![("bindv6only", numbers(fs, 0..=1, |n| [&n.settings.only_v6])), ("conf", conf)]);
+    let icmp = vec![
+        ("ratelimit", numbers(fs, 0..=MOST, |n| [&n.settings.icmp.each[1]])),
+        ("ratemask", sysctl::setting(fs, "0-1,3-127")),
+    ];
+    let ipv6 = directory(
+        fs,
+        vec![
+            ("bindv6only", numbers(fs, 0..=1, |n| [&n.settings.only_v6])),
+            ("conf", conf),
+            ("icmp", directory(fs, icmp)),
+        ],
+    );
     let unix = directory(fs, vec![("max_dgram_qlen", sysctl::setting(fs, "512"))]);
     directory(fs, vec![("core", core), ("ipv4", ipv4), ("ipv6", ipv6), ("unix", unix)])
 }

@@ -12,6 +12,7 @@
 pub mod address;
 mod file;
 pub mod icmp;
+pub mod limit;
 pub mod options;
 pub mod ports;
 pub mod raw;

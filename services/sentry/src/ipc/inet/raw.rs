@@ -16,6 +16,7 @@ use super::{Inet, Kind, check_family, options};
 use crate::errno::Errno;
 use crate::ipc::packet;
 use crate::namespaces::NetNamespace;
+use crate::time::{Clock, now};
 use crate::uio::Source;
 use crate::wait::PollMask;
 
@@ -236,6 +237,10 @@ pub fn come_in(net: &Arc<NetNamespace>, head: cofferdam_socket::packet::Head, da
         _ => None,
     };
     if let (Some(answer), Some(outside)) = (answer, net.outside()) {
+        let kind = answer.data.first().copied().unwrap_or(0);
+        if !net.icmp.lock().allows(&net.settings.icmp, answer.to, kind, now(Clock::Monotonic)) {
+            return;
+        }
         let mtu = outside.path_mtu(answer.to);
         outside.send_packet(&answer, (false, mtu), 0);
     }
