@@ -89,6 +89,14 @@ pub struct Tuning {
     pub user_timeout: u32,
     /// Time to live, hops; 0: the usual.
     pub hops: u8,
+    /// Type of service, traffic class.
+    pub service: u8,
+    /// `TCP_MAXSEG`; 0: as large as fits.
+    pub largest_segment: u16,
+    /// Bytes that may wait to be read, and to be sent (`SO_RCVBUF`, `SO_SNDBUF`, `tcp_rmem`, `tcp_wmem`); 0: the usual.
+    pub receive_buffer: u32,
+    /// See `receive_buffer`.
+    pub send_buffer: u32,
 }
 
 /// A slot.
@@ -252,10 +260,19 @@ impl Slot {
 
     /// How a connection is to behave, and how often that was changed.
     pub fn tuning(&self, w: &Window) -> (u32, Tuning) {
-        let [a, b] = [0, 4].map(|n| w.load(self.at + sentry::TUNING + n));
+        let [a, b, c, d, e] = [0, 4, 8, 12, 16].map(|n| w.load(self.at + sentry::TUNING + n));
+        let [segment @ .., service, _] = e.to_le_bytes();
         let [nodelay, hops, low, high] = a.to_le_bytes();
-        let tuning =
-            Tuning { nodelay: nodelay != 0, keepalive: u16::from_le_bytes([low, high]), user_timeout: b, hops };
+        let tuning = Tuning {
+            nodelay: nodelay != 0,
+            keepalive: u16::from_le_bytes([low, high]),
+            user_timeout: b,
+            hops,
+            service,
+            largest_segment: u16::from_le_bytes(segment),
+            receive_buffer: c,
+            send_buffer: d,
+        };
         (w.load(self.at + sentry::CHANGES), tuning)
     }
 
@@ -264,7 +281,11 @@ impl Slot {
         let [low, high] = tuning.keepalive.to_le_bytes();
         let a = u32::from_le_bytes([u8::from(tuning.nodelay), tuning.hops, low, high]);
         w.store(self.at + sentry::TUNING, a);
-        w.store(self.at + sentry::TUNING + 4, tuning.user_timeout);
+        let [small, large] = tuning.largest_segment.to_le_bytes();
+        let e = u32::from_le_bytes([small, large, tuning.service, 0]);
+        for (n, word) in [(4, tuning.user_timeout), (8, tuning.receive_buffer), (12, tuning.send_buffer), (16, e)] {
+            w.store(self.at + sentry::TUNING + n, word);
+        }
         w.store(self.at + sentry::CHANGES, w.load(self.at + sentry::CHANGES).wrapping_add(1));
     }
 
@@ -343,7 +364,16 @@ mod tests {
         slot.begin(&w, 3, of("1.2.3.4:5"), of("6.7.8.9:10"));
         assert_eq!(slot.newcomer(&w).unwrap(), (3, of("1.2.3.4:5"), of("6.7.8.9:10")));
         assert_eq!(slot.told(&w), told::NEW | told::CONNECTED);
-        let tuning = Tuning { nodelay: true, keepalive: 7200, user_timeout: 90_000, hops: 3 };
+        let tuning = Tuning {
+            nodelay: true,
+            keepalive: 7200,
+            user_timeout: 90_000,
+            hops: 3,
+            service: 16,
+            largest_segment: 536,
+            receive_buffer: 1,
+            send_buffer: 2,
+        };
         slot.tune(&w, tuning);
         assert_eq!(slot.tuning(&w), (1, tuning));
         slot.wait_for_room(&w, Side::Netd);

@@ -29,6 +29,8 @@ struct Connection {
     /// What was told.
     told: u32,
     tuned: u32,
+    /// Bytes that may wait in the Sentry's ring.
+    limit: u32,
     finished: bool,
 }
 
@@ -180,7 +182,7 @@ impl Connections {
 
     fn enter(&mut self, slot: Slot, id: Id, told: u32) {
         let (incoming, outgoing) = slot.rings(&self.window, Side::Netd);
-        let connection = Connection { id, slot, outgoing, incoming, told, tuned: 0, finished: false };
+        let connection = Connection { id, slot, outgoing, incoming, told, tuned: 0, limit: u32::MAX, finished: false };
         self.by_slot.insert(slot.number(), connection);
         self.by_id.insert(id, slot.number());
     }
@@ -232,7 +234,7 @@ impl Connections {
     fn begin(&mut self, slot: Slot, now: Instant, wire: &Wire) -> Result<(), Broken> {
         let (what, local, remote, backlog) = slot.wanted(&self.window)?;
         let (tuned, tuning) = slot.tuning(&self.window);
-        let tuning = tuning_of(tuning);
+        let (tuning, limit) = (tuning_of(tuning), limit_of(tuning));
         let done = match what {
             Operation::Listen => self.listen(local, backlog, tuning).map(|id| {
                 self.listeners_by_id.insert(id, slot.number());
@@ -243,6 +245,7 @@ impl Connections {
                     self.enter(slot, id, 0);
                     if let Some(c) = self.by_slot.get_mut(&slot.number()) {
                         c.tuned = tuned;
+                        c.limit = limit;
                     }
                 })
             }
@@ -275,6 +278,7 @@ impl Connections {
         let (tuned, tuning) = c.slot.tuning(w);
         if tuned != c.tuned {
             c.tuned = tuned;
+            c.limit = limit_of(tuning);
             self.engine.tune(c.id, tuning_of(tuning));
         }
         let mut news = false;
@@ -313,8 +317,10 @@ impl Connections {
         loop {
             let incoming = &mut c.incoming;
             let mut broken = None;
+            let room = c.limit.saturating_sub(incoming.used()?) as usize;
             let n = self.engine.recv(c.id, |bytes| {
-                incoming.put_some(bytes).unwrap_or_else(|e| {
+                let some = bytes.get(..room).unwrap_or(bytes);
+                incoming.put_some(some).unwrap_or_else(|e| {
                     broken = Some(e);
                     0
                 })
@@ -330,10 +336,11 @@ impl Connections {
         let look = self.engine.look(c.id);
         let over = look.as_ref().is_none_or(|l| l.phase == Phase::Closed);
         if let Some(look) = &look {
-            if look.unread > 0 && c.incoming.room()? == 0 {
+            let is_full = |c: &Connection| Ok(c.incoming.room()? == 0 || c.incoming.used()? >= c.limit);
+            if look.unread > 0 && is_full(c)? {
                 c.slot.wait_for_room(w, Side::Netd);
                 // It may have made room before it could know.
-                if c.incoming.room()? > 0 && c.slot.was_waited_for(w, Side::Netd) {
+                if !is_full(c)? && c.slot.was_waited_for(w, Side::Netd) {
                     self.again.push(number);
                 }
             }
@@ -392,13 +399,21 @@ impl Connections {
     }
 }
 
+/// Bytes that may wait in the Sentry's ring: as many as may in the engine.
+fn limit_of(t: slot::Tuning) -> u32 {
+    if t.receive_buffer == 0 { u32::MAX } else { t.receive_buffer }
+}
+
 fn tuning_of(t: slot::Tuning) -> Tuning {
     Tuning {
         nodelay: t.nodelay,
         keepalive: (t.keepalive > 0).then(|| Keepalive::after(Duration::from_secs(t.keepalive.into()))),
         user_timeout: (t.user_timeout > 0).then(|| Duration::from_millis(t.user_timeout.into())),
         hop_limit: if t.hops == 0 { 64 } else { t.hops },
-        ..Tuning::default()
+        traffic_class: t.service,
+        largest_segment: (t.largest_segment > 0).then_some(t.largest_segment),
+        receive_buffer: (t.receive_buffer > 0).then_some(t.receive_buffer as usize),
+        send_buffer: (t.send_buffer > 0).then_some(t.send_buffer as usize),
     }
 }
 

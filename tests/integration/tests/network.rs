@@ -76,6 +76,19 @@ fn frames_are_seen_and_sent() {
     install.nothing_left().unwrap();
 }
 
+/// Buffers, segments and types of service that are asked for, as the packets show them.
+#[test]
+fn connections_are_as_options_and_settings_say() {
+    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
+    let (install, rig) = (Install::with_services("net-buffers").unwrap(), Rig::new("u"));
+    let _peer = Peer::start(&rig, &["python3", "-u", &script("peer.py")]);
+    let buffers = script("buffers.py");
+    let native = compare::run(Rig::natively(&rig.inner, &["python3", "-u", &buffers]), LIMIT).unwrap();
+    let sandbox = compare::run(boxed(&install, &rig, "buffers", &["python3", "-u", &buffers]), LIMIT).unwrap();
+    the_same(&install, "buffers", &native, &sandbox);
+    install.nothing_left().unwrap();
+}
+
 /// Datagrams to ports where nobody is: errors come back, but only so many.
 #[test]
 fn errors_are_limited_in_number() {

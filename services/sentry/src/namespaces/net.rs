@@ -189,6 +189,8 @@ pub struct Settings {
     pub ttl: AtomicI64,
     /// `net.ipv4.tcp_keepalive_time`, `tcp_keepalive_intvl`, `tcp_keepalive_probes`.
     pub keepalive: [AtomicI64; 3],
+    /// `net.ipv4.tcp_rmem`, `tcp_wmem`: least, first and most bytes of a buffer.
+    pub tcp_buffers: [[AtomicI64; 3]; 2],
     /// How many errors ICMP sends.
     pub icmp: Rates,
 }
@@ -209,6 +211,7 @@ impl Default for Settings {
             nonlocal: of(0),
             ttl: of(64),
             keepalive: [of(7200), of(75), of(9)],
+            tcp_buffers: [[of(4096), of(131_072), of(6_291_456)], [of(4096), of(16_384), of(4_194_304)]],
             icmp: Rates::default(),
         }
     }
@@ -244,6 +247,13 @@ impl Settings {
     /// Whether addresses may be bound that are none of the namespace's.
     pub fn may_bind_others(&self) -> bool {
         self.nonlocal.load(Ordering::Relaxed) != 0
+    }
+
+    /// What a connection's buffer begins with, and the most that it grows to.
+    pub fn tcp_buffer(&self, send: bool) -> [usize; 2] {
+        let [receive, sending] = &self.tcp_buffers;
+        let [_, first, most] = if send { sending } else { receive };
+        [first, most].map(|n| usize::try_from(n.load(Ordering::Relaxed)).unwrap_or(0))
     }
 
     /// Whether a group may have ping sockets.

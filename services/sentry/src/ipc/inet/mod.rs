@@ -179,7 +179,7 @@ impl Inet {
     /// A new socket of a user in a namespace.
     pub fn new(domain: Domain, kind: Kind, net: &Arc<NetNamespace>, uid: u32, timers: &Arc<Timers>) -> Arc<Self> {
         let [send_buffer, receive_buffer] = match kind {
-            Kind::Tcp => [tcp::SEND_BUFFER, tcp::RECEIVE_BUFFER],
+            Kind::Tcp => [true, false].map(|send| net.settings.tcp_buffer(send)[0]),
             _ => [DATAGRAMS; 2],
         };
         let mut values = Values::default();

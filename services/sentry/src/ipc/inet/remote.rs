@@ -15,6 +15,7 @@ use super::address::{Domain, Endpoint};
 use super::tcp::{PIECE, Phase};
 use super::{Inet, Kind, LEAST, State, is_full, options};
 use crate::errno::Errno;
+use crate::namespaces::net::Settings;
 use crate::namespaces::net::count;
 use crate::net::{Outside, Rings, Wire};
 use crate::wait::PollMask;
@@ -204,17 +205,32 @@ impl State {
         self.tcp.remote = Some(remote);
     }
 
-    fn tuning(&self) -> Tuning {
+    fn tuning(&self, set: &Settings) -> Tuning {
+        const MAXSEG: i32 = 2;
+        const WINDOW_CLAMP: i32 = 10;
         const NODELAY: i32 = 1;
         const KEEPIDLE: i32 = 4;
         const USER_TIMEOUT: i32 = 18;
         let of = |option| self.values.get(options::TCP, option);
         let alive = self.options.switch(crate::ipc::unix::KEEPALIVE);
+        let to = self.peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |p| p.ip);
+        // Half of a buffer is for what it costs to keep things in it.
+        let buffer = |send: bool, own: usize| {
+            let [_, most] = set.tcp_buffer(send);
+            let asked = if self.sized[usize::from(!send)] { own } else { most };
+            u32::try_from(asked / 2).unwrap_or(u32::MAX).max(1)
+        };
+        let clamp = u32::try_from(of(WINDOW_CLAMP)).ok().filter(|n| *n > 0).unwrap_or(u32::MAX);
+        let segment = self.values.kept(options::TCP, MAXSEG).and_then(|n| u16::try_from(n).ok());
         Tuning {
+            service: self.service(to),
+            largest_segment: segment.unwrap_or(0),
+            receive_buffer: buffer(false, self.receive_buffer).min(clamp),
+            send_buffer: buffer(true, self.send_buffer),
             nodelay: of(NODELAY) != 0,
             keepalive: if alive { u16::try_from(of(KEEPIDLE)).unwrap_or(u16::MAX) } else { 0 },
             user_timeout: u32::try_from(of(USER_TIMEOUT)).unwrap_or(0),
-            hops: self.time_to_live(self.peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |p| p.ip)),
+            hops: self.time_to_live(to),
         }
     }
 }
@@ -231,7 +247,7 @@ impl Inet {
     pub fn retune(&self) {
         let s = self.state.lock();
         if let Some(remote) = &s.tcp.remote {
-            remote.tune(s.tuning());
+            remote.tune(s.tuning(&self.net.settings));
         }
     }
 
@@ -240,7 +256,7 @@ impl Inet {
         let (local, to, tuning) = {
             let s = self.state.lock();
             let (local, to) = s.pair().ok_or(Errno::EINVAL)?;
-            (local, to, s.tuning())
+            (local, to, s.tuning(&self.net.settings))
         };
         let wire = outside.wire();
         let rings = wire.take(self, Operation::Connect, local.into(), Some(to.into()), 0, tuning);
@@ -301,7 +317,8 @@ impl Inet {
         s.tcp.phase = Phase::Established;
         s.tcp.patience = None;
         if !s.sized[0] {
-            s.send_buffer = RING_MOST as usize;
+            let [_, most] = self.net.settings.tcp_buffer(true);
+            s.send_buffer = (RING_MOST as usize).min(most);
         }
     }
 
@@ -348,7 +365,7 @@ impl Inet {
         let (local, tuning, v6only) = {
             let s = self.state.lock();
             let Some(local) = s.local else { return };
-            (local, s.tuning(), self.is_v6only(&s))
+            (local, s.tuning(&self.net.settings), self.is_v6only(&s))
         };
         if !local.ip.is_unspecified() && !outside.network.has(local.ip) {
             return;
@@ -397,7 +414,7 @@ impl Inet {
             let told = told::NEW | told::CONNECTED;
             let mut s = child.state.lock();
             s.tcp.remote = Some(Remote { wire: wire.clone(), rings, listener, unsent, said: 0, told });
-            let tuning = s.tuning();
+            let tuning = s.tuning(&self.net.settings);
             s.tcp.remote.iter().for_each(|r| r.tune(tuning));
         }
         child.establish_outside();

@@ -20,10 +20,7 @@ use crate::uio::{Sink, Source};
 use crate::vfs::file::File;
 use crate::wait::{PollMask, Wake};
 
-/// Sizes of buffers (`net.ipv4.tcp_wmem`, `tcp_rmem`): of a socket without a connection, and what a connection's grow to.
-pub const SEND_BUFFER: usize = 16_384;
-/// See [`SEND_BUFFER`].
-pub const RECEIVE_BUFFER: usize = 131_072;
+/// What the buffer of a connection's sender grows to, unless `net.ipv4.tcp_wmem` has less.
 const SEND_GROWN: usize = 262_144;
 /// Bytes that are joined to one piece, and that are taken from a program at once.
 pub(super) const PIECE: usize = 65_536;
@@ -544,7 +541,8 @@ impl Inet {
         s.tcp.other = Arc::downgrade(other);
         s.tcp.patience = None;
         if !s.sized[0] {
-            s.send_buffer = SEND_GROWN;
+            let [_, most] = self.net.settings.tcp_buffer(true);
+            s.send_buffer = SEND_GROWN.min(most);
         }
         drop(s);
         self.queue.wake(PollMask::OUT | PollMask::WRNORM);
