@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use crate::behind::Behind;
 use crate::device::LONGEST;
+use crate::filter::Filter;
 use crate::sentry::Sentry;
 use crate::service::BEHIND;
 use crate::stack::Stack;
@@ -124,6 +125,10 @@ impl Behind for Devices {
 
     fn traffic(&self) -> impl Iterator<Item = &Traffic> {
         self.stack.wire.links.iter().map(|l| &l.traffic)
+    }
+
+    fn filter(&self) -> &Filter {
+        &self.stack.wire.filter
     }
 
     fn count(&self) -> Vec<(String, u64)> {

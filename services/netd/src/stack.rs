@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::Instant;
 
 use cofferdam_control::netd::{Interface, Network};
+use cofferdam_control::rules::{Action, Direction, Rules};
 use cofferdam_socket::packet::{self, flags};
 use cofferdam_socket::traffic::Traffic;
 use cofferdam_tcp::{Flow, Output, Unreachable};
@@ -20,6 +21,7 @@ use smoltcp::wire::{
 use crate::connections::Connections;
 use crate::counters::Counters;
 use crate::device::{Arrived, Cut, Device, ETHERNET, OFFLOAD, Offload};
+use crate::filter::{self, Filter};
 use crate::fragments::{Fragments, Key, Outcome};
 use crate::ip::{self, Head, ICMP, ICMP6, TCP};
 use crate::names::Names;
@@ -54,6 +56,10 @@ pub struct Wire {
     pub names: Names,
     /// What was counted.
     pub counters: Counters,
+    /// What may pass.
+    pub filter: Filter,
+    /// Pieces that programs made themselves, where it matters of what.
+    pieces: Fragments,
     /// For the Sentry: what became of packets of its own.
     local: VecDeque<(Head, Vec<u8>)>,
     /// The number of the next packet that is taken apart.
@@ -63,7 +69,14 @@ pub struct Wire {
 
 impl Wire {
     /// With the devices of a network's interfaces, in their order.
-    pub fn new(network: Network, devices: Vec<Device>, names: Names, number: u32, now: Instant) -> Self {
+    pub fn new(
+        network: Network,
+        rules: Rules,
+        devices: Vec<Device>,
+        names: Names,
+        number: u32,
+        now: Instant,
+    ) -> Self {
         let link = |(interface, device): (&Interface, _)| Link {
             interface: interface.clone(),
             device,
@@ -71,7 +84,17 @@ impl Wire {
             traffic: Traffic::default(),
         };
         let links = network.interfaces.iter().zip(devices).map(link).collect();
-        Self { network, links, names, counters: Counters::default(), local: VecDeque::new(), number, now }
+        Self {
+            network,
+            links,
+            names,
+            counters: Counters::default(),
+            filter: Filter::new(rules),
+            pieces: Fragments::default(),
+            local: VecDeque::new(),
+            number,
+            now,
+        }
     }
 
     /// The network.
@@ -95,32 +118,67 @@ impl Wire {
         self.links.iter().position(|l| l.interface.index == index)
     }
 
-    /// Sends a packet of the Sentry's that is not TCP's.
+    /// A packet of the Sentry's that is not TCP's: sends it, if it may leave.
     pub fn send_packet(&mut self, head: &packet::Head, data: Vec<u8>) {
         if self.names.is_meant(head.to) {
-            if !self.names.ask(head, &data, self.now) {
+            let own = Head::of(head);
+            let raw = || ip::build(&own, 0, true, data.get(..data.len().min(1200))?);
+            if self.may_leave(&own, &data, raw) && !self.names.ask(head, &data, self.now) {
                 self.counters.no_route += 1;
             }
             return;
         }
-        let by = Some(head.interface).filter(|n| *n != 0);
-        if head.flags & flags::HEADED != 0 {
-            let sound = ip::parse(&data).is_some_and(|(h, _)| h.to == head.to);
-            if sound {
-                self.send(&data, Offload::default(), by);
-            } else {
-                self.counters.broken += 1;
+        if head.flags & flags::HEADED == 0 {
+            let own = Head { piece: None, ..Head::of(head) };
+            if self.may_leave(&own, &data, || ip::build(&own, 0, true, data.get(..data.len().min(1200))?)) {
+                self.send_own(head, &data);
             }
             return;
         }
-        let own = Head {
-            from: head.from,
-            to: head.to,
-            protocol: head.protocol,
-            hops: head.hops,
-            service: head.service,
-            piece: None,
+        let Some((own, inner)) = ip::parse(&data).filter(|(h, _)| h.to == head.to) else {
+            self.counters.broken += 1;
+            return;
         };
+        let by = Some(head.interface).filter(|n| *n != 0);
+        if self.filter.is_unused() {
+            return self.send(&data, Offload::default(), by);
+        }
+        if filter::has_route(&data) {
+            self.filter.refuse();
+            return;
+        }
+        // A piece says too little of its whole, and the next one might say something else.
+        if let Some((number, place, more)) = own.piece {
+            let key = Key { from: own.from, to: own.to, protocol: own.protocol, number };
+            if let Outcome::Whole(whole) = self.pieces.take(key, place, more, inner, self.now) {
+                let head = Head { piece: None, ..own }.told(0, head.interface);
+                self.send_packet(&head, whole);
+            }
+            return;
+        }
+        if self.may_leave(&own, inner, || Some(data.clone())) {
+            self.send(&data, Offload::default(), by);
+        }
+    }
+
+    /// Whether a whole packet of the Sentry's may leave. If not its sender is told, as by a host that refuses it. `raw`: the packet, or its beginning.
+    fn may_leave(&mut self, head: &Head, data: &[u8], raw: impl FnOnce() -> Option<Vec<u8>>) -> bool {
+        if self.filter.packet(Direction::Out, head, data, self.now, |_| false) == Action::Allow {
+            return true;
+        }
+        if !filter::is_error(head, data)
+            && !head.to.is_multicast()
+            && let Some(raw) = raw()
+        {
+            self.tell_sender(&raw, if head.to.is_ipv4() { (3, 3) } else { (1, 4) }, 0);
+        }
+        false
+    }
+
+    /// Sends a packet that has no header yet.
+    fn send_own(&mut self, head: &packet::Head, data: &[u8]) {
+        let by = Some(head.interface).filter(|n| *n != 0);
+        let own = Head::of(head);
         let route = self.network.route(head.to, by).map(|r| r.interface);
         let Some(mtu) = route
             .or(by)
@@ -133,7 +191,7 @@ impl Wire {
         self.number = self.number.wrapping_add(1);
         let headers = if head.to.is_ipv4() { ip::HEADER4 } else { ip::HEADER6 };
         if headers.saturating_add(data.len()) <= mtu {
-            if let Some(raw) = ip::build(&own, self.number as u16, head.flags & flags::WHOLE != 0, &data) {
+            if let Some(raw) = ip::build(&own, self.number as u16, head.flags & flags::WHOLE != 0, data) {
                 self.send(&raw, Offload::default(), by);
             }
             return;
@@ -147,7 +205,7 @@ impl Wire {
             }
             return;
         }
-        for raw in ip::cut(&own, self.number, &data, mtu).unwrap_or_default() {
+        for raw in ip::cut(&own, self.number, data, mtu).unwrap_or_default() {
             self.send(&raw, Offload::default(), by);
         }
     }
@@ -461,6 +519,9 @@ impl Stack {
             if many || head.to.is_multicast() {
                 return Ok(());
             }
+            if !self.begins_rightly(&head, data) {
+                return Ok(());
+            }
             // What was between the headers, or came in pieces, is not TCP's business.
             let plain = raw.filter(|raw| raw.len() >= data.len() && headers(raw) == Some(raw.len() - data.len()));
             let built = if plain.is_none() { ip::build(&head, 0, true, data) } else { None };
@@ -477,8 +538,15 @@ impl Stack {
                 self.discovered(at, mac, &head, data);
                 return Ok(());
             }
-            (ICMP, IpAddr::V4(_)) | (ICMP6, IpAddr::V6(_)) => self.told(&head, data),
             _ => {}
+        }
+        let Self { wire, connections, .. } = self;
+        let has = |flow| connections.has(flow, false);
+        if wire.filter.packet(Direction::In, &head, data, wire.now, has) == Action::Deny {
+            return Ok(());
+        }
+        if matches!((head.protocol, head.to), (ICMP, IpAddr::V4(_)) | (ICMP6, IpAddr::V6(_))) {
+            self.told(&head, data);
         }
         let mut how = 0;
         if many && !head.to.is_multicast() {
@@ -488,6 +556,22 @@ impl Stack {
             self.wire.counters.no_room += 1;
         }
         Ok(())
+    }
+
+    /// Whether a segment may come in: it is of a connection that could be made, or begins one that may.
+    fn begins_rightly(&mut self, head: &Head, data: &[u8]) -> bool {
+        let Self { wire: Wire { filter, now, .. }, connections, .. } = self;
+        if filter.is_unused() {
+            return true;
+        }
+        const SYN_AND_ACK: u8 = 0x12;
+        const SYN: u8 = 2;
+        // Too short: its sum is counted as wrong, or it as none.
+        let (Some([a, b, c, d]), Some(flags)) = (data.first_chunk(), data.get(13)) else { return true };
+        let remote = (head.from, u16::from_be_bytes([*a, *b])).into();
+        let local = (head.to, u16::from_be_bytes([*c, *d])).into();
+        connections.has(Flow { local, remote }, flags & SYN_AND_ACK == SYN)
+            || filter.packet(Direction::In, head, data, *now, |_| false) == Action::Allow
     }
 
     /// An error about a packet of TCP's.
@@ -505,7 +589,7 @@ impl Stack {
 
     /// A packet of TCP's (its beginning at least) did not arrive.
     fn unreachable(&mut self, packet: &[u8], why: Unreachable) {
-        let Some((from, to, protocol, rest)) = beginning(packet) else { return };
+        let Some((from, to, protocol, rest)) = ip::beginning(packet) else { return };
         let Some([a, b, c, d, sequence @ ..]) = rest.first_chunk::<8>().filter(|_| protocol == TCP) else { return };
         let local = (from, u16::from_be_bytes([*a, *b])).into();
         let remote = (to, u16::from_be_bytes([*c, *d])).into();
@@ -574,6 +658,9 @@ impl Stack {
         if !self.fragments.is_empty() {
             self.wire.counters.pieces_lost += self.fragments.tick(self.wire.now);
         }
+        if !self.wire.pieces.is_empty() {
+            self.wire.counters.pieces_lost += self.wire.pieces.tick(self.wire.now);
+        }
         self.connections.work(self.wire.now, &mut self.wire)?;
         while let Some((head, data)) = self.wire.local.pop_front() {
             self.connections.sentry.packet(&head.told(0, 0), &data)?;
@@ -588,15 +675,4 @@ fn headers(packet: &[u8]) -> Option<usize> {
         4 => Some(ip::HEADER4).filter(|_| packet.first() == Some(&0x45)),
         _ => Some(ip::HEADER6),
     }
-}
-
-/// The beginning of a packet as an error brings it back: from, to, protocol, and what it carried.
-fn beginning(packet: &[u8]) -> Option<(IpAddr, IpAddr, u8, &[u8])> {
-    if packet.first()? >> 4 == 4 {
-        let len = usize::from(packet.first()? & 15) * 4;
-        let ip = |at: usize| packet.get(at..).and_then(<[u8]>::first_chunk::<4>).map(|b| IpAddr::from(*b));
-        return Some((ip(12)?, ip(16)?, *packet.get(9)?, packet.get(len..)?));
-    }
-    let ip = |at: usize| packet.get(at..).and_then(<[u8]>::first_chunk::<16>).map(|b| IpAddr::from(*b));
-    Some((ip(8)?, ip(24)?, *packet.get(6)?, packet.get(ip::HEADER6..)?))
 }
