@@ -314,18 +314,24 @@ fn ports(data: &[u8]) -> Option<[u16; 2]> {
     Some([u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])])
 }
 
+const HOPS: u8 = 0;
+const ROUTE: u8 = 43;
+const PIECE: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const OPTIONS: u8 = 60;
+
+/// Whether what a packet carries begins with a header that is between version 6's and the last.
+pub fn is_between(head: &Head) -> bool {
+    head.to.is_ipv6() && matches!(head.protocol, HOPS | ROUTE | PIECE | AUTHENTICATION | OPTIONS)
+}
+
 /// What a packet carries behind all headers that may be between. `None`: nobody can say, or a header says that it goes on to somebody else.
 fn carried<'a>(head: &Head, mut data: &'a [u8]) -> Option<(u8, &'a [u8])> {
-    const HOPS: u8 = 0;
-    const ROUTE: u8 = 43;
-    const PIECE: u8 = 44;
-    const AUTHENTICATION: u8 = 51;
-    const OPTIONS: u8 = 60;
     let mut protocol = head.protocol;
     if head.piece.is_some() {
         return None;
     }
-    while head.to.is_ipv6() && matches!(protocol, HOPS | ROUTE | PIECE | AUTHENTICATION | OPTIONS) {
+    while is_between(&Head { protocol, ..*head }) {
         let [next, len, _, left] = *data.first_chunk()?;
         let len = match protocol {
             PIECE => return None,

@@ -120,44 +120,56 @@ impl Wire {
 
     /// A packet of the Sentry's that is not TCP's: sends it, if it may leave.
     pub fn send_packet(&mut self, head: &packet::Head, data: Vec<u8>) {
+        self.send_checked(head, data, false);
+    }
+
+    /// `again`: it was put together here.
+    fn send_checked(&mut self, head: &packet::Head, data: Vec<u8>, again: bool) {
+        let headed = head.flags & flags::HEADED != 0;
+        let own = Head::of(head);
         if self.names.is_meant(head.to) {
-            let own = Head::of(head);
             let raw = || ip::build(&own, 0, true, data.get(..data.len().min(1200))?);
-            if self.may_leave(&own, &data, raw) && !self.names.ask(head, &data, self.now) {
+            // What has a header of its own is no question.
+            if headed || self.may_leave(&own, &data, raw) && !self.names.ask(head, &data, self.now) {
                 self.counters.no_route += 1;
             }
             return;
         }
-        if head.flags & flags::HEADED == 0 {
-            let own = Head { piece: None, ..Head::of(head) };
+        if !headed && (self.filter.is_unused() || !filter::is_between(&own)) {
             if self.may_leave(&own, &data, || ip::build(&own, 0, true, data.get(..data.len().min(1200))?)) {
                 self.send_own(head, &data);
             }
             return;
         }
-        let Some((own, inner)) = ip::parse(&data).filter(|(h, _)| h.to == head.to) else {
+        // What a program made of headers is read as others will read it.
+        let built = if headed { None } else { ip::build(&own, 0, true, &data) };
+        let raw = if headed { Some(&data) } else { built.as_ref() };
+        let parsed = raw.and_then(|raw| Some((raw, ip::parse(raw)?)));
+        let Some((raw, (own, inner))) = parsed.filter(|(_, (h, _))| h.to == head.to) else {
             self.counters.broken += 1;
             return;
         };
-        let by = Some(head.interface).filter(|n| *n != 0);
-        if self.filter.is_unused() {
-            return self.send(&data, Offload::default(), by);
-        }
-        if filter::has_route(&data) {
-            self.filter.refuse();
-            return;
-        }
-        // A piece says too little of its whole, and the next one might say something else.
-        if let Some((number, place, more)) = own.piece {
-            let key = Key { from: own.from, to: own.to, protocol: own.protocol, number };
-            if let Outcome::Whole(whole) = self.pieces.take(key, place, more, inner, self.now) {
-                let head = Head { piece: None, ..own }.told(0, head.interface);
-                self.send_packet(&head, whole);
+        if !self.filter.is_unused() {
+            if filter::has_route(raw) || own.piece.is_some() && again {
+                self.filter.refuse();
+                return;
             }
-            return;
+            // A piece says too little of its whole, and the next one might say something else.
+            if let Some((number, place, more)) = own.piece {
+                let key = Key { from: own.from, to: own.to, protocol: own.protocol, number };
+                if let Outcome::Whole(whole) = self.pieces.take(key, place, more, inner, self.now) {
+                    self.send_checked(&own.told(0, head.interface), whole, true);
+                }
+                return;
+            }
+            if !self.may_leave(&own, inner, || Some(raw.clone())) {
+                return;
+            }
         }
-        if self.may_leave(&own, inner, || Some(data.clone())) {
-            self.send(&data, Offload::default(), by);
+        if headed {
+            self.send(raw, Offload::default(), Some(head.interface).filter(|n| *n != 0));
+        } else {
+            self.send_own(head, &data);
         }
     }
 
@@ -674,5 +686,102 @@ fn headers(packet: &[u8]) -> Option<usize> {
     match packet.first()? >> 4 {
         4 => Some(ip::HEADER4).filter(|_| packet.first() == Some(&0x45)),
         _ => Some(ip::HEADER6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cofferdam_control::netd::{Address, Route};
+    use std::os::unix::net::UnixDatagram;
+
+    /// A way out with rules, and what leaves by it: IP packets.
+    fn wire(rules: &str) -> (Wire, impl FnMut() -> Vec<Vec<u8>>) {
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let addresses = ["10.0.0.2", "fd00::2"].map(|ip| Address { ip: ip.parse().unwrap(), prefix: 24 }).to_vec();
+        let interface = Interface { name: "eth0".into(), index: 2, mac: [2, 0, 0, 0, 0, 2], mtu: 1500, addresses };
+        let to = |ip: &str| Address { ip: ip.parse().unwrap(), prefix: 0 };
+        let route = |ip| Route { to: to(ip), via: None, interface: 2, source: None, metric: 0 };
+        let network = Network { interfaces: vec![interface], routes: vec![route("0.0.0.0"), route("::")] };
+        let (rules, devices) = (Rules::parse(rules).unwrap(), vec![Device::new(ours.into())]);
+        let wire = Wire::new(network, rules, devices, Names::default(), 1, Instant::now());
+        let left = move || {
+            let mut all = Vec::new();
+            let mut raw = [0; 2000];
+            while let Ok(len) = theirs.recv(&mut raw) {
+                all.push(raw[OFFLOAD + ETHERNET..len].to_vec());
+            }
+            all
+        };
+        (wire, left)
+    }
+
+    #[test]
+    fn pieces_are_judged_as_what_they_are_pieces_of() {
+        // To all, whom nobody has to be asked for.
+        for (from, to) in [("10.0.0.2", "255.255.255.255"), ("fd00::2", "ff02::1")] {
+            let (mut wire, mut left) = wire("out deny udp :77");
+            let head = Head {
+                from: from.parse().unwrap(),
+                to: to.parse().unwrap(),
+                protocol: ip::UDP,
+                hops: 1,
+                service: 0,
+                piece: None,
+            };
+            let mut send = |port: u16, number, backwards: bool| {
+                let data = [&[0, 9], &port.to_be_bytes()[..], &[0, 208, 0, 0], &[5; 200]].concat();
+                // Eight bytes each at first: ports and what follows are apart.
+                let mut pieces = ip::cut(&head, number, &data, if head.to.is_ipv4() { 28 } else { 56 }).unwrap();
+                if backwards {
+                    pieces.reverse();
+                }
+                for piece in pieces {
+                    wire.send_packet(&head.told(flags::HEADED, 0), piece);
+                }
+                wire.filter.list()[0].1
+            };
+            for backwards in [false, true] {
+                send(77, 7, backwards);
+                assert_eq!(left(), Vec::<Vec<u8>>::new());
+                send(78, 8, backwards);
+                let left = left();
+                let [packet] = &left[..] else { panic!("{left:?}") };
+                let (h, data) = ip::parse(packet).unwrap();
+                assert_eq!((h, data.len()), (head, 208));
+            }
+            assert_eq!(send(79, 9, false), 2, "two were denied");
+            let other = ip::cut(&head, 10, &[1; 300], 100).unwrap().pop().unwrap();
+            wire.send_packet(&head.told(flags::HEADED, 0), other);
+            assert_eq!(left().len(), 1, "a piece alone goes nowhere");
+            assert!(!wire.pieces.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_way_that_a_packet_names_is_refused() {
+        let (mut wire, mut left) = wire("out deny any 10.9.0.0/16");
+        let to: IpAddr = "255.255.255.255".parse().unwrap();
+        let head = Head { from: "10.0.0.2".parse().unwrap(), to, protocol: ip::UDP, hops: 1, service: 0, piece: None };
+        let plain = ip::build(&head, 1, true, &[0, 1, 0, 2, 0, 8, 0, 0]).unwrap();
+        let mut routed = [&plain[..20], &[131, 7, 4, 10, 9, 0, 1, 0], &plain[20..]].concat();
+        (routed[0], routed[3]) = (0x47, routed.len() as u8);
+        routed[10..12].fill(0);
+        let sum = cofferdam_socket::sum::checksum(&[&routed[..28]]).to_be_bytes();
+        routed[10..12].copy_from_slice(&sum);
+        assert!(ip::parse(&routed).is_some());
+        for (packet, leaves) in [(plain, 1), (routed, 0)] {
+            wire.send_packet(&head.told(flags::HEADED, 0), packet);
+            assert_eq!(left().len(), leaves);
+        }
+        assert_eq!(wire.filter.list()[1], ("filter_packets_refused".into(), 1));
+        // Who is denied something is told, but not of an error.
+        let denied = packet::Head { to: "10.9.0.1".parse().unwrap(), ..head.told(0, 0) };
+        wire.send_packet(&denied, vec![0, 1, 0, 2, 0, 8, 0, 0]);
+        let (told, data) = wire.local.pop_front().unwrap();
+        assert_eq!((told.to, told.protocol, &data[..2]), (head.from, ICMP, &[3, 3][..]));
+        wire.send_packet(&packet::Head { protocol: ICMP, ..denied }, vec![3, 3, 0, 0, 0, 0, 0, 0]);
+        assert!(wire.local.is_empty() && left().is_empty());
     }
 }

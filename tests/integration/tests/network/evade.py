@@ -55,17 +55,17 @@ def make(word, number, options=b""):
 
 make("made", 1)
 make("with options", 2, b"\1\1\1\1")
-# Two pieces, the later one first.
-data = datagram("in pieces of eight bytes")
-quietly(lambda: made.sendto(header(len(data) - 8, 3, 1) + data[8:], (THEM, 0)))
-quietly(lambda: made.sendto(header(8, 3, 0x2000) + data[:8], (THEM, 0)))
-
 six = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_UDP)
 quietly(lambda: six.sendto(datagram("raw6", True), (THEM6, 0)))
 # Behind options for the destination, and behind the header of a piece that is the whole.
 for kind, head, word in ((60, b"\x11\0\1\4\0\0\0\0", "behind options"), (44, b"\x11\0\0\0\0\0\0\5", "one piece")):
     six = socket.socket(socket.AF_INET6, socket.SOCK_RAW, kind)
     quietly(lambda: six.sendto(head + datagram(word, True), (THEM6, 0)))
+# Two pieces, the later one first; the ports are in the other.
+six = socket.socket(socket.AF_INET6, socket.SOCK_RAW, 44)
+data = datagram("in pieces", True)
+quietly(lambda: six.sendto(b"\x11\0\0\x08\0\0\0\6" + data[8:], (THEM6, 0)))
+quietly(lambda: six.sendto(b"\x11\0\0\1\0\0\0\6" + data[:8], (THEM6, 0)))
 time.sleep(0.5)
 c = socket.create_connection((THEM, 7), 5)
 c.recv(1)
