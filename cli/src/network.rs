@@ -248,9 +248,7 @@ mod tests {
         assert_eq!(of("8080:80"), Ok(is(None, 8080, false, 80)));
         assert_eq!(of("127.0.0.1:53:5353/udp"), Ok(is(ip("127.0.0.1"), 53, true, 5353)));
         assert_eq!(of("[::1]:8080:80/tcp"), Ok(is(ip("::1"), 8080, false, 80)));
-        for bad in
-            ["", "80", ":80", "80:", "0:80", "80:0", "80:70000", "x:80", "1.2.3:1:2", "80:80/sctp", "1:2:3:4/udp/"]
-        {
+        for bad in ["", "80", ":80", "80:", "0:80", "80:0", "80:70000", "x:80", "1.2.3:1:2", "80:80/sctp", "1:2:3:4/udp/"] {
             assert!(of(bad).is_err(), "{bad}");
         }
         let mode = |text: &str| text.parse::<Mode>();

@@ -80,11 +80,7 @@ pub fn run(root: &Path, id: &str, process: u32) -> Result<ExitCode, Failure> {
     // Engines know what is a container's by its first process.
     let enter = |connection: Connection| {
         if let Some(network) = namespaces::enter(root, id)? {
-            connection.ask_traced(
-                &Request::Network { id: id.into(), user: None },
-                &[network.as_fd()],
-                &mut Vec::new(),
-            )?;
+            connection.ask_traced(&Request::Network { id: id.into(), user: None }, &[network.as_fd()], &mut Vec::new())?;
         }
         Ok(connection)
     };

@@ -55,8 +55,11 @@ pub(crate) fn born_in_namespaces() -> bool {
     std::env::var_os("COFFERDAM_NAMESPACES").is_some()
 }
 
-const NAMESPACES: i32 =
-    libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
+const NAMESPACES: i32 = libc::CLONE_NEWPID
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWCGROUP;
 
 impl Spawn<'_> {
     /// Starts it. A child that cannot become what was asked exits with 125 and says why on `voice`.

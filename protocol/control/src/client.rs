@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::gofer::ExportKind;
 use crate::netd::User;
+use crate::gofer::ExportKind;
 use crate::sentry::{ExitStatus, FailureKind, FileAccess, InVain, PlatformChoice};
 use crate::{LogFormat, LogLevel};
 

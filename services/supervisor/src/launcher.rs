@@ -277,8 +277,7 @@ fn within<T>(network: &OwnedFd, what: impl FnOnce() -> T) -> Result<T, String> {
         return Ok(what());
     }
     let enter = |fd: &OwnedFd| rustix::thread::move_into_link_name_space(fd.as_fd(), Some(LinkNameSpaceType::Network));
-    enter(network)
-        .map_err(|e| format!("the supervisor has another network than its caller, and may not enter that: {e}"))?;
+    enter(network).map_err(|e| format!("the supervisor has another network than its caller, and may not enter that: {e}"))?;
     let done = what();
     // It was ours a moment ago. One that cannot be entered again is not to be worked without.
     enter(&own).map_err(|e| format!("returning to the supervisor's network: {e}"))?;

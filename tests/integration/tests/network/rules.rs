@@ -269,3 +269,35 @@ fn floods_are_borne_and_counted() {
     assert!(child.wait().unwrap().success());
     install.nothing_left().unwrap();
 }
+
+/// The same rules for a person's command, whose network is behind its caller's sockets.
+#[test]
+fn rules_of_a_network_behind_the_callers_sockets() {
+    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
+    let (install, rig) = (Install::with_services("net-user-rules").unwrap(), Rig::new("u"));
+    let _peer = Peer::start(&rig, &["python3", "-u", &script("peer.py")]);
+    let client = script("ruled.py");
+    // Whoever it is may ask for echoes.
+    let all = "echo 0 2147483647 > /proc/sys/net/ipv4/ping_group_range";
+    assert!(Rig::natively(&rig.inner, &["sh", "-c", all]).status().unwrap().success());
+    let within = |rules: &str, more: &[&str]| {
+        let flags: Vec<&str> = rules.split("; ").flat_map(|rule| ["--net-rule", rule]).collect();
+        let own = install.command(&[&["do"], &flags[..], more].concat());
+        let mut command = Rig::natively(&rig.inner, &[own.get_program().to_str().unwrap()]);
+        command.args(own.get_args());
+        command
+    };
+    for rules in [
+        "out allow tcp 10.99.0.1:7; out deny tcp; out allow udp :7; out allow icmp 10.99.0.0/24; out default deny",
+        "out deny tcp 10.99.0.0/24:7; out deny udp fd99::/64; out deny icmp fd99::1",
+        "out deny all",
+    ] {
+        let native = {
+            let _ruled = Ruled::new(&rig, rules);
+            compare::run(Rig::natively(&rig.inner, &["python3", "-u", &client]), LIMIT).unwrap()
+        };
+        let sandbox = compare::run(within(rules, &["python3", "-u", &client]), LIMIT).unwrap();
+        the_same(&install, "user", &native, &sandbox);
+    }
+    install.nothing_left().unwrap();
+}
