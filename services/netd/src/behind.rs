@@ -49,5 +49,5 @@ pub trait Behind {
     fn filter(&self) -> &Filter;
 
     /// What else was counted, with names.
-    fn count(&self) -> Vec<(String, u64)>;
+    fn count(&mut self) -> Vec<(String, u64)>;
 }

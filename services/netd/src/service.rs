@@ -275,7 +275,7 @@ impl<B: Behind> Service<'_, B> {
     }
 
     /// All that was counted.
-    fn count(&self) -> Counts {
+    fn count(&mut self) -> Counts {
         let mut counters = self.behind.count();
         counters.extend(self.behind.filter().list());
         let of = |(name, t): (&String, &Traffic)| InterfaceCounts {

@@ -255,7 +255,7 @@ impl Behind for Hosted {
         &self.counters.filter
     }
 
-    fn count(&self) -> Vec<(String, u64)> {
+    fn count(&mut self) -> Vec<(String, u64)> {
         let c = &self.counters;
         [
             ("packets_broken", c.broken),

@@ -1,4 +1,4 @@
-"""Floods flooded.py in one way, then sees whether a transfer works: `flood.py syn|connections|pieces|udp|none|over`."""
+"""Floods flooded.py in one way, then sees whether a transfer works: `flood.py syn|connections|pieces|udp|full|none|over`."""
 import os, resource, socket, struct, sys, time
 
 THEM = "10.99.0.2"
@@ -69,6 +69,16 @@ def udp():
             u.sendto(data, (THEM, 7 + n % 2))
         except ConnectionRefusedError:
             pass
+
+
+def full():
+    """To one who does not look: what finds no room is lost."""
+    u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    data = os.urandom(1400)
+    for _ in range(40_000):
+        u.sendto(data, (THEM, 7))
+    print("sent", flush=True)
+    sys.stdin.read()
 
 
 def transfer():

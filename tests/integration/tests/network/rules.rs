@@ -256,6 +256,25 @@ fn floods_are_borne_and_counted() {
     assert!(counter(&after, "fragments_received") > 10_000 && counter(&after, "fragments_lost") > 10_000, "{after}");
     let after = flood("udp");
     assert!(after["network_interfaces"][0]["RxPackets"].as_u64().unwrap() > 100_000, "{after}");
+    // One that cannot look for a while finds what there was room for, and knows of the rest.
+    let signal = |signal| {
+        let pid = rustix::process::Pid::from_raw(netd).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    };
+    let lost = after["network_interfaces"][0]["RxDropped"].as_u64().unwrap();
+    signal(rustix::process::Signal::STOP);
+    let mut full = Rig::natively(&rig.outer, &["python3", "-u", &script("flood.py"), "full"]);
+    let mut full = full.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut word = [0; 5];
+    std::io::Read::read_exact(full.stdout.as_mut().unwrap(), &mut word).unwrap();
+    signal(rustix::process::Signal::CONT);
+    drop(full.stdin.take());
+    let said = full.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&said.stdout), "transferred\n");
+    let after = stats(&install, "flood");
+    let lost = after["network_interfaces"][0]["RxDropped"].as_u64().unwrap() - lost;
+    assert!((1000..40_000).contains(&lost), "{lost} were lost");
+    println!("full: {lost} lost");
     let before = counter(&after, "tcp_passive_opens");
     let after = flood("connections");
     assert!(counter(&after, "tcp_passive_opens") >= before + 4000, "{after}");
