@@ -289,6 +289,15 @@ fn floods_are_borne_and_counted() {
     install.nothing_left().unwrap();
 }
 
+/// A person's command whose caller is in the inner namespace, with rules.
+fn commanded(install: &Install, rig: &Rig, rules: &str, more: &[&str]) -> Command {
+    let flags: Vec<&str> = rules.split("; ").flat_map(|rule| ["--net-rule", rule]).collect();
+    let own = install.command(&[&["do"], &flags[..], more].concat());
+    let mut command = Rig::natively(&rig.inner, &[own.get_program().to_str().unwrap()]);
+    command.args(own.get_args());
+    command
+}
+
 /// The same rules for a person's command, whose network is behind its caller's sockets.
 #[test]
 fn rules_of_a_network_behind_the_callers_sockets() {
@@ -299,13 +308,6 @@ fn rules_of_a_network_behind_the_callers_sockets() {
     // Whoever it is may ask for echoes.
     let all = "echo 0 2147483647 > /proc/sys/net/ipv4/ping_group_range";
     assert!(Rig::natively(&rig.inner, &["sh", "-c", all]).status().unwrap().success());
-    let within = |rules: &str, more: &[&str]| {
-        let flags: Vec<&str> = rules.split("; ").flat_map(|rule| ["--net-rule", rule]).collect();
-        let own = install.command(&[&["do"], &flags[..], more].concat());
-        let mut command = Rig::natively(&rig.inner, &[own.get_program().to_str().unwrap()]);
-        command.args(own.get_args());
-        command
-    };
     for rules in [
         "out allow tcp 10.99.0.1:7; out deny tcp; out allow udp :7; out allow icmp 10.99.0.0/24; out default deny",
         "out deny tcp 10.99.0.0/24:7; out deny udp fd99::/64; out deny icmp fd99::1",
@@ -315,8 +317,31 @@ fn rules_of_a_network_behind_the_callers_sockets() {
             let _ruled = Ruled::new(&rig, rules);
             compare::run(Rig::natively(&rig.inner, &["python3", "-u", &client]), LIMIT).unwrap()
         };
-        let sandbox = compare::run(within(rules, &["python3", "-u", &client]), LIMIT).unwrap();
+        let sandbox = compare::run(commanded(&install, &rig, rules, &["python3", "-u", &client]), LIMIT).unwrap();
         the_same(&install, "user", &native, &sandbox);
+    }
+    install.nothing_left().unwrap();
+}
+
+/// Who calls at a published port is judged by who he is.
+#[test]
+fn rules_of_published_ports() {
+    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
+    let (install, rig) = (Install::with_services("net-published-rules").unwrap(), Rig::new("p"));
+    let published = script("published.py");
+    let ports = ["--publish", "7007:7", "--publish", "7007:7/udp", "python3", "-u", &published, "serve"];
+    for (rules, expected) in [
+        ("out default deny", "tcp True udp True\n"),
+        ("in allow tcp 10.99.0.1:7; in allow udp 10.99.0.9:7; in default deny", "tcp True udp timed out\n"),
+        ("in deny tcp 10.99.0.0/24:7; in allow udp :7; out default deny; in default deny", "tcp ECONNRESET udp True\n"),
+        ("in deny tcp :7007", "tcp True udp True\n"),
+    ] {
+        let mut serves = commanded(&install, &rig, rules, &ports).spawn().unwrap();
+        let called = compare::run(Rig::natively(&rig.outer, &["python3", "-u", &published, "call"]), LIMIT).unwrap();
+        serves.kill().unwrap();
+        serves.wait().unwrap();
+        assert!(called.output.starts_with(expected), "{rules}: {}", called.output);
+        until("its end", || install.pids("cofferdam-netd").is_empty());
     }
     install.nothing_left().unwrap();
 }
