@@ -11,9 +11,9 @@ fn iptables(rules: &str) -> Vec<String> {
         for (chain, lo) in [("INPUT", "-i"), ("OUTPUT", "-o")] {
             all.push(format!("{command} -A {chain} {lo} lo -j ACCEPT"));
             all.push(format!("{command} -A {chain} -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT"));
-            for kind in if six { 133..=137 } else { 1..=0 } {
-                all.push(format!("{command} -A {chain} -p icmpv6 --icmpv6-type {kind} -j ACCEPT"));
-            }
+            // Neighbours are nobody's rule's business.
+            let neighbours = (133..=137).filter(|_| six);
+            all.extend(neighbours.map(|n| format!("{command} -A {chain} -p icmpv6 --icmpv6-type {n} -j ACCEPT")));
         }
         for rule in rules.split(';').map(str::trim) {
             let words: Vec<&str> = rule.split(' ').collect();
