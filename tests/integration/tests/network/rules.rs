@@ -170,6 +170,33 @@ fn what_rules_let_in_and_what_goes_back() {
 }
 
 #[test]
+fn another_netd_has_the_same_rules() {
+    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
+    let (install, rig) = (Install::with_services("net-rules-again").unwrap(), Rig::new("g"));
+    let rules = "in allow tcp :7; in default deny";
+    let mut child = ruled(&install, &rig, "again", rules, &["python3", "-u", &script("server.py")]).spawn().unwrap();
+    let reached = |port: u16| {
+        let connect = format!("import socket; socket.create_connection(('10.99.0.2', {port}), 1)");
+        let tried = Rig::natively(&rig.outer, &["python3", "-c", &connect]).stderr(Stdio::null()).status();
+        tried.unwrap().success()
+    };
+    for _ in 0..2 {
+        until("the port that may be reached", || reached(7));
+        assert!(!reached(8), "port 8 is reached");
+        assert!(counter(&stats(&install, "again"), "filter_denied") > 0);
+        let before = install.pids("cofferdam-netd");
+        let pid = rustix::process::Pid::from_raw(before[0]).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        until("another netd", || install.pids("cofferdam-netd").iter().any(|pid| !before.contains(pid)));
+    }
+    until("the port that may be reached", || reached(7));
+    let over = compare::run(Rig::natively(&rig.outer, &["python3", "-u", &script("over.py")]), LIMIT).unwrap();
+    assert!(over.success, "{}", over.output);
+    assert!(child.wait().unwrap().success());
+    install.nothing_left().unwrap();
+}
+
+#[test]
 fn nothing_gets_round_a_rule() {
     let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
     let (install, rig) = (Install::with_services("net-evade").unwrap(), Rig::new("e"));
