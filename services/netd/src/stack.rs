@@ -69,14 +69,7 @@ pub struct Wire {
 
 impl Wire {
     /// With the devices of a network's interfaces, in their order.
-    pub fn new(
-        network: Network,
-        rules: Rules,
-        devices: Vec<Device>,
-        names: Names,
-        number: u32,
-        now: Instant,
-    ) -> Self {
+    pub fn new(network: Network, rules: Rules, devices: Vec<Device>, names: Names, number: u32, now: Instant) -> Self {
         let link = |(interface, device): (&Interface, _)| Link {
             interface: interface.clone(),
             device,

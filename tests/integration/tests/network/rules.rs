@@ -363,12 +363,17 @@ fn rules_of_published_ports() {
         ("in deny tcp 10.99.0.0/24:7; in allow udp :7; out default deny; in default deny", "tcp ECONNRESET udp True\n"),
         ("in deny tcp :7007", "tcp True udp True\n"),
     ] {
-        let mut serves = commanded(&install, &rig, rules, &ports).spawn().unwrap();
+        // The sandbox before it may still have the ports.
+        until("the ports are free", || {
+            let bind = "import socket; socket.create_server(('', 7007)); socket.socket(type=socket.SOCK_DGRAM).bind(('', 7007))";
+            Rig::natively(&rig.inner, &["python3", "-c", bind]).stderr(Stdio::null()).status().unwrap().success()
+        });
+        let mut serves = commanded(&install, &rig, rules, &ports).stderr(Stdio::piped()).spawn().unwrap();
         let called = compare::run(Rig::natively(&rig.outer, &["python3", "-u", &published, "call"]), LIMIT).unwrap();
         serves.kill().unwrap();
-        serves.wait().unwrap();
-        assert!(called.output.starts_with(expected), "{rules}: {}", called.output);
-        until("its end", || install.pids("cofferdam-netd").is_empty());
+        let said = serves.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&said.stderr);
+        assert!(called.output.starts_with(expected), "{rules}: {}\n{said}", called.output);
     }
     install.nothing_left().unwrap();
 }
