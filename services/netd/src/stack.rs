@@ -696,7 +696,8 @@ mod tests {
         let interface = Interface { name: "eth0".into(), index: 2, mac: [2, 0, 0, 0, 0, 2], mtu: 1500, addresses };
         let to = |ip: &str| Address { ip: ip.parse().unwrap(), prefix: 0 };
         let route = |ip| Route { to: to(ip), via: None, interface: 2, source: None, metric: 0 };
-        let network = Network { interfaces: vec![interface], routes: vec![route("0.0.0.0"), route("::")] };
+        let routes = vec![route("0.0.0.0"), route("::")];
+        let network = Network { interfaces: vec![interface], routes, ..Network::default() };
         let (rules, devices) = (Rules::parse(rules).unwrap(), vec![Device::new(ours.into())]);
         let wire = Wire::new(network, rules, devices, Names::default(), 1, Instant::now());
         let left = move || {
