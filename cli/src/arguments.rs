@@ -266,6 +266,10 @@ pub struct Do {
     /// Let a port of yours lead into the sandbox
     #[arg(long, short, value_name = "[IP:]PORT:PORT_INSIDE[/udp]")]
     pub publish: Vec<network::Publish>,
+    /// What may pass between the sandbox and its network: `in|out allow|deny all|[tcp|udp|icmp|any] [ADDRESS[/BITS]][:PORT[-PORT]]`, the first
+    /// rule that fits counts; `in|out default allow|deny` is for what none fits
+    #[arg(long, value_name = "RULE")]
+    pub net_rule: Vec<String>,
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     pub command: Vec<OsString>,

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use cofferdam_confine::caps;
 use cofferdam_control::client::Verbatim;
-use serde_json::{Value, json};
+use cofferdam_control::oci;
+use cofferdam_control::rules::Rules;
+use serde_json::{Map, Value, json};
 
 use crate::arguments::Do;
 use crate::failure::Failure;
@@ -164,8 +166,17 @@ pub fn of_do(asked: &Do, network: &Network, terminal: bool) -> Result<(Value, Ve
         Some(_) => json!({"net.ipv4.ping_group_range": "0 2147483647"}),
         None => json!({}),
     };
+    let mut rules = Rules::default();
+    for rule in &asked.net_rule {
+        rules.add(rule).map_err(|e| Failure::Usage(format!("--net-rule {rule}: {e}")))?;
+    }
+    let mut annotations = Map::new();
+    if !asked.net_rule.is_empty() {
+        annotations.insert(oci::ANNOTATION_RULES.into(), asked.net_rule.join("\n").into());
+    }
     let document = json!({
         "ociVersion": "1.0.2",
+        "annotations": annotations,
         "process": {
             "terminal": terminal,
             "user": {"uid": uid, "gid": gid, "additionalGids": groups},

@@ -29,7 +29,7 @@ pub use descriptors::{close_inherited, inherited_channel, take_inherited};
 pub use error::ConfineError;
 pub use landlocked::Landlock;
 pub use mounts::{mount_for_serving, mount_propagation, mount_read_only, root_here};
-pub use packet::packet_socket;
+pub use packet::{lost_packets, packet_socket};
 pub use policy::{POLICIES, Policy};
 pub use root::tree_name;
 pub use walls::{Raised, Walls, exit_now, narrow_this_thread, raise_filter};

@@ -1,6 +1,6 @@
 //! Packet sockets, `packet(7)`: made where a network is handed over to netd, which can make none itself.
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::error::{ConfineError, last};
 
@@ -40,6 +40,25 @@ pub fn packet_socket(interface: u32) -> Result<OwnedFd, ConfineError> {
         0 => Ok(fd),
         _ => Err(last("binding a packet socket to an interface")),
     }
+}
+
+/// How many packets found no room in a packet socket since this was asked last; of anything else none.
+pub fn lost_packets(fd: BorrowedFd<'_>) -> u64 {
+    // Packets and lost ones (`struct tpacket_stats`).
+    let mut all = [0u32; 2];
+    let mut len = size_of_val(&all) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes to `all`, which has so many.
+    let done = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_STATISTICS,
+            all.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    let [_, lost] = all;
+    if done == 0 { lost.into() } else { 0 }
 }
 
 fn set(fd: &OwnedFd, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> Result<(), ()> {

@@ -12,6 +12,7 @@ pub mod gofer;
 pub mod netd;
 pub mod oci;
 pub mod overlay;
+pub mod rules;
 pub mod sentry;
 mod settings;
 #[cfg(feature = "testing")]

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::rules::Rules;
 use crate::{LogLine, LogSettings};
 
 /// The most interfaces of a sandbox.
@@ -225,6 +226,8 @@ pub struct NetdOrders {
     pub network: Network,
     /// What is behind it.
     pub mode: Mode,
+    /// What may pass.
+    pub rules: Rules,
     /// How to log.
     pub log: LogSettings,
 }
@@ -238,6 +241,30 @@ pub enum ToNetd {
     Stop,
 }
 
+/// What a netd has counted since it began.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Names and numbers.
+    pub counters: Vec<(String, u64)>,
+    /// What each rule was found to fit, in their order; then both defaults.
+    pub rules: Vec<(String, u64)>,
+    /// What went through each interface.
+    pub interfaces: Vec<InterfaceCounts>,
+}
+
+/// What went through an interface.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct InterfaceCounts {
+    pub name: String,
+    pub received_packets: u64,
+    pub received_bytes: u64,
+    pub received_lost: u64,
+    pub sent_packets: u64,
+    pub sent_bytes: u64,
+    pub sent_lost: u64,
+}
+
 /// Everything netd says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromNetd {
@@ -248,8 +275,8 @@ pub enum FromNetd {
         /// Why.
         message: String,
     },
-    /// What was counted: names and numbers.
-    Counters(Vec<(String, u64)>),
+    /// What was counted.
+    Counters(Box<Counts>),
     /// A line for the log.
     Log(LogLine),
 }

@@ -345,6 +345,9 @@ pub const ANNOTATION_ACCESS: &str = "dev.cofferdam.file-access";
 /// The annotation that says whether changes to the root stay in memory, `on` or `off`.
 pub const ANNOTATION_OVERLAY: &str = "dev.cofferdam.overlay";
 
+/// The annotation that says what may pass between the sandbox and its network (`rules`).
+pub const ANNOTATION_RULES: &str = "dev.cofferdam.network-rules";
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,6 +10,7 @@ use cofferdam_socket::traffic::Traffic;
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 
+use crate::filter::Filter;
 use crate::sentry::Sentry;
 
 /// One of them.
@@ -49,6 +50,9 @@ pub trait Behind {
     /// What the network's interfaces have counted, in their order.
     fn traffic(&self) -> impl Iterator<Item = &Traffic>;
 
+    /// What may pass.
+    fn filter(&self) -> &Filter;
+
     /// What else was counted, with names.
-    fn count(&self) -> Vec<(String, u64)>;
+    fn count(&mut self) -> Vec<(String, u64)>;
 }

@@ -8,14 +8,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::ip::TCP;
 use crate::sentry::{Numbers, Sentry};
 use crate::stack::Wire;
 use crate::tap::Tap;
+use cofferdam_control::rules::{Action, Direction};
 use cofferdam_socket::queue::Receiver;
 use cofferdam_socket::ring::{Consumer, Producer};
 use cofferdam_socket::slot::{self, Operation, Slot, said, told};
 use cofferdam_socket::{Broken, Side, Window, packet};
 use cofferdam_tcp::{Bind, End, Engine, Flow, Id, Keepalive, Limits, ListenerId, Output, Phase, Tuning, Unreachable};
+use rustix::io::Errno;
 
 /// Packets of the Sentry's that are sent before something else gets its turn.
 const TURN: usize = 256;
@@ -121,6 +124,11 @@ impl Connections {
         !self.again.is_empty()
     }
 
+    /// Whether there is such a connection. `begins`: for a packet that begins one, for which one that is over is none.
+    pub fn has(&self, flow: Flow, begins: bool) -> bool {
+        self.engine.has(flow, begins)
+    }
+
     /// A packet of TCP has come.
     pub fn receive(
         &mut self,
@@ -204,7 +212,7 @@ impl Connections {
     }
 
     /// The Sentry says that something is to be done in a slot.
-    pub fn asked(&mut self, slot: Slot, now: Instant, wire: &Wire) -> Result<(), Broken> {
+    pub fn asked(&mut self, slot: Slot, now: Instant, wire: &mut Wire) -> Result<(), Broken> {
         let number = slot.number();
         if self.by_slot.contains_key(&number) {
             return self.pump(number);
@@ -231,17 +239,22 @@ impl Connections {
         self.begin(slot, now, wire)
     }
 
-    fn begin(&mut self, slot: Slot, now: Instant, wire: &Wire) -> Result<(), Broken> {
+    fn begin(&mut self, slot: Slot, now: Instant, wire: &mut Wire) -> Result<(), Broken> {
         let (what, local, remote, backlog) = slot.wanted(&self.window)?;
         let (tuned, tuning) = slot.tuning(&self.window);
         let (tuning, limit) = (tuning_of(tuning), limit_of(tuning));
+        let may = what == Operation::Listen
+            || wire.filter.judge(Direction::Out, TCP, remote.ip(), local.port(), remote.port()) == Action::Allow;
         let done = match what {
-            Operation::Listen => self.listen(local, backlog, tuning).map(|id| {
+            // As where nobody is: so a host refuses what may not leave it.
+            _ if !may => Err(Errno::CONNREFUSED.raw_os_error()),
+            Operation::Listen => self.listen(local, backlog, tuning).map_err(refusal).map(|id| {
                 self.listeners_by_id.insert(id, slot.number());
                 self.listeners.insert(slot.number(), Listener { id, slot, given: 0 });
             }),
             Operation::Connect => {
-                self.engine.connect(Flow { local, remote }, wire.mtu(remote.ip()), tuning, now).map(|id| {
+                let begun = self.engine.connect(Flow { local, remote }, wire.mtu(remote.ip()), tuning, now);
+                begun.map_err(refusal).map(|id| {
                     self.enter(slot, id, 0);
                     if let Some(c) = self.by_slot.get_mut(&slot.number()) {
                         c.tuned = tuned;
@@ -254,7 +267,7 @@ impl Connections {
             Ok(()) if what == Operation::Connect => self.pump(slot.number()),
             Ok(()) => Ok(()),
             Err(e) => {
-                slot.set_error(&self.window, refusal(e));
+                slot.set_error(&self.window, e);
                 slot.tell(&self.window, told::FAILED | told::OVER | told::RELEASED);
                 self.sentry.tell(&slot)
             }
@@ -419,7 +432,6 @@ fn tuning_of(t: slot::Tuning) -> Tuning {
 
 /// The number of the error that a program is told.
 fn number_of(end: End, four: bool) -> i32 {
-    use rustix::io::Errno;
     let errno = match end {
         End::Refused => Errno::CONNREFUSED,
         End::Reset => Errno::CONNRESET,
@@ -439,7 +451,6 @@ fn number_of(end: End, four: bool) -> i32 {
 /// The engine's error where something cannot be begun.
 fn refusal(e: cofferdam_tcp::Error) -> i32 {
     use cofferdam_tcp::Error;
-    use rustix::io::Errno;
     let errno = match e {
         Error::Address => Errno::INVAL,
         Error::InUse => Errno::ADDRNOTAVAIL,

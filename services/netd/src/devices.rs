@@ -2,9 +2,9 @@
 //!
 //! Owns which devices are watched for room. Called by `service`.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cofferdam_socket::Broken;
 use cofferdam_socket::slot::Slot;
@@ -14,12 +14,15 @@ use rustix::io::Errno;
 
 use crate::behind::Behind;
 use crate::device::LONGEST;
+use crate::filter::Filter;
 use crate::sentry::Sentry;
 use crate::service::BEHIND;
 use crate::stack::Stack;
 
 /// Frames of one device that are taken before something else gets its turn.
 const TURN: usize = 64;
+/// How often the host is asked for numbers, at most.
+const OFTEN: Duration = Duration::from_secs(1);
 
 /// The devices, with all that is made of their packets.
 #[derive(Debug)]
@@ -30,13 +33,25 @@ pub struct Devices {
     /// Those whose room is waited for.
     waits: Vec<bool>,
     now: Instant,
+    /// When the host was last asked what was lost.
+    asked: Instant,
 }
 
 impl Devices {
     /// Of a stack and its devices, which are watched from now on. They are so before the walls stand: behind them nothing further is.
     pub fn new(stack: Stack, epoll: Arc<OwnedFd>) -> Self {
         let waits = vec![false; stack.wire.links.len()];
-        Self { stack, epoll, buffer: vec![0; LONGEST], waits, now: Instant::now() }
+        let now = Instant::now();
+        Self { stack, epoll, buffer: vec![0; LONGEST], waits, now, asked: now }
+    }
+
+    /// Asks the host what found no room before we took it.
+    fn ask_for_lost(&mut self) {
+        self.asked = self.now;
+        for link in &mut self.stack.wire.links {
+            let lost = cofferdam_confine::lost_packets(link.device.as_fd());
+            link.traffic.received_lost = link.traffic.received_lost.saturating_add(lost);
+        }
     }
 }
 
@@ -102,6 +117,9 @@ impl Behind for Devices {
     }
 
     fn tick(&mut self) -> Result<(), Broken> {
+        if self.now.saturating_duration_since(self.asked) > OFTEN {
+            self.ask_for_lost();
+        }
         self.stack.tick()
     }
 
@@ -130,7 +148,12 @@ impl Behind for Devices {
         self.stack.wire.links.iter().map(|l| &l.traffic)
     }
 
-    fn count(&self) -> Vec<(String, u64)> {
+    fn filter(&self) -> &Filter {
+        &self.stack.wire.filter
+    }
+
+    fn count(&mut self) -> Vec<(String, u64)> {
+        self.ask_for_lost();
         let mut all = self.stack.wire.counters.list();
         all.extend(self.stack.connections.count());
         all

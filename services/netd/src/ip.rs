@@ -39,6 +39,18 @@ pub struct Head {
 }
 
 impl Head {
+    /// As the Sentry says it.
+    pub fn of(head: &packet::Head) -> Self {
+        Self {
+            from: head.from,
+            to: head.to,
+            protocol: head.protocol,
+            hops: head.hops,
+            service: head.service,
+            piece: None,
+        }
+    }
+
     /// As it is told the Sentry, with [`packet::flags`] and the interface that it came by.
     pub fn told(&self, flags: u8, interface: u32) -> packet::Head {
         packet::Head {
@@ -240,6 +252,17 @@ pub fn unreachable(from: IpAddr, about: &[u8], kind: (u8, u8), word: u32) -> Opt
     };
     data.iter_mut().skip(2).zip(sum.to_be_bytes()).for_each(|(to, b)| *to = b);
     Some((head, data))
+}
+
+/// The beginning of a packet as an error brings it back: from, to, protocol, and what it carried.
+pub fn beginning(packet: &[u8]) -> Option<(IpAddr, IpAddr, u8, &[u8])> {
+    if packet.first()? >> 4 == 4 {
+        let len = usize::from(packet.first()? & 15) * 4;
+        let ip = |at: usize| packet.get(at..).and_then(<[u8]>::first_chunk::<4>).map(|b| IpAddr::from(*b));
+        return Some((ip(12)?, ip(16)?, *packet.get(9)?, packet.get(len..)?));
+    }
+    let ip = |at: usize| packet.get(at..).and_then(<[u8]>::first_chunk::<16>).map(|b| IpAddr::from(*b));
+    Some((ip(8)?, ip(24)?, *packet.get(6)?, packet.get(HEADER6..)?))
 }
 
 #[cfg(test)]

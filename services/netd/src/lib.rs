@@ -13,6 +13,7 @@ pub mod connections;
 mod counters;
 pub mod device;
 pub mod devices;
+pub mod filter;
 pub mod fragments;
 pub mod hosted;
 pub mod ip;

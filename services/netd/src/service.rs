@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cofferdam_confine::Walls;
-use cofferdam_control::netd::{FromNetd, Mode, NetdOrders, ToNetd};
+use cofferdam_control::netd::{Counts, FromNetd, InterfaceCounts, Mode, NetdOrders, ToNetd};
 use cofferdam_control::{Channel, ControlError};
 use cofferdam_socket::queue::Receiver;
-use cofferdam_socket::{Broken, FRAMES, PACKETS, Side, WINDOW_BYTES, Window, traffic};
+use cofferdam_socket::traffic::{self, Traffic};
+use cofferdam_socket::{Broken, FRAMES, PACKETS, Side, WINDOW_BYTES, Window};
 use cofferdam_tcp::Limits;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll;
@@ -76,6 +77,8 @@ struct Service<'a, B> {
     behind: B,
     queue: Receiver,
     window: Arc<Window>,
+    /// Names of the network's interfaces.
+    interfaces: Vec<String>,
     /// There are packets of the Sentry's that had no turn yet.
     more: bool,
     /// There are frames of its that had none.
@@ -90,6 +93,7 @@ struct Born<'a> {
     bell: OwnedFd,
     epoll: Arc<OwnedFd>,
     window: Arc<Window>,
+    interfaces: Vec<String>,
 }
 
 /// Takes the orders and carries them out until told to stop. The walls stand before a packet is looked at.
@@ -119,7 +123,8 @@ pub fn run(control: &Channel) -> Result<(), ServiceError> {
     watch(bell.as_fd(), SENTRY)?;
     // Tables whose order nobody can foresee take their chance now: later there is none to be had.
     let [seed, number] = chance()?;
-    let born = Born { control, bell, epoll: epoll.clone(), window: window.clone() };
+    let interfaces = orders.network.interfaces.iter().map(|i| i.name.clone()).collect();
+    let born = Born { control, bell, epoll: epoll.clone(), window: window.clone(), interfaces };
     match orders.mode {
         Mode::Devices => {
             let mut sockets: Vec<_> = fds.collect();
@@ -130,7 +135,7 @@ pub fn run(control: &Channel) -> Result<(), ServiceError> {
             let names = Names::new(sockets.split_off(orders.network.interfaces.len().min(sockets.len())));
             let devices: Vec<_> = sockets.into_iter().map(Device::new).collect();
             let connections = Connections::new(window, Limits::default(), seed)?;
-            let wire = Wire::new(orders.network, devices, names, number as u32, Instant::now());
+            let wire = Wire::new(orders.network, orders.rules, devices, names, number as u32, Instant::now());
             born.serve(Devices::new(Stack::new(wire, connections), epoll))
         }
         Mode::User(user) => {
@@ -144,7 +149,7 @@ pub fn run(control: &Channel) -> Result<(), ServiceError> {
             rustix::process::setrlimit(Resource::Nofile, all).map_err(host("RLIMIT_NOFILE"))?;
             born.wall(USER_POLICY, &doors)?;
             let most = limit.maximum.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
-            born.serve(Hosted::new(orders.network, user, doors, &window, epoll, most)?)
+            born.serve(Hosted::new(orders.network, user, orders.rules, doors, &window, epoll, most)?)
         }
     }
 }
@@ -165,9 +170,10 @@ impl Born<'_> {
     }
 
     fn serve(self, behind: impl Behind) -> Result<(), ServiceError> {
-        let Self { control, bell, epoll, window } = self;
+        let Self { control, bell, epoll, window, interfaces } = self;
         let queue = Receiver::new(window.clone(), Side::Netd);
-        let service = Service { control, bell, epoll, behind, queue, window, more: false, frames: false, deaf: false };
+        let (more, frames, deaf) = (false, false, false);
+        let service = Service { control, bell, epoll, behind, queue, window, interfaces, more, frames, deaf };
         control.send_plain(&FromNetd::Ready)?;
         // Nothing of it is closed any more: the end of the process does that.
         let mut service = std::mem::ManuallyDrop::new(service);
@@ -272,13 +278,30 @@ impl<B: Behind> Service<'_, B> {
         }
     }
 
+    /// All that was counted.
+    fn count(&mut self) -> Counts {
+        let mut counters = self.behind.count();
+        counters.extend(self.behind.filter().list());
+        let of = |(name, t): (&String, &Traffic)| InterfaceCounts {
+            name: name.clone(),
+            received_packets: t.received_packets,
+            received_bytes: t.received_bytes,
+            received_lost: t.received_lost,
+            sent_packets: t.sent_packets,
+            sent_bytes: t.sent_bytes,
+            sent_lost: t.sent_lost,
+        };
+        let interfaces = self.interfaces.iter().zip(self.behind.traffic()).map(of).collect();
+        Counts { counters, rules: self.behind.filter().fitted(), interfaces }
+    }
+
     /// An order of the supervisor's; whether to go on.
     fn ordered(&mut self) -> Result<bool, ServiceError> {
         match self.control.receive::<ToNetd>() {
             Ok(order) => match order.message {
                 ToNetd::Stop => Ok(false),
                 ToNetd::Count => {
-                    self.control.send_plain(&FromNetd::Counters(self.behind.count()))?;
+                    self.control.send_plain(&FromNetd::Counters(Box::new(self.count())))?;
                     Ok(true)
                 }
             },

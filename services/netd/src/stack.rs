@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::Instant;
 
 use cofferdam_control::netd::{Interface, Network};
+use cofferdam_control::rules::{Action, Direction, Rules};
 use cofferdam_socket::packet::{self, flags};
 use cofferdam_socket::paths::Paths;
 use cofferdam_socket::traffic::Traffic;
@@ -22,6 +23,7 @@ use smoltcp::wire::{
 use crate::connections::Connections;
 use crate::counters::Counters;
 use crate::device::{Arrived, Cut, Device, ETHERNET, OFFLOAD, Offload};
+use crate::filter::{self, Filter};
 use crate::fragments::{Fragments, Key, Outcome};
 use crate::ip::{self, Head, ICMP, ICMP6, TCP};
 use crate::names::Names;
@@ -62,6 +64,10 @@ pub struct Wire {
     pub names: Names,
     /// What was counted.
     pub counters: Counters,
+    /// What may pass.
+    pub filter: Filter,
+    /// Pieces that programs made themselves, where it matters of what.
+    pieces: Fragments,
     /// For the Sentry: what became of packets of its own.
     local: VecDeque<(Head, Vec<u8>)>,
     /// The number of the next packet that is taken apart.
@@ -77,7 +83,7 @@ pub struct Wire {
 
 impl Wire {
     /// With the devices of a network's interfaces, in their order.
-    pub fn new(network: Network, devices: Vec<Device>, names: Names, number: u32, now: Instant) -> Self {
+    pub fn new(network: Network, rules: Rules, devices: Vec<Device>, names: Names, number: u32, now: Instant) -> Self {
         let link = |(interface, device): (&Interface, _)| Link {
             interface: interface.clone(),
             device,
@@ -90,6 +96,8 @@ impl Wire {
             links,
             names,
             counters: Counters::default(),
+            filter: Filter::new(rules),
+            pieces: Fragments::default(),
             local: VecDeque::new(),
             number,
             now,
@@ -130,32 +138,79 @@ impl Wire {
         self.links.iter().position(|l| l.interface.index == index)
     }
 
-    /// Sends a packet of the Sentry's that is not TCP's.
+    /// A packet of the Sentry's that is not TCP's: sends it, if it may leave.
     pub fn send_packet(&mut self, head: &packet::Head, data: Vec<u8>) {
+        self.send_checked(head, data, false);
+    }
+
+    /// `again`: it was put together here.
+    fn send_checked(&mut self, head: &packet::Head, data: Vec<u8>, again: bool) {
+        let headed = head.flags & flags::HEADED != 0;
+        let own = Head::of(head);
         if self.names.is_meant(head.to) {
-            if !self.names.ask(head, &data, self.now) {
+            let raw = || ip::build(&own, 0, true, data.get(..data.len().min(1200))?);
+            // What has a header of its own is no question.
+            if headed || self.may_leave(&own, &data, raw) && !self.names.ask(head, &data, self.now) {
                 self.counters.no_route += 1;
             }
             return;
         }
-        let by = Some(head.interface).filter(|n| *n != 0);
-        if head.flags & flags::HEADED != 0 {
-            let sound = ip::parse(&data).is_some_and(|(h, _)| h.to == head.to);
-            if sound {
-                self.send(&data, Offload::default(), by);
-            } else {
-                self.counters.broken += 1;
+        if !headed && (self.filter.is_unused() || !filter::is_between(&own)) {
+            if self.may_leave(&own, &data, || ip::build(&own, 0, true, data.get(..data.len().min(1200))?)) {
+                self.send_own(head, &data);
             }
             return;
         }
-        let own = Head {
-            from: head.from,
-            to: head.to,
-            protocol: head.protocol,
-            hops: head.hops,
-            service: head.service,
-            piece: None,
+        // What a program made of headers is read as others will read it.
+        let built = if headed { None } else { ip::build(&own, 0, true, &data) };
+        let raw = if headed { Some(&data) } else { built.as_ref() };
+        let parsed = raw.and_then(|raw| Some((raw, ip::parse(raw)?)));
+        let Some((raw, (own, inner))) = parsed.filter(|(_, (h, _))| h.to == head.to) else {
+            self.counters.broken += 1;
+            return;
         };
+        if !self.filter.is_unused() {
+            if filter::has_route(raw) || own.piece.is_some() && again {
+                self.filter.refuse();
+                return;
+            }
+            // A piece says too little of its whole, and the next one might say something else.
+            if let Some((number, place, more)) = own.piece {
+                let key = Key { from: own.from, to: own.to, protocol: own.protocol, number };
+                if let Outcome::Whole(whole) = self.pieces.take(key, place, more, inner, self.now) {
+                    self.send_checked(&own.told(0, head.interface), whole, true);
+                }
+                return;
+            }
+            if !self.may_leave(&own, inner, || Some(raw.clone())) {
+                return;
+            }
+        }
+        if headed {
+            self.send(raw, Offload::default(), Some(head.interface).filter(|n| *n != 0));
+        } else {
+            self.send_own(head, &data);
+        }
+    }
+
+    /// Whether a whole packet of the Sentry's may leave. If not its sender is told, as by a host that refuses it. `raw`: the packet, or its beginning.
+    fn may_leave(&mut self, head: &Head, data: &[u8], raw: impl FnOnce() -> Option<Vec<u8>>) -> bool {
+        if self.filter.packet(Direction::Out, head, data, self.now, |_| false) == Action::Allow {
+            return true;
+        }
+        if !filter::is_error(head, data)
+            && !head.to.is_multicast()
+            && let Some(raw) = raw()
+        {
+            self.tell_sender(&raw, if head.to.is_ipv4() { (3, 3) } else { (1, 4) }, 0);
+        }
+        false
+    }
+
+    /// Sends a packet that has no header yet.
+    fn send_own(&mut self, head: &packet::Head, data: &[u8]) {
+        let by = Some(head.interface).filter(|n| *n != 0);
+        let own = Head::of(head);
         let route = self.network.route(head.to, by).map(|r| r.interface);
         let Some(mtu) = route
             .or(by)
@@ -171,7 +226,7 @@ impl Wire {
         self.number = self.number.wrapping_add(1);
         let headers = if head.to.is_ipv4() { ip::HEADER4 } else { ip::HEADER6 };
         if headers.saturating_add(data.len()) <= mtu {
-            if let Some(raw) = ip::build(&own, self.number as u16, head.flags & flags::WHOLE != 0, &data) {
+            if let Some(raw) = ip::build(&own, self.number as u16, head.flags & flags::WHOLE != 0, data) {
                 self.send(&raw, Offload::default(), by);
             }
             return;
@@ -185,7 +240,7 @@ impl Wire {
             }
             return;
         }
-        for raw in ip::cut(&own, self.number, &data, mtu).unwrap_or_default() {
+        for raw in ip::cut(&own, self.number, data, mtu).unwrap_or_default() {
             self.send(&raw, Offload::default(), by);
         }
     }
@@ -263,6 +318,10 @@ impl Wire {
                 continue;
             };
             let tag = if ethernet.ends_with(&TAGGED) { TAG } else { 0 };
+            let may = self.filter.is_unused() || frame_may_leave(&mut self.filter, ethernet, packet, self.now);
+            if !may {
+                continue;
+            }
             if packet.len() > (link.interface.mtu as usize).saturating_add(tag) {
                 self.counters.broken += 1;
             } else if link.device.send(ethernet, packet, Offload::default()) {
@@ -421,13 +480,38 @@ impl Stack {
             self.wire.counters.broken += 1;
             return Ok(());
         };
+        const NEEDS_SUM: u8 = 1;
+        let unsummed = buffer.first().is_some_and(|b| b & NEEDS_SUM != 0);
+        if self.wire.filter.is_unused() {
+            self.show(at, header, packet, unsummed);
+            return self.arrived(at, header, packet, arrived);
+        }
+        // What may not come in is not to be seen either; nor is a piece, of whose whole nobody can say whether it may.
+        let before = self.wire.filter.turned_away();
+        self.arrived(at, header, packet, arrived)?;
+        let is_piece = ip::parse(packet).is_some_and(|(h, _)| h.piece.is_some());
+        if self.wire.filter.turned_away() == before && !is_piece {
+            self.show(at, header, packet, unsummed);
+        }
+        Ok(())
+    }
+
+    /// Shows a frame that came to packet sockets.
+    fn show(&mut self, at: usize, header: &[u8; ETHERNET], packet: &[u8], unsummed: bool) {
         if let (Some(tap), Some(link)) = (&mut self.wire.tap, self.wire.links.get(at)) {
-            const NEEDS_SUM: u8 = 1;
-            let unsummed = buffer.first().is_some_and(|b| b & NEEDS_SUM != 0);
             let how = if unsummed { frame::flags::UNSUMMED } else { 0 };
             let seen = tap.see(link.interface.index, how, header, packet);
             self.wire.counters.frames_lost += u64::from(!seen);
         }
+    }
+
+    fn arrived(
+        &mut self,
+        at: usize,
+        header: &[u8; ETHERNET],
+        packet: &[u8],
+        arrived: Arrived,
+    ) -> Result<(), cofferdam_socket::Broken> {
         let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, kind @ ..] = *header;
         let (to, from, kind) = ([d0, d1, d2, d3, d4, d5], [s0, s1, s2, s3, s4, s5], u16::from_be_bytes(kind));
         let own = self.wire.links.get(at).is_some_and(|l| l.interface.mac == to);
@@ -536,6 +620,9 @@ impl Stack {
             if many || head.to.is_multicast() {
                 return Ok(());
             }
+            if !self.begins_rightly(&head, data) {
+                return Ok(());
+            }
             // What was between the headers, or came in pieces, is not TCP's business.
             let plain = raw.filter(|raw| raw.len() >= data.len() && headers(raw) == Some(raw.len() - data.len()));
             let built = if plain.is_none() { ip::build(&head, 0, true, data) } else { None };
@@ -552,8 +639,15 @@ impl Stack {
                 self.discovered(at, mac, &head, data);
                 return Ok(());
             }
-            (ICMP, IpAddr::V4(_)) | (ICMP6, IpAddr::V6(_)) => self.told(&head, data),
             _ => {}
+        }
+        let Self { wire, connections, .. } = self;
+        let has = |flow| connections.has(flow, false);
+        if wire.filter.packet(Direction::In, &head, data, wire.now, has) == Action::Deny {
+            return Ok(());
+        }
+        if matches!((head.protocol, head.to), (ICMP, IpAddr::V4(_)) | (ICMP6, IpAddr::V6(_))) {
+            self.told(&head, data);
         }
         let mut how = 0;
         if many && !head.to.is_multicast() {
@@ -563,6 +657,22 @@ impl Stack {
             self.wire.counters.no_room += 1;
         }
         Ok(())
+    }
+
+    /// Whether a segment may come in: it is of a connection that could be made, or begins one that may.
+    fn begins_rightly(&mut self, head: &Head, data: &[u8]) -> bool {
+        let Self { wire: Wire { filter, now, .. }, connections, .. } = self;
+        if filter.is_unused() {
+            return true;
+        }
+        const SYN_AND_ACK: u8 = 0x12;
+        const SYN: u8 = 2;
+        // Too short: its sum is counted as wrong, or it as none.
+        let (Some([a, b, c, d]), Some(flags)) = (data.first_chunk(), data.get(13)) else { return true };
+        let remote = (head.from, u16::from_be_bytes([*a, *b])).into();
+        let local = (head.to, u16::from_be_bytes([*c, *d])).into();
+        connections.has(Flow { local, remote }, flags & SYN_AND_ACK == SYN)
+            || filter.packet(Direction::In, head, data, *now, |_| false) == Action::Allow
     }
 
     /// An error about a packet of TCP's.
@@ -580,7 +690,7 @@ impl Stack {
 
     /// A packet of TCP's (its beginning at least) did not arrive.
     fn unreachable(&mut self, packet: &[u8], why: Unreachable) {
-        let Some((from, to, protocol, rest)) = beginning(packet) else { return };
+        let Some((from, to, protocol, rest)) = ip::beginning(packet) else { return };
         let Some([a, b, c, d, sequence @ ..]) = rest.first_chunk::<8>().filter(|_| protocol == TCP) else { return };
         let local = (from, u16::from_be_bytes([*a, *b])).into();
         let remote = (to, u16::from_be_bytes([*c, *d])).into();
@@ -654,6 +764,9 @@ impl Stack {
         if !self.fragments.is_empty() {
             self.wire.counters.pieces_lost += self.fragments.tick(self.wire.now);
         }
+        if !self.wire.pieces.is_empty() {
+            self.wire.counters.pieces_lost += self.wire.pieces.tick(self.wire.now);
+        }
         self.connections.work(self.wire.now, &mut self.wire)?;
         while let Some((head, data)) = self.wire.local.pop_front() {
             self.connections.sentry.packet(&head.told(0, 0), &data)?;
@@ -665,6 +778,22 @@ impl Stack {
     }
 }
 
+/// Whether rules let a frame of a packet socket leave: it carries a whole packet that may, or asks who has an address. What it is must be plain.
+fn frame_may_leave(filter: &mut Filter, ethernet: &[u8; ETHERNET], packet: &[u8], now: Instant) -> bool {
+    let [.., high, low] = *ethernet;
+    let version = packet.first().map(|b| b >> 4);
+    match (u16::from_be_bytes([high, low]), version) {
+        (ARP, _) => true,
+        (IP4, Some(4)) | (IP6, Some(6)) => match ip::parse(packet) {
+            Some((head, data)) if head.piece.is_none() && !filter::has_route(packet) => {
+                filter.packet(Direction::Out, &head, data, now, |_| false) == Action::Allow
+            }
+            _ => filter.refuse() == Action::Allow,
+        },
+        _ => filter.refuse() == Action::Allow,
+    }
+}
+
 /// Bytes of a packet's headers before TCP's, if there is nothing else between.
 fn headers(packet: &[u8]) -> Option<usize> {
     match packet.first()? >> 4 {
@@ -673,13 +802,100 @@ fn headers(packet: &[u8]) -> Option<usize> {
     }
 }
 
-/// The beginning of a packet as an error brings it back: from, to, protocol, and what it carried.
-fn beginning(packet: &[u8]) -> Option<(IpAddr, IpAddr, u8, &[u8])> {
-    if packet.first()? >> 4 == 4 {
-        let len = usize::from(packet.first()? & 15) * 4;
-        let ip = |at: usize| packet.get(at..).and_then(<[u8]>::first_chunk::<4>).map(|b| IpAddr::from(*b));
-        return Some((ip(12)?, ip(16)?, *packet.get(9)?, packet.get(len..)?));
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cofferdam_control::netd::{Address, Route};
+    use std::os::unix::net::UnixDatagram;
+
+    /// A way out with rules, and what leaves by it: IP packets.
+    fn wire(rules: &str) -> (Wire, impl FnMut() -> Vec<Vec<u8>>) {
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let addresses = ["10.0.0.2", "fd00::2"].map(|ip| Address { ip: ip.parse().unwrap(), prefix: 24 }).to_vec();
+        let interface = Interface { name: "eth0".into(), index: 2, mac: [2, 0, 0, 0, 0, 2], mtu: 1500, addresses };
+        let to = |ip: &str| Address { ip: ip.parse().unwrap(), prefix: 0 };
+        let route = |ip| Route { to: to(ip), via: None, interface: 2, source: None, metric: 0 };
+        let routes = vec![route("0.0.0.0"), route("::")];
+        let network = Network { interfaces: vec![interface], routes, ..Network::default() };
+        let (rules, devices) = (Rules::parse(rules).unwrap(), vec![Device::new(ours.into())]);
+        let wire = Wire::new(network, rules, devices, Names::default(), 1, Instant::now());
+        let left = move || {
+            let mut all = Vec::new();
+            let mut raw = [0; 2000];
+            while let Ok(len) = theirs.recv(&mut raw) {
+                all.push(raw[OFFLOAD + ETHERNET..len].to_vec());
+            }
+            all
+        };
+        (wire, left)
     }
-    let ip = |at: usize| packet.get(at..).and_then(<[u8]>::first_chunk::<16>).map(|b| IpAddr::from(*b));
-    Some((ip(8)?, ip(24)?, *packet.get(6)?, packet.get(ip::HEADER6..)?))
+
+    #[test]
+    fn pieces_are_judged_as_what_they_are_pieces_of() {
+        // To all, whom nobody has to be asked for.
+        for (from, to) in [("10.0.0.2", "255.255.255.255"), ("fd00::2", "ff02::1")] {
+            let (mut wire, mut left) = wire("out deny udp :77");
+            let head = Head {
+                from: from.parse().unwrap(),
+                to: to.parse().unwrap(),
+                protocol: ip::UDP,
+                hops: 1,
+                service: 0,
+                piece: None,
+            };
+            let mut send = |port: u16, number, backwards: bool| {
+                let data = [&[0, 9], &port.to_be_bytes()[..], &[0, 208, 0, 0], &[5; 200]].concat();
+                // Eight bytes each at first: ports and what follows are apart.
+                let mut pieces = ip::cut(&head, number, &data, if head.to.is_ipv4() { 28 } else { 56 }).unwrap();
+                if backwards {
+                    pieces.reverse();
+                }
+                for piece in pieces {
+                    wire.send_packet(&head.told(flags::HEADED, 0), piece);
+                }
+                wire.filter.list()[0].1
+            };
+            for backwards in [false, true] {
+                send(77, 7, backwards);
+                assert_eq!(left(), Vec::<Vec<u8>>::new());
+                send(78, 8, backwards);
+                let left = left();
+                let [packet] = &left[..] else { panic!("{left:?}") };
+                let (h, data) = ip::parse(packet).unwrap();
+                assert_eq!((h, data.len()), (head, 208));
+            }
+            assert_eq!(send(79, 9, false), 2, "two were denied");
+            let other = ip::cut(&head, 10, &[1; 300], 100).unwrap().pop().unwrap();
+            wire.send_packet(&head.told(flags::HEADED, 0), other);
+            assert_eq!(left().len(), 1, "a piece alone goes nowhere");
+            assert!(!wire.pieces.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_way_that_a_packet_names_is_refused() {
+        let (mut wire, mut left) = wire("out deny any 10.9.0.0/16");
+        let to: IpAddr = "255.255.255.255".parse().unwrap();
+        let head = Head { from: "10.0.0.2".parse().unwrap(), to, protocol: ip::UDP, hops: 1, service: 0, piece: None };
+        let plain = ip::build(&head, 1, true, &[0, 1, 0, 2, 0, 8, 0, 0]).unwrap();
+        let mut routed = [&plain[..20], &[131, 7, 4, 10, 9, 0, 1, 0], &plain[20..]].concat();
+        (routed[0], routed[3]) = (0x47, routed.len() as u8);
+        routed[10..12].fill(0);
+        let sum = cofferdam_socket::sum::checksum(&[&routed[..28]]).to_be_bytes();
+        routed[10..12].copy_from_slice(&sum);
+        assert!(ip::parse(&routed).is_some());
+        for (packet, leaves) in [(plain, 1), (routed, 0)] {
+            wire.send_packet(&head.told(flags::HEADED, 0), packet);
+            assert_eq!(left().len(), leaves);
+        }
+        assert_eq!(wire.filter.list()[1], ("filter_packets_refused".into(), 1));
+        // Who is denied something is told, but not of an error.
+        let denied = packet::Head { to: "10.9.0.1".parse().unwrap(), ..head.told(0, 0) };
+        wire.send_packet(&denied, vec![0, 1, 0, 2, 0, 8, 0, 0]);
+        let (told, data) = wire.local.pop_front().unwrap();
+        assert_eq!((told.to, told.protocol, &data[..2]), (head.from, ICMP, &[3, 3][..]));
+        wire.send_packet(&packet::Head { protocol: ICMP, ..denied }, vec![3, 3, 0, 0, 0, 0, 0, 0]);
+        assert!(wire.local.is_empty() && left().is_empty());
+    }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cofferdam_control::netd::{Address, Interface, Network, Route};
+use cofferdam_control::rules::Rules;
 use cofferdam_socket::queue::Sender;
 use cofferdam_socket::slot::{Operation, Slot};
 use cofferdam_socket::{Broken, FRAMES, PACKETS, Side, WINDOW_BYTES, Window, frame};
@@ -91,7 +92,16 @@ pub fn hostile(bytes: &[u8]) {
         return;
     }
     let mut now = Instant::now();
-    let wire = Wire::new(network(), vec![Device::new(OwnedFd::from(ours))], Names::default(), 1, now);
+    // Where it begins so: with rules that let all pass, or with such that do not. (As a step the byte means little.)
+    let rules = match bytes.0.first() {
+        Some(0xf7) => "out allow all; in allow all",
+        Some(0xff) => {
+            "out allow udp :0-99; out deny any 10.0.0.1:100-300; out deny icmp; in allow tcp :0-50; in allow udp :7; in default deny"
+        }
+        _ => "",
+    };
+    let Ok(rules) = Rules::parse(rules) else { return };
+    let wire = Wire::new(network(), rules, vec![Device::new(OwnedFd::from(ours))], Names::default(), 1, now);
     let limits = Limits { connections: 64, half_open: 16, time_wait: 16, listeners: 16, ..Limits::default() };
     let Ok(connections) = Connections::new(window.clone(), limits, 7) else { return };
     let mut stack = Stack::new(wire, connections);

@@ -26,7 +26,7 @@ use crate::house::House;
 use crate::launcher::{Service, Who};
 use crate::link::{FAREWELL, LATE, Link, Lost, PATIENCE, internal};
 use crate::logbook::Logbook;
-use crate::network::Way;
+use crate::network::{self, Way};
 use crate::pods::{self, Pod};
 use crate::record::Record;
 use crate::sandbox::{Cache, Sandbox};
@@ -217,7 +217,7 @@ impl Container {
         };
         let sandbox = match sandbox {
             Some(sandbox) => sandbox,
-            None => Sandbox::new(house, &request.id, peer.uid)?,
+            None => Sandbox::new(house, &request.id, peer.uid, plan.rules.unwrap_or_default())?,
         };
         let container = Rc::new(Self {
             house: Rc::downgrade(house),
@@ -461,10 +461,14 @@ impl Container {
             Ok(FromSentry::Usage(usage)) => usage,
             other => return Err(self.sentry_refused(other).await),
         };
+        // The network is the sandbox's, and counted once.
+        let counts = if self.is_first() { self.sandbox.counts().await } else { None };
         let cgroup = self.cgroup.borrow();
         let limits = cgroup.as_ref().map_or_else(|| self.wanted.borrow().limits(), Cgroup::limits);
         let killed = cgroup.as_ref().and_then(Cgroup::oom_kills).unwrap_or(usage.killed);
-        Ok((cgroups::stats(cgroup.as_ref(), &limits, &usage).to_string().into_bytes(), killed))
+        let mut stats = cgroups::stats(cgroup.as_ref(), &limits, &usage);
+        network::tell(&mut stats, counts);
+        Ok((stats.to_string().into_bytes(), killed))
     }
 
     /// What an answer of the Gofer that is no success means.

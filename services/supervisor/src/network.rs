@@ -8,12 +8,14 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::time::Duration;
 
-use cofferdam_control::netd::{FromNetd, Mode, NetdOrders, Network, ToNetd, User};
+use cofferdam_control::netd::{Counts, FromNetd, INTERFACES, InterfaceCounts, Mode, NetdOrders, Network, ToNetd, User};
 use cofferdam_control::sentry::{FailureKind, FromSentry, ToSentry};
 use cofferdam_control::{Channel, LogLevel, LogSettings, rung};
 use cofferdam_socket::queue::Receiver;
 use cofferdam_socket::{Side, WINDOW_BYTES, Window};
+use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
 use crate::house::House;
@@ -22,6 +24,9 @@ use crate::link::{Link, PATIENCE, internal};
 use crate::sandbox::Sandbox;
 use crate::spec::Refused;
 use crate::takeover::{Answer, Order};
+
+/// How long numbers are waited for.
+const SOON: Duration = Duration::from_secs(2);
 
 /// Where a sandbox's network comes from.
 pub enum Way {
@@ -164,6 +169,7 @@ async fn begin(
         sandbox: sandbox.id().to_owned(),
         network: outside.network.clone(),
         mode: outside.mode.clone(),
+        rules: sandbox.rules.clone(),
         log,
     };
     let mut rights: Vec<BorrowedFd<'_>> = vec![netds.as_fd(), window.as_fd()];
@@ -210,8 +216,46 @@ async fn hear(netd: Rc<Link<FromNetd>>, sandbox: Rc<Sandbox>) {
     }
 }
 
+/// What one has counted, if it says so soon: nobody waits long for numbers.
+pub async fn counts(netd: &Link<FromNetd>) -> Option<Counts> {
+    match timeout(SOON, netd.ask(&ToNetd::Count, &[])).await {
+        Ok(Ok(FromNetd::Counters(counts))) => Some(*counts),
+        _ => None,
+    }
+}
+
 /// Ends one.
 pub async fn stop(house: &House, netd: &Link<FromNetd>) {
     let _ = netd.tell(&ToNetd::Stop);
     netd.farewell(house).await;
+}
+
+/// Adds what a netd has counted to what a container uses: traffic as runc has it, the rest by names of our own. A netd may be anybody's by now: it
+/// chooses numbers and names, and no more than so many.
+pub fn tell(stats: &mut Value, counts: Option<Counts>) {
+    const MOST: usize = 2048;
+    const LONG: usize = 128;
+    let short = |name: String| name.chars().take(LONG).collect::<String>();
+    let Some(Counts { counters, rules, interfaces }) = counts else { return };
+    let Some(all) = stats.as_object_mut() else { return };
+    let interface = |i: InterfaceCounts| {
+        json!({
+            "Name": short(i.name),
+            "RxBytes": i.received_bytes,
+            "RxPackets": i.received_packets,
+            "RxErrors": 0,
+            "RxDropped": i.received_lost,
+            "TxBytes": i.sent_bytes,
+            "TxPackets": i.sent_packets,
+            "TxErrors": 0,
+            "TxDropped": i.sent_lost,
+        })
+    };
+    let interfaces: Vec<Value> = interfaces.into_iter().take(INTERFACES).map(interface).collect();
+    all.insert("network_interfaces".into(), interfaces.into());
+    let counters: Map<String, Value> =
+        counters.into_iter().take(MOST).map(|(name, n)| (short(name), n.into())).collect();
+    let rules: Vec<Value> =
+        rules.into_iter().take(MOST).map(|(rule, n)| json!({"rule": short(rule), "count": n})).collect();
+    all.insert("cofferdam".into(), json!({"network": {"counters": counters, "rules": rules}}));
 }

@@ -63,6 +63,12 @@ pub fn place(house: &House, plan: &mut Plan, owner: u32) -> Result<(Pod, Option<
     if sandbox.is_over() || sandbox.cache().is_none() {
         return Err(Refused::new(FailureKind::WrongState, format!("the pod's sandbox {id} is not running")));
     }
+    // Rules that nobody heeds would be none: there is one network, and whoever made it has said what may pass.
+    if plan.rules.as_ref().is_some_and(|rules| *rules != sandbox.rules) {
+        let name = cofferdam_control::oci::ANNOTATION_RULES;
+        let message = format!("config.json: annotation {name}: the pod's sandbox {id} has other rules");
+        return Err(Refused::new(FailureKind::Invalid, message));
+    }
     plan.container.namespaces = shared(house, &sandbox, id, plan);
     Ok((pod, Some(sandbox)))
 }

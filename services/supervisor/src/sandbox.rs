@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use cofferdam_control::client::Create;
 use cofferdam_control::gofer::stdio_name;
-use cofferdam_control::netd::FromNetd;
+use cofferdam_control::netd::{Counts, FromNetd};
+use cofferdam_control::rules::Rules;
 use cofferdam_control::sentry::{
     Container as Spec, ExitStatus, FailureKind, FromSentry, Numbered, Said, SentryOrders, ToSentry,
 };
@@ -82,11 +83,13 @@ pub struct Sandbox {
     netd: RefCell<Option<Rc<Link<FromNetd>>>>,
     /// How long the next netd in the place of one that died is waited with.
     pause: Cell<Duration>,
+    /// What may pass between it and its network.
+    pub rules: Rules,
 }
 
 impl Sandbox {
     /// Has a Sentry started, for a container with the id `first` of the user `owner`.
-    pub fn new(house: &Rc<House>, first: &str, owner: u32) -> Result<Rc<Self>, Refused> {
+    pub fn new(house: &Rc<House>, first: &str, owner: u32, rules: Rules) -> Result<Rc<Self>, Refused> {
         let sandbox = Rc::new(Self {
             house: Rc::downgrade(house),
             sentry: Link::new(house, Service::Sentry)?,
@@ -99,6 +102,7 @@ impl Sandbox {
             network: RefCell::default(),
             netd: RefCell::default(),
             pause: Cell::new(FIRST_PAUSE),
+            rules,
         });
         tokio::task::spawn_local(sandbox.clone().hear());
         Ok(sandbox)
@@ -247,6 +251,12 @@ impl Sandbox {
                 Ok(_) => return,
             }
         }
+    }
+
+    /// What its netd has counted; `None` without one, or if it does not say.
+    pub async fn counts(&self) -> Option<Counts> {
+        let netd = self.netd.borrow().clone()?;
+        network::counts(&netd).await
     }
 
     /// The Sentry's process.

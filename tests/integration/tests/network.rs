@@ -14,6 +14,9 @@ use cofferdam_integration::install::{Install, need, until};
 use cofferdam_integration::network::{Peer, Rig, boxed, ip, log_of};
 use cofferdam_integration::walls::{Checks, descriptors, field, namespaces, service, threads};
 
+#[path = "network/rules.rs"]
+mod rules;
+
 /// One after the other: the interfaces of all have the same addresses, and a loaded machine is late.
 static ONE: Mutex<()> = Mutex::new(());
 

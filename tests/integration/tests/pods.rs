@@ -255,6 +255,23 @@ fn cgroup_file(install: &Install, container: &str, controller: &str, names: [&st
     found.unwrap_or_else(|| panic!("none of {files:?}"))
 }
 
+/// There is one network, so there is one list of rules: who says another is not given what he did not ask for.
+#[test]
+fn rules_of_the_network_are_the_pods() {
+    let pod = Pod::new("pods-rules", CONTAINERD);
+    let with = |name: &str, rules: &str| {
+        pod.bundle(name, &["sleep", "1000"], |d| d["annotations"]["dev.cofferdam.network-rules"] = rules.into())
+    };
+    let bundle = with("other", "in deny all");
+    let refused = say(&pod.install, &["create", "-b", &bundle, "other"]);
+    let why = "annotation dev.cofferdam.network-rules: the pod's sandbox pod has other rules";
+    assert!(!refused.fine() && refused.text.contains(why), "{refused:?}");
+    pod.run("same", &with("same", ""));
+    wait_for(&pod.install, "same", "running");
+    ["same", "pod"].iter().for_each(|id| drop(must(&pod.install, &["delete", "--force", id])));
+    nothing_left_within(&pod.install).unwrap();
+}
+
 #[test]
 fn the_host_keeps_each_container_to_its_own_limits() {
     let pod = Pod::new("pods-limits", CONTAINERD);

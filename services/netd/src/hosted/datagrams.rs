@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use cofferdam_control::rules::{Action, Direction};
 use cofferdam_socket::Broken;
 use cofferdam_socket::packet;
 use cofferdam_socket::sum::{checksum, pseudo};
@@ -132,6 +133,14 @@ impl Datagrams {
                 let _ = rustix::net::sendto(&door.socket, payload, SendFlags::NOSIGNAL, asker);
             }
             return Ok(());
+        }
+        // What begins is judged, by the name that the sandbox has for it.
+        if !self.by_ends.contains_key(&ends) {
+            let [own, other] = if head.protocol == UDP { [from.port(), to.port()] } else { [0; 2] };
+            if counters.filter.judge(Direction::Out, head.protocol, to.ip(), own, other) == Action::Deny {
+                let kind = if head.to.is_ipv4() { (3, 3) } else { (1, 4) };
+                return tell(ends, payload, kind, sentry, counters);
+            }
         }
         let sent = self.flow(ends, names, now, counters).and_then(|flow| {
             flow.last.clear();
@@ -264,6 +273,12 @@ impl Datagrams {
                     let Some(asker) = from.and_then(|a| SocketAddr::try_from(a).ok()) else { continue };
                     // Who is listened to inside is not known here: what comes by IPv6 seems to come by it if there is any.
                     let (seen, own) = names.seen(asker, asker.ip().to_canonical().is_ipv4());
+                    // Who he really is.
+                    let known = door.askers.get(&seen).is_some_and(|(known, _)| *known == asker);
+                    let filter = &mut counters.filter;
+                    if !known && filter.judge(Direction::In, UDP, asker.ip(), door.port, asker.port()) == Action::Deny {
+                        continue;
+                    }
                     if door.askers.len() >= ASKERS && !door.askers.contains_key(&seen) {
                         let oldest = door.askers.iter().min_by_key(|(_, (_, until))| *until).map(|(seen, _)| *seen);
                         oldest.and_then(|seen| door.askers.remove(&seen));

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use cofferdam_control::netd::{INSIDE, INSIDE6, Network, Published, RESOLVER, ROUTER, ROUTER6, User};
+use cofferdam_control::rules::Rules;
 use cofferdam_socket::ring::Consumer;
 use cofferdam_socket::slot::Slot;
 use cofferdam_socket::traffic::Traffic;
@@ -26,6 +27,7 @@ use rustix::io::Errno;
 use self::datagrams::Datagrams;
 use self::streams::Streams;
 use crate::behind::Behind;
+use crate::filter::Filter;
 use crate::ip::{ICMP, ICMP6, UDP};
 use crate::sentry::Sentry;
 use crate::service::BEHIND;
@@ -105,9 +107,10 @@ impl Watch {
     }
 }
 
-/// What was counted.
-#[derive(Debug, Default)]
+/// What was counted, and what may pass, which is counted with it.
+#[derive(Debug)]
 struct Counters {
+    filter: Filter,
     /// Of connections, of packets: those that nobody may make, that the host refused, that had no room.
     forbidden: u64,
     refused: u64,
@@ -137,6 +140,7 @@ impl Hosted {
     pub fn new(
         network: Network,
         user: User,
+        rules: Rules,
         doors: Vec<OwnedFd>,
         window: &Arc<Window>,
         epoll: Arc<OwnedFd>,
@@ -160,7 +164,7 @@ impl Hosted {
             names,
             streams,
             datagrams,
-            counters: Counters::default(),
+            counters: Counters { filter: Filter::new(rules), forbidden: 0, refused: 0, no_room: 0, broken: 0 },
             traffic: Traffic::default(),
             buffer: vec![0; PIECE],
             now,
@@ -247,7 +251,11 @@ impl Behind for Hosted {
         std::iter::once(&self.traffic)
     }
 
-    fn count(&self) -> Vec<(String, u64)> {
+    fn filter(&self) -> &Filter {
+        &self.counters.filter
+    }
+
+    fn count(&mut self) -> Vec<(String, u64)> {
         let c = &self.counters;
         [
             ("packets_broken", c.broken),

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cofferdam_control::rules::{Action, Direction};
 use cofferdam_socket::ring::{Consumer, Producer};
 use cofferdam_socket::slot::{Operation, Slot, Tuning, said, told};
 use cofferdam_socket::traffic::Traffic;
@@ -19,6 +20,7 @@ use rustix::net::sockopt;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, ipproto};
 
 use super::{Counters, Names, Nowhere, STREAMS, Watch};
+use crate::ip::TCP;
 use crate::sentry::{Numbers, Sentry};
 
 /// Pieces of one connection that are moved before another gets its turn.
@@ -159,6 +161,10 @@ impl Streams {
     }
 
     fn connect(&self, number: u32, to: SocketAddr, tuning: Tuning, around: &mut Around<'_>) -> Result<OwnedFd, Errno> {
+        // By the name that the sandbox has for it. As where nobody is: so a host refuses what may not leave it.
+        if around.counters.filter.judge(Direction::Out, TCP, to.ip(), 0, to.port()) == Action::Deny {
+            return Err(Errno::CONNREFUSED);
+        }
         let to = around.names.meant(to).map_err(|why| match why {
             Nowhere::Nobody => Errno::HOSTUNREACH,
             Nowhere::Forbidden => {
@@ -265,6 +271,14 @@ impl Streams {
                     Err(_) => break,
                 };
                 let from = from.and_then(|a| SocketAddr::try_from(a).ok());
+                // Who he really is; the host has let him in already, so he is told.
+                let may = from.is_some_and(|from| {
+                    around.counters.filter.judge(Direction::In, TCP, from.ip(), port, from.port()) == Action::Allow
+                });
+                if !may {
+                    reset(&socket);
+                    continue;
+                }
                 let seen = from.map(|from| around.names.seen(from, six.is_none()));
                 let to = seen.and_then(|(_, own)| if own.is_ipv4() { four } else { six });
                 let (Some((remote, own)), Some(to)) = (seen, to) else {

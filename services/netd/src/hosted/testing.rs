@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cofferdam_control::netd::{INSIDE, Network, RESOLVER, ROUTER, User};
+use cofferdam_control::rules::Rules;
 use cofferdam_socket::packet::Head;
 use cofferdam_socket::queue::{Receiver, Sender};
 use cofferdam_socket::slot::{Operation, Slot};
@@ -32,7 +33,10 @@ pub fn hostile(bytes: &[u8]) {
     let window = Arc::new(window);
     let user = User { resolver: Some(Ipv4Addr::LOCALHOST.into()), six: true, published: Vec::new() };
     // Not one more than those that are given.
-    let Ok(mut hosted) = Hosted::new(Network::user(true), user, Vec::new(), &window, epoll, SPARE) else { return };
+    let Ok(mut hosted) = Hosted::new(Network::user(true), user, Rules::default(), Vec::new(), &window, epoll, SPARE)
+    else {
+        return;
+    };
     let (mut queue, mut teller) = (Receiver::new(window.clone(), Side::Netd), Sender::new(window.clone(), Side::Netd));
     let mut callers: Vec<UnixStream> = Vec::new();
     let mut now = Instant::now();

@@ -322,6 +322,15 @@ impl Engine {
         counters
     }
 
+    /// Whether there is such a connection, or a handshake. `begins`: for a packet that begins one, for which what is in TIME_WAIT is none.
+    pub fn has(&self, flow: Flow, begins: bool) -> bool {
+        match self.table.get(&Key::new(flow.local, flow.remote)) {
+            Some(Entry::Connection(_) | Entry::Half(_)) => true,
+            Some(Entry::Waiting(_)) => !begins,
+            None => false,
+        }
+    }
+
     // Packets.
 
     /// A packet came whose protocol is TCP; up to 64 KiB (GRO). `trusted`: the device vouches for the TCP checksum. `mtu`: of the interface.

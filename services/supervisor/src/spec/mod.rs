@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use cofferdam_control::client::{Create, Private, Tree, Verbatim};
 use cofferdam_control::oci::{self, ms};
+use cofferdam_control::rules::Rules;
 use cofferdam_control::sentry::{
     Container, FailureKind, FileAccess, Limits, Mount, MountSource, Process, Root, Shared,
 };
@@ -89,6 +90,8 @@ pub struct Plan {
     pub hooks: serde_json::Value,
     /// The host's socket that is told when it says that it is ready, if the document names it.
     pub notify: Option<PathBuf>,
+    /// What may pass between the sandbox and its network, if the document says so.
+    pub rules: Option<Rules>,
 }
 
 /// What a container has on the host, as it is recorded.
@@ -206,6 +209,13 @@ pub fn plan(document: &[u8], request: &Create) -> Result<Plan, Refused> {
             _ => return Err(Refused::invalid(format!("config.json: annotation {key}: want exclusive or shared"))),
         };
     }
+    let rules = match spec.annotations().as_ref().and_then(|a| a.get(oci::ANNOTATION_RULES)) {
+        None => None,
+        Some(text) => Some(Rules::parse(text).map_err(|e| {
+            let name = oci::ANNOTATION_RULES;
+            Refused::invalid(format!("config.json: annotation {name}: {e}"))
+        })?),
+    };
     let none: Linux = serde_json::from_str("{}").map_err(|e| Refused::invalid(e.to_string()))?;
     let (linux, without) = match spec.linux() {
         Some(linux) => (linux, false),
@@ -299,7 +309,7 @@ pub fn plan(document: &[u8], request: &Create) -> Result<Plan, Refused> {
     check_hooks(&spec)?;
     let annotations = spec.annotations().clone().unwrap_or_default().into_iter().collect();
     let oci_version = spec.version().clone();
-    Ok(Plan { container, exports, oci_version, annotations, warnings, namespaces, hooks, notify })
+    Ok(Plan { container, exports, oci_version, annotations, warnings, namespaces, hooks, notify, rules })
 }
 
 /// The process of an `exec`.
@@ -490,6 +500,25 @@ mod tests {
         assert_eq!((left.exports.len(), left.container.mounts.len()), (1, 2));
         assert!(left.warnings.iter().any(|w| w.contains("/sys/fs/cgroup/systemd: left out")), "{:?}", left.warnings);
         assert_eq!(bound("/elsewhere").exports.len(), 2);
+    }
+
+    #[test]
+    fn annotations_say_what_may_pass() {
+        let with = |rules: &str| {
+            let name = oci::ANNOTATION_RULES;
+            plan(
+                MINIMAL.replacen("{", &format!(r#"{{"annotations":{{"{name}":"{rules}"}},"#), 1).as_bytes(),
+                &request(),
+            )
+        };
+        assert_eq!(plan(MINIMAL.as_bytes(), &request()).unwrap().rules, None);
+        assert_eq!(with("").unwrap().rules, Some(Rules::default()));
+        let rules = with("out allow tcp 10.0.0.1:443; out default deny").unwrap().rules.unwrap();
+        assert_eq!((rules.list.len(), rules.is_open(cofferdam_control::rules::Direction::Out)), (1, false));
+        let refused = with("out deny all\\nout deny nonsense").unwrap_err();
+        assert_eq!(refused.kind, FailureKind::Invalid);
+        let said = "config.json: annotation dev.cofferdam.network-rules: rule \"out deny nonsense\": no address";
+        assert!(refused.message.starts_with(said), "{refused}");
     }
 
     #[test]
