@@ -380,6 +380,12 @@ impl Inet {
         if data.len() > most {
             return Err(Errno::EMSGSIZE);
         }
+        // What has a header already is not taken apart, whatever is asked for.
+        let whole = if made { self.fits(to.ip, data.len()).map(|()| false) } else { self.whole(to.ip, data.len()) };
+        let Ok(whole) = whole else {
+            self.tell_too_long(to, data.len());
+            return Err(Errno::EMSGSIZE);
+        };
         let packet = {
             let s = self.state.lock();
             let local = s.local.unwrap_or(Endpoint { ip: self.domain.any(), port: 0 });
@@ -406,7 +412,7 @@ impl Inet {
         let Some(p) = packet else { return Ok(count) };
         let many = p.to.is_multicast() || self.is_broadcast(p.to);
         if let Some(outside) = self.net.outside().filter(|_| !self.is_own(p.to)) {
-            outside.send_packet(&p, false, p.device);
+            outside.send_packet(&p, whole, p.device);
             if !many {
                 return Ok(count);
             }
@@ -416,6 +422,12 @@ impl Inet {
             arrive(&self.net, self, p);
         }
         Ok(count)
+    }
+
+    /// Whether a packet with its header goes by the device it takes. EMSGSIZE.
+    fn fits(&self, to: IpAddr, len: usize) -> Result<(), Errno> {
+        let outside = self.net.outside().filter(|_| !self.is_own(to));
+        if outside.is_some_and(|o| len > o.mtu(to) as usize) { Err(Errno::EMSGSIZE) } else { Ok(()) }
     }
 
     /// `ICMP_FILTER`, `ICMP6_FILTER`.

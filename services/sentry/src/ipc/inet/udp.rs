@@ -302,9 +302,11 @@ impl Inet {
     }
 
     /// Who asked for errors is told of one that is too long, too; not of what no length field of IPv4 holds.
-    fn tell_too_long(&self, to: Endpoint, length: usize) {
+    pub(super) fn tell_too_long(&self, to: Endpoint, length: usize) {
+        let (most, told) = if to.ip.is_ipv4() { (65_535, length <= 65_535) } else { (65_536, true) };
+        let outside = self.net.outside().filter(|_| !self.is_own(to.ip));
+        let limit = outside.map_or(most, |o| o.mtu(to.ip).min(most));
         let mut s = self.state.lock();
-        let (limit, told) = if to.ip.is_ipv4() { (65_535, length <= 65_535) } else { (65_536, true) };
         if !told || !s.wants_errors(to.ip) || s.udp.errors.len() >= ERRORS {
             return;
         }
@@ -515,12 +517,15 @@ impl Inet {
     pub fn udp_failed(&self) -> Result<Failed, Errno> {
         let mut s = self.state.lock();
         let failed = s.udp.errors.pop_front().ok_or(Errno::EAGAIN)?;
-        let came_back = |f: &Failed| matches!(f.why, Why::Nobody(_));
+        let came_back = |f: &Failed| match f.why {
+            Why::Nobody(_) => Some(Errno::ECONNREFUSED),
+            Why::Told(from, kind, code, _) => icmp::error_of(from.is_ipv4(), kind, code).map(|(e, _)| e),
+            Why::TooLong(_) => None,
+        };
         // With the last of those that came back the socket's own error is told, too.
-        if s.udp.errors.front().is_some_and(came_back) {
-            s.error = Some(Errno::ECONNREFUSED);
-        } else if came_back(&failed) {
-            s.error = None;
+        let next = s.udp.errors.front().and_then(came_back);
+        if next.is_some() || came_back(&failed).is_some() {
+            s.error = next;
         }
         Ok(failed)
     }
@@ -645,18 +650,24 @@ pub(super) fn come_in(net: &NetNamespace, p: &Packet) -> bool {
 pub(super) fn failed(net: &NetNamespace, message: &Packet, inner: &[u8]) {
     let [kind, code, _, _, w @ ..] = message.data.first_chunk::<8>().copied().unwrap_or_default();
     let four = message.from.is_ipv4();
-    let Some(p) = Packet::beginning(inner) else { return };
+    // One that says too little of what it is about is nobody's.
+    let Some(p) = Packet::beginning(inner).filter(|p| p.data.len() >= HEADER) else { return };
     let half = |at: usize| p.data.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |b| u16::from_be_bytes(*b));
     let info = if four { u32::from_be_bytes(w) & 0xffff } else { u32::from_be_bytes(w) };
     let Some((error, hard)) = icmp::error_of(four, kind, code) else { return };
-    let (sockets, to) = match p.protocol {
-        PROTOCOL => (net.ports(Kind::Udp).lock().at(half(0)), Endpoint { ip: p.to, port: half(2) }),
-        icmp::ICMP | icmp::ICMP6 => {
-            (net.ports(Kind::Ping(p.protocol)).lock().at(half(4)), Endpoint { ip: p.to, port: 0 })
-        }
-        _ => return,
+    let nobody = Endpoint { ip: p.to, port: 0 };
+    // Whose the packet can be, and what of it they are told: of a datagram its content, of others what was under IP.
+    let (mut sockets, port, skip) = match p.protocol {
+        PROTOCOL => (net.ports(Kind::Udp).lock().at(half(0)), half(2), HEADER),
+        icmp::ICMP | icmp::ICMP6 => (net.ports(Kind::Ping(p.protocol)).lock().at(half(4)), 0, 0),
+        _ => (Vec::new(), 0, 0),
     };
-    for socket in sockets {
+    let named = sockets.len();
+    if net.raw.load(Ordering::Relaxed) > 0 {
+        sockets.extend(net.ports(Kind::Raw(p.protocol)).lock().at(u16::from(p.protocol)));
+    }
+    for (n, socket) in sockets.into_iter().enumerate() {
+        let (to, skip) = if n < named { (Endpoint { port, ..nobody }, skip) } else { (nobody, 0) };
         let mut s = socket.state.lock();
         let own = s.local.is_none_or(|l| l.ip.is_unspecified() || l.ip == p.from);
         let peer = s.peer.is_none_or(|peer| peer.ip == to.ip && (to.port == 0 || peer.port == to.port));
@@ -665,7 +676,7 @@ pub(super) fn failed(net: &NetNamespace, message: &Packet, inner: &[u8]) {
             continue;
         }
         if asked && s.udp.errors.len() < ERRORS {
-            let data = p.data.get(HEADER..).unwrap_or_default().to_vec();
+            let data = p.data.get(skip..).unwrap_or_default().to_vec();
             s.udp.errors.push_back(Failed { data, to, why: Why::Told(message.from, kind, code, info) });
         }
         s.error = Some(error);
