@@ -324,7 +324,8 @@ impl Connections {
         let look = self.engine.look(c.id);
         let over = look.as_ref().is_none_or(|l| l.phase == Phase::Closed);
         if let Some(look) = &look {
-            if look.unread > 0 && c.incoming.room()? == 0 {
+            // Whether or not there is room by now: what was left over found none.
+            if look.unread > 0 {
                 c.slot.wait_for_room(w, Side::Netd);
                 // It may have made room before it could know.
                 if c.incoming.room()? > 0 && c.slot.was_waited_for(w, Side::Netd) {

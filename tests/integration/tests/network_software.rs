@@ -20,9 +20,9 @@ use cofferdam_integration::network::{Rig, bundle, log_of};
 /// One after the other: the interfaces of all have the same addresses, and a loaded machine is late.
 static ONE: Mutex<()> = Mutex::new(());
 /// A few seconds natively; a machine may be busy with much else.
-const LIMIT: Duration = Duration::from_secs(90);
+const LIMIT: Duration = Duration::from_secs(60);
 /// What all scenarios need.
-const COMMON: [&str; 4] = ["iproute2", "curl", "openssl", "python3"];
+const COMMON: [&str; 5] = ["iproute2", "curl", "openssl", "python3", "util-linux"];
 /// What the containers are allowed: what engines allow, and to set up what they serve.
 const RIGHTS: [&str; 13] = [
     "CHOWN",
@@ -75,7 +75,9 @@ impl Scene<'_> {
         // Of the run before.
         let _ = std::fs::remove_dir_all(&scratch);
         std::fs::create_dir_all(&scratch).unwrap();
-        let mut command = Rig::natively(namespace, &["env", "-i", "--default-signal"]);
+        // Nothing outlives it.
+        let alone = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "env", "-i", "--default-signal"];
+        let mut command = Rig::natively(namespace, &alone);
         command.args(self.environment(&scratch, peer)).args(["bash", "-c", &self.script, part]).current_dir(&scratch);
         command
     }

@@ -22,10 +22,10 @@ ask() {
   until cli publish news hello | grep -q 1; do sleep 0.05; done
   until [ "$(wc -l <"$T/news")" = 6 ]; do sleep 0.05; done
   kill $heard; cat "$T/news"
-  (exec redis-cli -h "$A" blpop queue 20) & popped=$!
+  (exec redis-cli -h "$A" blpop queue 20 >"$T/popped") & popped=$!
   until cli client list | grep -q cmd=blpop; do sleep 0.05; done
   cli rpush queue there
-  wait $popped
+  wait $popped; cat "$T/popped"
   printf 'multi\nincr n\nincr n\nexec\n' | cli
   seq 1 5000 | sed 's/.*/set key:& value:&/' | cli --pipe | grep -o 'errors: .*'
   cli get key:4711
