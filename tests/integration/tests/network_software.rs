@@ -15,12 +15,12 @@ use std::time::{Duration, Instant};
 use cofferdam_integration::compare::{self, Run, differences};
 use cofferdam_integration::debian;
 use cofferdam_integration::install::Install;
-use cofferdam_integration::network::{Rig, bundle, log_of};
+use cofferdam_integration::network::{Peer, Rig, bundle, log_of};
 
 /// One after the other: the interfaces of all have the same addresses, and a loaded machine is late.
 static ONE: Mutex<()> = Mutex::new(());
 /// A few seconds natively; a machine may be busy with much else.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(150);
 /// What all scenarios need.
 const COMMON: [&str; 5] = ["iproute2", "curl", "openssl", "python3", "util-linux"];
 /// What the containers are allowed: what engines allow, and to set up what they serve.
@@ -269,4 +269,14 @@ fn ssh() {
 #[test]
 fn apt() {
     scenario("apt", &["apt", "dpkg"], &[Within::Client]);
+}
+
+/// Over a path that loses, doubles, delays and reorders frames: TCP's other half is the host's.
+#[test]
+fn bad_path() {
+    staged("bad_path", &["nginx-light", "redis-server", "redis-tools", "ethtool"], &BOTH, |rig| {
+        let middle = rig.part();
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/network/path.py").display().to_string();
+        (Peer::begin(Rig::natively(&middle.0, &["python3", "-u", &path, "m0", "m1"])), middle)
+    });
 }

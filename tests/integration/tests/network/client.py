@@ -165,8 +165,8 @@ ping.settimeout(3)
 ping.sendto(struct.pack("!BBHHH", 8, 0, ~(0x0800 + 7 + 1) & 0xffff, 7, 1), ("10.99.0.1", 0))
 data, who = ping.recvfrom(100)
 print("ping", who[0], data[:2] + data[6:] if USER else (data[9], data[20:22], data[24:28]))
-
-print("ping", who[0], data[9], data[20:22], data[24:28])
+if USER:
+    raise SystemExit
 
 
 def queued(s):
