@@ -34,6 +34,8 @@ deny: cargo
 
 # crun refuses hosts with cgroups of both versions: in a mount namespace of the benchmark's own there are those of version 1, for all.
 bench: build
-	for p in runc runsc crun podman containerd busybox; do command -v $$p >/dev/null || missing=1; done; [ -z "$$missing" ] || \
-	  apt-get install -y --no-install-recommends runc runsc crun podman containerd busybox-static
+	for p in runc runsc crun podman containerd busybox ip iperf3 redis-benchmark redis-server nginx wrk ping; do \
+	  command -v $$p >/dev/null || missing=1; done; [ -z "$$missing" ] || \
+	  apt-get install -y --no-install-recommends runc runsc crun podman containerd busybox-static iproute2 iperf3 redis-tools \
+	    redis-server nginx-light wrk iputils-ping
 	unshare -m sh -c 'umount /sys/fs/cgroup/unified 2>/dev/null; exec "$$@"' sh $(TARGET)/release/cofferdam-bench $(PARTS)

@@ -1,9 +1,10 @@
 //! Side-by-side benchmarks: the same workload natively, in Cofferdam and in the installed peers, in one run.
 //!
 //! Prints ratios to native, never a verdict. Peers that are not installed are named as missing. Usage: `make bench`;
-//! with words, only the parts so named: `cofferdam-bench starts micro files small big programs rest oci`. What is asked of OCI runtimes
-//! (`oci`) is a table of its own, with ratios to runc.
+//! with words, only the parts so named: `cofferdam-bench starts micro files small big programs rest network oci`. What is asked of OCI
+//! runtimes (`oci`) is a table of its own, with ratios to runc; so is what a network costs (`network`), with ratios to native.
 
+mod network;
 mod oci;
 mod rest;
 mod runtimes;
@@ -22,7 +23,7 @@ const TREE: (usize, usize) = (100, 100);
 /// Bytes of the big file.
 const BIG: u64 = 1 << 30;
 
-const PARTS: [&str; 8] = ["starts", "micro", "files", "small", "big", "programs", "rest", "oci"];
+const PARTS: [&str; 9] = ["starts", "micro", "files", "small", "big", "programs", "rest", "network", "oci"];
 
 /// What is measured with: files of the benchmark's own on the host's disk, removed at the end.
 struct Scratch {
@@ -136,11 +137,19 @@ impl Results {
         println!("| workload | {base} | {} |\n|---|---|{}", others.join(" | "), "---|".repeat(others.len()));
         for row in &self.rows {
             let value = |name| self.values.get(&(row.clone(), name)).copied();
-            let human = if row.starts_with("PSS") { mib } else { time };
+            let human = if row.starts_with("PSS") {
+                mib
+            } else if row.ends_with("/s") {
+                rate
+            } else {
+                time
+            };
             let first = value(base);
             print!("| {row} | {} |", first.map_or("-".into(), human));
             for other in others {
                 match (value(other), first) {
+                    // Of a rate less is worse, and what is below one is what counts.
+                    (Some(v), Some(n)) if n > 0.0 && row.ends_with("/s") => print!(" {:.2}x ({}) |", v / n, human(v)),
                     (Some(v), Some(n)) if n > 0.0 => print!(" {:.1}x ({}) |", v / n, human(v)),
                     (Some(v), _) => print!(" {} |", human(v)),
                     (None, _) => print!(" failed |"),
@@ -234,7 +243,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let (oci, others): (Vec<&str>, Vec<&str>) = parts.iter().partition(|p| **p == "oci");
+    let (own, others): (Vec<&str>, Vec<&str>) = parts.iter().partition(|p| ["network", "oci"].contains(p));
     if !others.is_empty() {
         let runtimes = runtimes::all(&bin, &scratch.folder);
         let mut results = Results::default();
@@ -243,7 +252,15 @@ fn main() -> ExitCode {
         }
         results.print(&runtimes.iter().map(|r| r.name).collect::<Vec<_>>());
     }
-    if !oci.is_empty() {
+    if own.contains(&"network") {
+        let runtimes = network::runtimes(&bin, &scratch.folder);
+        let mut results = Results::default();
+        for (name, command) in &runtimes {
+            network::measure(&mut results, name, command, &scratch.folder);
+        }
+        results.print(&runtimes.iter().map(|r| r.0).collect::<Vec<_>>());
+    }
+    if own.contains(&"oci") {
         let runtimes = oci::runtimes(&bin);
         let mut results = Results::default();
         for (name, program) in &runtimes {
@@ -261,6 +278,16 @@ fn time(ns: f64) -> String {
         format!("{:.1} us", ns / 1e3)
     } else {
         format!("{:.1} ms", ns / 1e6)
+    }
+}
+
+fn rate(n: f64) -> String {
+    if n < 1e4 {
+        format!("{n:.0}")
+    } else if n < 1e7 {
+        format!("{:.1}k", n / 1e3)
+    } else {
+        format!("{:.2}G", n / 1e9)
     }
 }
 

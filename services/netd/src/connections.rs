@@ -350,7 +350,8 @@ impl Connections {
         let over = look.as_ref().is_none_or(|l| l.phase == Phase::Closed);
         if let Some(look) = &look {
             let is_full = |c: &Connection| Ok(c.incoming.room()? == 0 || c.incoming.used()? >= c.limit);
-            if look.unread > 0 && is_full(c)? {
+            // Whether or not there is room by now: what was left over found none.
+            if look.unread > 0 {
                 c.slot.wait_for_room(w, Side::Netd);
                 // It may have made room before it could know.
                 if !is_full(c)? && c.slot.was_waited_for(w, Side::Netd) {

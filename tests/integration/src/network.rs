@@ -55,6 +55,24 @@ impl Rig {
         rig
     }
 
+    /// Parts the two by a third namespace: from the inner to its `m0`, and from its `m1` to the outer, each frame one that fits the wire. Something
+    /// there must pass frames on.
+    pub fn part(&self) -> Namespace {
+        need("ethtool", "ethtool").unwrap();
+        let middle = Self::named(&self.inner.replace("cdi", "cdm"));
+        let (inner, outer, middle_name) = (&self.inner, &self.outer, &middle.0);
+        ip(&format!("-n {outer} link set v0 netns {middle_name} name m0"));
+        ip(&format!("link add v0 address 02:00:00:00:00:01 netns {outer} type veth peer name m1 netns {middle_name}"));
+        ip(&format!("-n {outer} addr add 10.99.0.1/24 brd + dev v0"));
+        ip(&format!("-n {outer} addr add fd99::1/64 dev v0 nodad"));
+        for (namespace, device) in [(outer, "v0"), (middle_name, "m0"), (middle_name, "m1"), (inner, "eth0")] {
+            ip(&format!("-n {namespace} link set {device} up"));
+            let off = ["ethtool", "-K", device, "tso", "off", "gso", "off", "gro", "off", "tx", "off"];
+            assert!(Self::natively(namespace, &off).stdout(Stdio::null()).status().unwrap().success());
+        }
+        middle
+    }
+
     /// One more.
     pub fn named(name: &str) -> Namespace {
         ip(&format!("netns add {name}"));

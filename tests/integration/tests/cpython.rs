@@ -5,15 +5,20 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test: what fails shall fail it")]
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use cofferdam_integration::compare::{Run, run};
 use cofferdam_integration::debian;
 use cofferdam_integration::install::Install;
+use cofferdam_integration::network::{Rig, bundle, ip};
 
 /// Debian's Python, whatever else is in the path.
 const PYTHON: &str = "/usr/bin/python3.11";
+/// For `env`: nothing but what they need.
+const CLEAN: [&str; 6] =
+    ["-i", "--default-signal", "HOME=/root", "LANG=C.UTF-8", "PATH=/usr/bin:/bin:/usr/sbin:/sbin", PYTHON];
 /// The slowest take two minutes each natively.
 const LIMIT: Duration = Duration::from_secs(1500);
 
@@ -106,7 +111,6 @@ fn cpythons_own_tests_end_as_on_the_host() {
     let asked = std::env::var("MODULES").unwrap_or_default();
     let modules: Vec<&str> = if asked.is_empty() { MODULES.to_vec() } else { asked.split_whitespace().collect() };
     let platform = std::env::var("PLATFORM").unwrap_or_else(|_| "notify".into());
-    let clean = ["-i", "--default-signal", "HOME=/root", "LANG=C.UTF-8", "PATH=/usr/bin:/bin:/usr/sbin:/sbin", PYTHON];
 
     let test = [&["-m", "test", "-j2"][..], &LEFT_OUT, &["--junit-xml"]].concat();
 
@@ -116,7 +120,7 @@ fn cpythons_own_tests_end_as_on_the_host() {
     let mut native = Command::new("unshare");
     native
         .args(["--net", "--uts", "sh", "-c", "ip link set lo up; hostname cofferdam; exec env \"$@\"", "sh"])
-        .args(clean)
+        .args(CLEAN)
         .args(&test)
         .arg(folder.join("native.xml"));
     native.args(&modules).current_dir(&folder);
@@ -135,16 +139,64 @@ fn cpythons_own_tests_end_as_on_the_host() {
         "--",
         "env",
     ]);
-    boxed.args(clean).args(&test).arg("/mnt/boxed.xml").args(&modules);
+    boxed.args(CLEAN).args(&test).arg("/mnt/boxed.xml").args(&modules);
     let boxed = run(boxed, LIMIT).unwrap();
 
+    judge(&folder, &native, &boxed, &platform);
+    install.nothing_left().unwrap();
+}
+
+/// The two that wait most, over a network of the sandbox's own; at once natively and in the sandbox, for they hardly compute.
+#[test]
+fn those_of_networks_end_as_on_the_host() {
+    debian::install(&["python3.11", "libpython3.11-testsuite", "iproute2", "util-linux"]).unwrap();
+    let (install, rig) = (Install::with_services("cpython-net").unwrap(), Rig::new("y"));
+    let beside = Rig::named(&rig.inner.replace("cdi", "cdb"));
+    ip(&format!("-n {} link set lo up", beside.0));
+    let folder = install.folder.join("out");
+    std::fs::create_dir_all(&folder).unwrap();
+    let words = |report: &str| {
+        let words = ["-m", "test", "-j2", "--junit-xml", report, "test_asyncio", "test_ssl"];
+        [&CLEAN[..], &words].concat().into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mut native =
+        Rig::natively(&beside.0, &["unshare", "--uts", "sh", "-c", "hostname cofferdam; exec env \"$@\"", "sh"]);
+    native.args(words(&folder.join("native.xml").display().to_string())).current_dir(&folder);
+    let mut all = vec!["env".to_owned()];
+    all.extend(words("/mnt/boxed.xml"));
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    let document = bundle(&install, &rig, "tests", &all);
+    Install::edit(&document, |document| {
+        document["hostname"] = "cofferdam".into();
+        document["process"]["cwd"] = "/tmp".into();
+        let mounts = document["mounts"].as_array_mut().unwrap();
+        mounts.push(
+            serde_json::json!({"destination": "/mnt", "source": folder, "type": "bind", "options": ["rbind", "rw"]}),
+        );
+        mounts.push(serde_json::json!({"destination": "/dev/shm", "source": "shm", "type": "tmpfs"}));
+        let options = ["newinstance", "ptmxmode=0666", "mode=0620", "gid=5"];
+        mounts.push(
+            serde_json::json!({"destination": "/dev/pts", "source": "devpts", "type": "devpts", "options": options}),
+        );
+    })
+    .unwrap();
+    let mut boxed = install.command(&["run", "--bundle"]);
+    boxed.arg(document).arg("tests");
+    let native = std::thread::spawn(|| run(native, LIMIT).unwrap());
+    let boxed = run(boxed, LIMIT).unwrap();
+    judge(&folder, &native.join().unwrap(), &boxed, "notify");
+    install.nothing_left().unwrap();
+}
+
+/// Compares the reports of two runs, `native.xml` and `boxed.xml`.
+fn judge(folder: &Path, native: &Run, boxed: &Run, platform: &str) {
     let read = |name: &str, run: &Run| {
         let report = std::fs::read_to_string(folder.join(name));
         cases(&report.unwrap_or_else(|e| panic!("{name}: {e}\n{}", run.output)))
     };
-    let (before, after) = (read("native.xml", &native), read("boxed.xml", &boxed));
+    let (before, after) = (read("native.xml", native), read("boxed.xml", boxed));
     let count = |all: &BTreeMap<String, End>, end| all.values().filter(|e| **e == end).count();
-    for (what, all, run) in [("natively", &before, &native), (platform.as_str(), &after, &boxed)] {
+    for (what, all, run) in [("natively", &before, native), (platform, &after, boxed)] {
         let (passed, skipped) = (count(all, End::Passed), count(all, End::Skipped));
         let failed = count(all, End::Failed);
         println!("{what:<9} {passed} passed, {skipped} skipped, {failed} failed, {:?}", run.time);
@@ -164,5 +216,4 @@ fn cpythons_own_tests_end_as_on_the_host() {
     let stale = KNOWN.iter().filter(|(k, _)| before.contains_key(*k) && !differ.iter().any(|(name, ..)| name == k));
     assert_eq!(stale.count(), 0, "end alike by now: {KNOWN:?}, {differ:?}");
     assert!(!before.is_empty(), "no case ran:\n{}", native.output);
-    install.nothing_left().unwrap();
 }

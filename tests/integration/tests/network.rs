@@ -166,20 +166,8 @@ fn clients_beyond_reach_servers_within() {
 #[test]
 fn what_is_sent_arrives_over_a_bad_path() {
     let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
-    need("ethtool", "ethtool").unwrap();
     let (install, rig) = (Install::with_services("net-bad").unwrap(), Rig::new("b"));
-    let middle = Rig::named(&rig.inner.replace("cdi", "cdm"));
-    // The one pair becomes two: from the inner to the middle, and from there to the outer.
-    ip(&format!("-n {} link set v0 netns {} name m0", rig.outer, middle.0));
-    ip(&format!("link add v0 address 02:00:00:00:00:01 netns {} type veth peer name m1 netns {}", rig.outer, middle.0));
-    ip(&format!("-n {} addr add 10.99.0.1/24 brd + dev v0", rig.outer));
-    ip(&format!("-n {} addr add fd99::1/64 dev v0 nodad", rig.outer));
-    for (namespace, device) in [(&rig.outer, "v0"), (&middle.0, "m0"), (&middle.0, "m1"), (&rig.inner, "eth0")] {
-        ip(&format!("-n {namespace} link set {device} up"));
-        // Each frame is one that fits the wire.
-        let off = ["ethtool", "-K", device, "tso", "off", "gso", "off", "gro", "off", "tx", "off"];
-        assert!(Rig::natively(namespace, &off).stdout(Stdio::null()).status().unwrap().success());
-    }
+    let middle = rig.part();
     let _path = Peer::begin(Rig::natively(&middle.0, &["python3", "-u", &script("path.py"), "m0", "m1"]));
     let _peer = Peer::start(&rig, &["python3", "-u", &script("peer.py")]);
     let transfer = script("transfer.py");

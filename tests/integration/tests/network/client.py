@@ -165,3 +165,45 @@ ping.settimeout(3)
 ping.sendto(struct.pack("!BBHHH", 8, 0, ~(0x0800 + 7 + 1) & 0xffff, 7, 1), ("10.99.0.1", 0))
 data, who = ping.recvfrom(100)
 print("ping", who[0], data[:2] + data[6:] if USER else (data[9], data[20:22], data[24:28]))
+if USER:
+    raise SystemExit
+
+
+def queued(s):
+    data, control, flags, who = s.recvmsg(2000, 500, socket.MSG_ERRQUEUE)
+    return data[:2], len(data), who[0], [(l, k, d[:12].hex()) for l, k, d in control], flags
+
+
+# Errors about packets of sockets without ports, raw ones and those of ping, beside UDP's. Nobody is found to be there for all at once.
+open("/proc/sys/net/ipv4/ping_group_range", "w").write("0 0")
+waiting = []
+for family, host, none, level, option, discover, own in (
+        (socket.AF_INET, "10.99.0.1", "10.99.0.67", socket.SOL_IP, 11, 10, socket.IPPROTO_ICMP),
+        (socket.AF_INET6, "fd99::1", "fd99::67", socket.IPPROTO_IPV6, 25, 23, socket.IPPROTO_ICMPV6)):
+    echo = bytes((8 if family == socket.AF_INET else 128, 0, 0, 0, 0, 7, 0, 1))
+    for kind, number in ((socket.SOCK_RAW, own), (socket.SOCK_RAW, 253), (socket.SOCK_DGRAM, own), (socket.SOCK_DGRAM, 17)):
+        s = socket.socket(family, kind, number)
+        s.setsockopt(level, option, 1)
+        s.setsockopt(level, discover, 2)
+        name = f"{family.name} {kind.name} {number}"
+        port = 7 if number == 17 else 0
+        told(name + " too long", lambda: s.sendto(echo + bytes(1500), (host, port)))
+        told(name + " told", lambda: queued(s))
+        told(name + " sent", lambda: s.sendto(echo, (none, port)))
+        waiting.append((name, s))
+    # Who has not asked and is not connected is told nothing; who is connected is told what stands.
+    s = socket.socket(family, socket.SOCK_RAW, 252)
+    s.settimeout(0.3)
+    told("not connected", lambda: (s.sendto(b"12345678", (host, 0)), s.recv(100))[1])
+    s.connect((host, 0))
+    told("connected", lambda: (s.send(b"12345678"), s.recv(100))[1])
+    told("about too little", lambda: (s.send(b"1234567"), s.recv(100))[1])
+    s.setsockopt(level, discover, 0)
+    told("too long, in pieces", lambda: s.send(bytes(3000)))
+for name, s in waiting:
+    p = select.poll()
+    p.register(s, 0)
+    print(name, [e for _, e in p.poll(8000)])
+    told(name + " nobody there", lambda: queued(s))
+    told(name + " no more", lambda: queued(s))
+    print(name + " error", s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))

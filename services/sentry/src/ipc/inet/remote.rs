@@ -91,8 +91,16 @@ impl Remote {
     pub(super) fn write(&mut self, data: &[u8]) {
         let n = if self.unsent.is_empty() { self.put(data) } else { 0 };
         self.unsent.extend(data.get(n..).unwrap_or_default());
-        if !self.unsent.is_empty() {
+        while !self.unsent.is_empty() {
             self.rings.slot.wait_for_room(self.wire.window(), Side::Sentry);
+            // It may have made room before it could know.
+            let mut kept = std::mem::take(&mut self.unsent);
+            let n = self.put(kept.make_contiguous());
+            kept.drain(..n.min(kept.len()));
+            self.unsent = kept;
+            if n == 0 {
+                break;
+            }
         }
         self.wire.tell(&self.rings.slot);
     }

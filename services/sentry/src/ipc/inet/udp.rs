@@ -689,18 +689,24 @@ pub(super) fn come_in(net: &NetNamespace, p: &Packet) -> bool {
 pub(super) fn failed(net: &NetNamespace, message: &Packet, inner: &[u8]) {
     let [kind, code, _, _, w @ ..] = message.data.first_chunk::<8>().copied().unwrap_or_default();
     let four = message.from.is_ipv4();
-    let Some(p) = Packet::beginning(inner) else { return };
+    // One that says too little of what it is about is nobody's.
+    let Some(p) = Packet::beginning(inner).filter(|p| p.data.len() >= HEADER) else { return };
     let half = |at: usize| p.data.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |b| u16::from_be_bytes(*b));
     let info = if four { u32::from_be_bytes(w) & 0xffff } else { u32::from_be_bytes(w) };
     let Some((error, hard)) = icmp::error_of(four, kind, code) else { return };
-    let (sockets, to) = match p.protocol {
-        PROTOCOL => (net.ports(Kind::Udp).lock().at(half(0)), Endpoint { ip: p.to, port: half(2) }),
-        icmp::ICMP | icmp::ICMP6 => {
-            (net.ports(Kind::Ping(p.protocol)).lock().at(half(4)), Endpoint { ip: p.to, port: 0 })
-        }
-        _ => return,
+    let nobody = Endpoint { ip: p.to, port: 0 };
+    // Whose the packet can be, and what of it they are told: of a datagram its content, of others what was under IP.
+    let (mut sockets, port, skip) = match p.protocol {
+        PROTOCOL => (net.ports(Kind::Udp).lock().at(half(0)), half(2), HEADER),
+        icmp::ICMP | icmp::ICMP6 => (net.ports(Kind::Ping(p.protocol)).lock().at(half(4)), 0, 0),
+        _ => (Vec::new(), 0, 0),
     };
-    for socket in sockets {
+    let named = sockets.len();
+    if net.raw.load(Ordering::Relaxed) > 0 {
+        sockets.extend(net.ports(Kind::Raw(p.protocol)).lock().at(u16::from(p.protocol)));
+    }
+    for (n, socket) in sockets.into_iter().enumerate() {
+        let (to, skip) = if n < named { (Endpoint { port, ..nobody }, skip) } else { (nobody, 0) };
         let mut s = socket.state.lock();
         let own = s.local.is_none_or(|l| l.ip.is_unspecified() || l.ip == p.from);
         let peer = s.peer.is_none_or(|peer| peer.ip == to.ip && (to.port == 0 || peer.port == to.port));
@@ -730,7 +736,7 @@ pub(super) fn failed(net: &NetNamespace, message: &Packet, inner: &[u8]) {
             continue;
         }
         if asked && s.udp.errors.len() < ERRORS {
-            let data = p.data.get(HEADER..).unwrap_or_default().to_vec();
+            let data = p.data.get(skip..).unwrap_or_default().to_vec();
             s.udp.errors.push_back(Failed { data, to, why: Why::Told(message.from, kind, code, info) });
         }
         s.error = Some(error);
