@@ -12,13 +12,11 @@ use cofferdam_control::rules::{Action, Direction};
 use cofferdam_socket::Broken;
 use cofferdam_socket::packet;
 use cofferdam_socket::sum::{checksum, pseudo};
-use cofferdam_socket::traffic::Traffic;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto};
 
-use super::{Counters, FLOWS, Names, Nowhere, Watch};
+use super::{Around, FLOWS, Nowhere, Watch};
 use crate::ip::{self, Head, ICMP, ICMP6, UDP};
-use crate::sentry::Sentry;
 
 /// Datagrams of one socket that are taken before something else gets its turn.
 const TURN: usize = 64;
@@ -110,17 +108,9 @@ impl Datagrams {
     }
 
     /// Sends what a packet of the Sentry's carries.
-    pub fn send(
-        &mut self,
-        head: &packet::Head,
-        data: &[u8],
-        names: &Names,
-        now: Instant,
-        sentry: &mut Sentry,
-        counters: &mut Counters,
-    ) -> Result<(), Broken> {
+    pub fn send(&mut self, head: &packet::Head, data: &[u8], around: &mut Around) -> Result<(), Broken> {
         let Some((from, to, payload)) = ends(head, data) else {
-            counters.broken += 1;
+            around.counters.broken += 1;
             return Ok(());
         };
         let ends = Ends { protocol: head.protocol, local: from, remote: to };
@@ -128,7 +118,7 @@ impl Datagrams {
             && let Some(door) = self.doors.values_mut().find(|d| d.port == from.port() && d.askers.contains_key(&to))
         {
             if let Some((asker, until)) = door.askers.get_mut(&to) {
-                *until = now + MEMORY;
+                *until = around.now + MEMORY;
                 // What is lost is lost, as on a wire.
                 let _ = rustix::net::sendto(&door.socket, payload, SendFlags::NOSIGNAL, asker);
             }
@@ -137,12 +127,11 @@ impl Datagrams {
         // What begins is judged, by the name that the sandbox has for it.
         if !self.by_ends.contains_key(&ends) {
             let [own, other] = if head.protocol == UDP { [from.port(), to.port()] } else { [0; 2] };
-            if counters.filter.judge(Direction::Out, head.protocol, to.ip(), own, other) == Action::Deny {
-                let kind = if head.to.is_ipv4() { (3, 3) } else { (1, 4) };
-                return tell(ends, payload, kind, sentry, counters);
+            if around.counters.filter.judge(Direction::Out, head.protocol, to.ip(), own, other) == Action::Deny {
+                return tell(ends, payload, Errno::CONNREFUSED, around);
             }
         }
-        let sent = self.flow(ends, names, now, counters).and_then(|flow| {
+        let sent = self.flow(ends, around).and_then(|flow| {
             flow.last.clear();
             flow.last.extend_from_slice(payload.get(..payload.len().min(TOLD)).unwrap_or_default());
             match rustix::net::send(&flow.socket, payload, SendFlags::NOSIGNAL) {
@@ -151,23 +140,19 @@ impl Datagrams {
                 other => other,
             }
         });
-        let kind = match (sent, head.to.is_ipv4()) {
-            (Ok(_) | Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS), _) => return Ok(()),
-            (Err(Errno::CONNREFUSED), true) => (3, 3),
-            (Err(Errno::CONNREFUSED), false) => (1, 4),
-            (Err(Errno::HOSTUNREACH), true) => (3, 1),
-            (Err(Errno::HOSTUNREACH), false) => (1, 3),
-            (Err(Errno::ACCESS | Errno::PERM), true) => (3, 13),
-            (Err(Errno::ACCESS | Errno::PERM), false) => (1, 1),
-            (Err(_), true) => (3, 0),
-            (Err(_), false) => (1, 0),
-        };
-        counters.refused += 1;
-        tell(ends, payload, kind, sentry, counters)
+        match sent {
+            Ok(_) | Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS) => Ok(()),
+            Err(why) => {
+                around.counters.refused += 1;
+                tell(ends, payload, why, around)
+            }
+        }
     }
 
     /// The socket of two ends.
-    fn flow(&mut self, ends: Ends, names: &Names, now: Instant, counters: &mut Counters) -> Result<&mut Flow, Errno> {
+    fn flow(&mut self, ends: Ends, around: &mut Around) -> Result<&mut Flow, Errno> {
+        let Around { names, counters, now, .. } = around;
+        let now = *now;
         let memory = if ends.protocol == UDP && ends.remote.port() != DOMAIN { MEMORY } else { SHORT };
         let number = match self.by_ends.get(&ends) {
             Some(number) => *number,
@@ -214,39 +199,21 @@ impl Datagrams {
     }
 
     /// Something came at a socket.
-    pub fn came(
-        &mut self,
-        number: u32,
-        now: Instant,
-        sentry: &mut Sentry,
-        buffer: &mut [u8],
-        counters: &mut Counters,
-        traffic: &mut Traffic,
-    ) -> Result<(), Broken> {
+    pub fn came(&mut self, number: u32, around: &mut Around) -> Result<(), Broken> {
         for _ in 0..TURN {
             let Some(flow) = self.flows.get_mut(&number) else { return Ok(()) };
-            let four = flow.ends.remote.is_ipv4();
-            match rustix::net::recv(&flow.socket, &mut *buffer, RecvFlags::empty()) {
+            match rustix::net::recv(&flow.socket, &mut *around.buffer, RecvFlags::empty()) {
                 Ok((n, _)) => {
-                    flow.until = flow.until.max(now + SHORT);
-                    let payload = buffer.get(..n).unwrap_or_default();
-                    traffic.received_packets += 1;
-                    traffic.received_bytes += n as u64;
+                    flow.until = flow.until.max(around.now + SHORT);
                     let Ends { protocol, local, remote } = flow.ends;
-                    deliver(protocol, (remote, local), payload, sentry, counters)?;
+                    deliver(protocol, (remote, local), n, around)?;
                 }
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(Errno::INTR) => {}
                 Err(e) => {
-                    let kind = match (e, four) {
-                        (Errno::CONNREFUSED, true) => (3, 3),
-                        (Errno::CONNREFUSED, false) => (1, 4),
-                        (Errno::NETUNREACH, true) => (3, 0),
-                        (Errno::NETUNREACH, false) => (1, 0),
-                        (_, true) => (3, 1),
-                        (_, false) => (1, 3),
-                    };
-                    tell(flow.ends, &flow.last, kind, sentry, counters)?;
+                    // Of what has left, whatever else befell it: the host is not reached.
+                    let plain = matches!(e, Errno::CONNREFUSED | Errno::NETUNREACH);
+                    tell(flow.ends, &flow.last, if plain { e } else { Errno::HOSTUNREACH }, around)?;
                 }
             }
         }
@@ -255,27 +222,18 @@ impl Datagrams {
     }
 
     /// Something came at a published port.
-    #[allow(clippy::too_many_arguments, reason = "what one datagram may need")]
-    pub fn door(
-        &mut self,
-        which: u64,
-        names: &Names,
-        now: Instant,
-        sentry: &mut Sentry,
-        buffer: &mut [u8],
-        counters: &mut Counters,
-        traffic: &mut Traffic,
-    ) -> Result<(), Broken> {
+    pub fn door(&mut self, which: u64, around: &mut Around) -> Result<(), Broken> {
+        let now = around.now;
         let Some(door) = self.doors.get_mut(&which) else { return Ok(()) };
         for _ in 0..TURN {
-            match rustix::net::recvfrom(&door.socket, &mut *buffer, RecvFlags::empty()) {
+            match rustix::net::recvfrom(&door.socket, &mut *around.buffer, RecvFlags::empty()) {
                 Ok((n, _, from)) => {
                     let Some(asker) = from.and_then(|a| SocketAddr::try_from(a).ok()) else { continue };
                     // Who is listened to inside is not known here: what comes by IPv6 seems to come by it if there is any.
-                    let (seen, own) = names.seen(asker, asker.ip().to_canonical().is_ipv4());
+                    let (seen, own) = around.names.seen(asker, asker.ip().to_canonical().is_ipv4());
                     // Who he really is.
                     let known = door.askers.get(&seen).is_some_and(|(known, _)| *known == asker);
-                    let filter = &mut counters.filter;
+                    let filter = &mut around.counters.filter;
                     if !known && filter.judge(Direction::In, UDP, asker.ip(), door.port, asker.port()) == Action::Deny {
                         continue;
                     }
@@ -285,10 +243,7 @@ impl Datagrams {
                     }
                     door.askers.insert(seen, (asker, now + MEMORY));
                     self.sweep.get_or_insert(now + SHORT);
-                    traffic.received_packets += 1;
-                    traffic.received_bytes += n as u64;
-                    let payload = buffer.get(..n).unwrap_or_default();
-                    deliver(UDP, (seen, SocketAddr::new(own, door.port)), payload, sentry, counters)?;
+                    deliver(UDP, (seen, SocketAddr::new(own, door.port)), n, around)?;
                 }
                 Err(Errno::AGAIN) => return Ok(()),
                 // An answer that did not arrive.
@@ -300,20 +255,13 @@ impl Datagrams {
     }
 
     /// Goes on with what had no turn, and forgets what was not used for long.
-    pub fn tick(
-        &mut self,
-        names: &Names,
-        now: Instant,
-        sentry: &mut Sentry,
-        buffer: &mut [u8],
-        counters: &mut Counters,
-        traffic: &mut Traffic,
-    ) -> Result<(), Broken> {
+    pub fn tick(&mut self, around: &mut Around) -> Result<(), Broken> {
+        let now = around.now;
         for number in std::mem::take(&mut self.again) {
-            self.came(number, now, sentry, buffer, counters, traffic)?;
+            self.came(number, around)?;
         }
         for which in std::mem::take(&mut self.doors_again) {
-            self.door(which, names, now, sentry, buffer, counters, traffic)?;
+            self.door(which, around)?;
         }
         if self.sweep.is_some_and(|at| at <= now) {
             let old: Vec<u32> = self.flows.iter().filter(|(_, f)| f.until <= now).map(|(number, _)| *number).collect();
@@ -363,42 +311,44 @@ fn carried(protocol: u8, (from, to): (SocketAddr, SocketAddr), payload: &[u8]) -
     Some(data)
 }
 
-/// Hands the Sentry a datagram.
-fn deliver(
-    protocol: u8,
-    (from, to): (SocketAddr, SocketAddr),
-    payload: &[u8],
-    sentry: &mut Sentry,
-    counters: &mut Counters,
-) -> Result<(), Broken> {
-    let Some(data) = carried(protocol, (from, to), payload) else {
-        counters.broken += 1;
+/// Hands the Sentry a datagram, so much of the buffer.
+fn deliver(protocol: u8, (from, to): (SocketAddr, SocketAddr), len: usize, around: &mut Around) -> Result<(), Broken> {
+    around.received(len);
+    let Some(data) = carried(protocol, (from, to), around.buffer.get(..len).unwrap_or_default()) else {
+        around.counters.broken += 1;
         return Ok(());
     };
     let head = Head { from: from.ip(), to: to.ip(), protocol, hops: 64, service: 0, piece: None };
-    if !sentry.packet(&head.told(0, 2), &data)? {
-        counters.no_room += 1;
-    }
-    Ok(())
+    hand_over(&head, &data, around)
 }
 
 /// Tells the Sentry that one of its datagrams did not arrive: as a router, or the other end, would.
-fn tell(
-    ends: Ends,
-    payload: &[u8],
-    kind: (u8, u8),
-    sentry: &mut Sentry,
-    counters: &mut Counters,
-) -> Result<(), Broken> {
+fn tell(ends: Ends, payload: &[u8], why: Errno, around: &mut Around) -> Result<(), Broken> {
     let Ends { protocol, local, remote } = ends;
     let about = payload.get(..payload.len().min(TOLD)).unwrap_or_default();
     let Some(data) = carried(protocol, (local, remote), about) else { return Ok(()) };
     let own = Head { from: local.ip(), to: remote.ip(), protocol, hops: 64, service: 0, piece: None };
-    let told = ip::build(&own, 0, true, &data).and_then(|raw| ip::unreachable(remote.ip(), &raw, kind, 0));
-    if let Some((head, data)) = told
-        && !sentry.packet(&head.told(0, 2), &data)?
-    {
-        counters.no_room += 1;
+    let kind = match (why, remote.is_ipv4()) {
+        (Errno::CONNREFUSED, true) => (3, 3),
+        (Errno::CONNREFUSED, false) => (1, 4),
+        (Errno::HOSTUNREACH, true) => (3, 1),
+        (Errno::HOSTUNREACH, false) => (1, 3),
+        (Errno::ACCESS | Errno::PERM, true) => (3, 13),
+        (Errno::ACCESS | Errno::PERM, false) => (1, 1),
+        (_, true) => (3, 0),
+        (_, false) => (1, 0),
+    };
+    match ip::build(&own, 0, true, &data).and_then(|raw| ip::unreachable(remote.ip(), &raw, kind, 0)) {
+        Some((head, data)) => hand_over(&head, &data, around),
+        None => Ok(()),
+    }
+}
+
+fn hand_over(head: &Head, data: &[u8], around: &mut Around) -> Result<(), Broken> {
+    // By the one interface that there is.
+    const INTERFACE: u32 = 2;
+    if !around.sentry.packet(&head.told(0, INTERFACE), data)? {
+        around.counters.no_room += 1;
     }
     Ok(())
 }

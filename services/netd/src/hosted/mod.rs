@@ -118,20 +118,40 @@ struct Counters {
     broken: u64,
 }
 
-/// All of it.
+/// What connections and datagrams have in common.
 #[derive(Debug)]
-pub struct Hosted {
-    window: Arc<Window>,
+struct Around {
     sentry: Sentry,
-    /// Packets of the Sentry's.
-    packets: Consumer,
     names: Names,
-    streams: Streams,
-    datagrams: Datagrams,
     counters: Counters,
     traffic: Traffic,
     buffer: Vec<u8>,
     now: Instant,
+}
+
+impl Around {
+    /// So much came at a socket of the host's.
+    fn received(&mut self, bytes: usize) {
+        self.traffic.received_packets += 1;
+        self.traffic.received_bytes += bytes as u64;
+    }
+
+    /// So much left by one, or was to.
+    fn sent(&mut self, bytes: usize) {
+        self.traffic.sent_packets += 1;
+        self.traffic.sent_bytes += bytes as u64;
+    }
+}
+
+/// All of it.
+#[derive(Debug)]
+pub struct Hosted {
+    window: Arc<Window>,
+    /// Packets of the Sentry's.
+    packets: Consumer,
+    streams: Streams,
+    datagrams: Datagrams,
+    around: Around,
 }
 
 impl Hosted {
@@ -150,53 +170,41 @@ impl Hosted {
         let sockets = most.saturating_sub(SPARE + doors.len());
         let (of_datagrams, watch) = (DATAGRAMS.min(sockets / 4), Watch(epoll));
         let mut streams = Streams::new(window.clone(), watch.clone(), sockets - of_datagrams);
-        let now = Instant::now();
         let mut datagrams = Datagrams::new(watch, of_datagrams);
         for ((door, published), which) in doors.into_iter().zip(user.published).zip(DOORS..) {
             let Published { udp, port } = published;
             if udp { datagrams.publish(which, door, port) } else { streams.publish(which, door, port) }
         }
         let names = Names { network, resolver: user.resolver };
-        Ok(Self {
-            window: window.clone(),
-            sentry,
-            packets,
-            names,
-            streams,
-            datagrams,
-            counters: Counters { filter: Filter::new(rules), forbidden: 0, refused: 0, no_room: 0, broken: 0 },
-            traffic: Traffic::default(),
-            buffer: vec![0; PIECE],
-            now,
-        })
+        let counters = Counters { filter: Filter::new(rules), forbidden: 0, refused: 0, no_room: 0, broken: 0 };
+        let (traffic, buffer, now) = (Traffic::default(), vec![0; PIECE], Instant::now());
+        let around = Around { sentry, names, counters, traffic, buffer, now };
+        Ok(Self { window: window.clone(), packets, streams, datagrams, around })
     }
 
     /// A packet of the Sentry's.
     fn packet(&mut self, head: &packet::Head, data: &[u8]) -> Result<(), Broken> {
         if head.flags & packet::flags::HEADED != 0 || !matches!(head.protocol, UDP | ICMP | ICMP6) {
             // Nothing of the caller's can carry it.
-            self.counters.forbidden += 1;
+            self.around.counters.forbidden += 1;
             return Ok(());
         }
-        self.traffic.sent_packets += 1;
-        self.traffic.sent_bytes += data.len() as u64;
-        let Self { names, sentry, counters, datagrams, now, .. } = self;
-        datagrams.send(head, data, names, *now, sentry, counters)
+        self.around.sent(data.len());
+        self.datagrams.send(head, data, &mut self.around)
     }
 }
 
 impl Behind for Hosted {
     fn sentry(&mut self) -> &mut Sentry {
-        &mut self.sentry
+        &mut self.around.sentry
     }
 
     fn set_now(&mut self, now: Instant) {
-        self.now = now;
+        self.around.now = now;
     }
 
     fn asked(&mut self, slot: Slot) -> Result<(), Broken> {
-        let Self { streams, sentry, names, counters, buffer, traffic, .. } = self;
-        streams.asked(slot, &mut streams::Around { sentry, names, counters, buffer, traffic })
+        self.streams.asked(slot, &mut self.around)
     }
 
     fn send_packets(&mut self) -> Result<bool, Broken> {
@@ -210,7 +218,7 @@ impl Behind for Hosted {
                 }
             }
         }
-        self.sentry.has_room(&self.window)?;
+        self.around.sentry.has_room(&self.window)?;
         Ok(more)
     }
 
@@ -218,20 +226,19 @@ impl Behind for Hosted {
         if deaf {
             return Ok(());
         }
-        let Self { streams, datagrams, sentry, names, counters, buffer, traffic, now, .. } = self;
+        let Self { streams, datagrams, around, .. } = self;
         if which < STREAMS && datagrams.is_door(which) {
-            return datagrams.door(which, names, *now, sentry, buffer, counters, traffic);
+            return datagrams.door(which, around);
         }
         match which & !u64::from(u32::MAX) {
-            FLOWS => datagrams.came((which & u64::from(u32::MAX)) as u32, *now, sentry, buffer, counters, traffic),
-            _ => streams.happened(which, what, &mut streams::Around { sentry, names, counters, buffer, traffic }),
+            FLOWS => datagrams.came((which & u64::from(u32::MAX)) as u32, around),
+            _ => streams.happened(which, what, around),
         }
     }
 
     fn tick(&mut self) -> Result<(), Broken> {
-        let Self { streams, datagrams, sentry, names, counters, buffer, traffic, now, .. } = self;
-        datagrams.tick(names, *now, sentry, buffer, counters, traffic)?;
-        streams.work(&mut streams::Around { sentry, names, counters, buffer, traffic })
+        self.datagrams.tick(&mut self.around)?;
+        self.streams.work(&mut self.around)
     }
 
     /// Each as it is made.
@@ -248,15 +255,15 @@ impl Behind for Hosted {
     }
 
     fn traffic(&self) -> impl Iterator<Item = &Traffic> {
-        std::iter::once(&self.traffic)
+        std::iter::once(&self.around.traffic)
     }
 
     fn filter(&self) -> &Filter {
-        &self.counters.filter
+        &self.around.counters.filter
     }
 
     fn count(&mut self) -> Vec<(String, u64)> {
-        let c = &self.counters;
+        let c = &self.around.counters;
         [
             ("packets_broken", c.broken),
             ("forbidden", c.forbidden),

@@ -12,30 +12,20 @@ use std::time::Duration;
 use cofferdam_control::rules::{Action, Direction};
 use cofferdam_socket::ring::{Consumer, Producer};
 use cofferdam_socket::slot::{Operation, Slot, Tuning, said, told};
-use cofferdam_socket::traffic::Traffic;
 use cofferdam_socket::{Broken, Side, Window};
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::sockopt;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, ipproto};
 
-use super::{Counters, Names, Nowhere, STREAMS, Watch};
+use super::{Around, Nowhere, STREAMS, Watch};
 use crate::ip::TCP;
-use crate::sentry::{Numbers, Sentry};
+use crate::sentry::Numbers;
 
 /// Pieces of one connection that are moved before another gets its turn.
 const TURN: usize = 16;
 /// Connections that are taken from one published port before something else gets its turn.
 const CALLERS: usize = 64;
-
-/// What else a step needs.
-pub(super) struct Around<'a> {
-    pub sentry: &'a mut Sentry,
-    pub names: &'a Names,
-    pub counters: &'a mut Counters,
-    pub buffer: &'a mut [u8],
-    pub traffic: &'a mut Traffic,
-}
 
 #[derive(Debug)]
 struct Stream {
@@ -121,7 +111,7 @@ impl Streams {
     }
 
     /// The Sentry says that something is to be done in a slot.
-    pub fn asked(&mut self, slot: Slot, around: &mut Around<'_>) -> Result<(), Broken> {
+    pub fn asked(&mut self, slot: Slot, around: &mut Around) -> Result<(), Broken> {
         let number = slot.number();
         if self.streams.contains_key(&number) {
             return self.pump(number, around);
@@ -160,7 +150,7 @@ impl Streams {
         }
     }
 
-    fn connect(&self, number: u32, to: SocketAddr, tuning: Tuning, around: &mut Around<'_>) -> Result<OwnedFd, Errno> {
+    fn connect(&self, number: u32, to: SocketAddr, tuning: Tuning, around: &mut Around) -> Result<OwnedFd, Errno> {
         // By the name that the sandbox has for it. As where nobody is: so a host refuses what may not leave it.
         if around.counters.filter.judge(Direction::Out, TCP, to.ip(), 0, to.port()) == Action::Deny {
             return Err(Errno::CONNREFUSED);
@@ -215,7 +205,7 @@ impl Streams {
     }
 
     /// Something has happened to a connection, or a published port.
-    pub fn happened(&mut self, which: u64, what: EventFlags, around: &mut Around<'_>) -> Result<(), Broken> {
+    pub fn happened(&mut self, which: u64, what: EventFlags, around: &mut Around) -> Result<(), Broken> {
         if let Some(door) = self.doors.get_mut(&which) {
             door.ready = true;
             return self.callers(around);
@@ -229,7 +219,7 @@ impl Streams {
     }
 
     /// Goes on with what had no turn.
-    pub fn work(&mut self, around: &mut Around<'_>) -> Result<(), Broken> {
+    pub fn work(&mut self, around: &mut Around) -> Result<(), Broken> {
         for number in std::mem::take(&mut self.again) {
             self.pump(number, around)?;
         }
@@ -237,7 +227,7 @@ impl Streams {
     }
 
     /// Gives those who called at published ports to who listens there, as far as it has room for them. The others wait with the host.
-    fn callers(&mut self, around: &mut Around<'_>) -> Result<(), Broken> {
+    fn callers(&mut self, around: &mut Around) -> Result<(), Broken> {
         let which: Vec<u64> = self.doors.iter().filter(|(_, d)| d.ready).map(|(which, _)| *which).collect();
         for which in which {
             for _ in 0..CALLERS {
@@ -300,7 +290,7 @@ impl Streams {
         socket: OwnedFd,
         local: SocketAddr,
         remote: SocketAddr,
-        around: &mut Around<'_>,
+        around: &mut Around,
     ) -> Result<(), Broken> {
         let Some(listener) = self.listeners.get_mut(&listener) else { return Ok(()) };
         let Some(number) = self.numbers.take() else { return Ok(()) };
@@ -317,7 +307,7 @@ impl Streams {
     }
 
     /// Moves what can be moved of a connection, and tells the Sentry what it may want to know.
-    fn pump(&mut self, number: u32, around: &mut Around<'_>) -> Result<(), Broken> {
+    fn pump(&mut self, number: u32, around: &mut Around) -> Result<(), Broken> {
         let Some(s) = self.streams.get_mut(&number) else { return Ok(()) };
         let w = &self.window;
         let said = s.slot.said(w);
@@ -370,7 +360,7 @@ impl Streams {
     }
 
     /// The slot is free for another.
-    fn end(&mut self, number: u32, around: &mut Around<'_>) -> Result<(), Broken> {
+    fn end(&mut self, number: u32, around: &mut Around) -> Result<(), Broken> {
         let Some(s) = self.streams.remove(&number) else { return Ok(()) };
         drop(s.socket);
         if s.slot.is_netds() {
@@ -402,12 +392,12 @@ impl Stream {
     }
 
     /// Out. `Some`: why it ended.
-    fn send(&mut self, w: &Window, said: u32, a: &mut Around<'_>, news: &mut bool) -> Result<Option<Errno>, Broken> {
+    fn send(&mut self, w: &Window, said: u32, a: &mut Around, news: &mut bool) -> Result<Option<Errno>, Broken> {
         let Some(socket) = &self.socket else { return Ok(None) };
         let mut moved = false;
         while self.writable {
             if self.pending.is_empty() {
-                let n = self.outgoing.take(a.buffer)?;
+                let n = self.outgoing.take(&mut a.buffer)?;
                 moved |= n > 0;
                 self.pending.extend_from_slice(a.buffer.get(..n).unwrap_or_default());
             }
@@ -416,8 +406,7 @@ impl Stream {
             }
             match rustix::net::send(socket, &self.pending, SendFlags::NOSIGNAL) {
                 Ok(n) => {
-                    a.traffic.sent_packets += 1;
-                    a.traffic.sent_bytes += n as u64;
+                    a.sent(n);
                     self.pending.drain(..n.min(self.pending.len()));
                 }
                 Err(Errno::AGAIN) => self.writable = false,
@@ -440,7 +429,7 @@ impl Stream {
     fn receive(
         &mut self,
         w: &Window,
-        a: &mut Around<'_>,
+        a: &mut Around,
         news: &mut bool,
         again: &mut Vec<u32>,
     ) -> Result<Option<Errno>, Broken> {
@@ -469,8 +458,7 @@ impl Stream {
                     self.told |= told::FINISHED;
                 }
                 Ok((n, _)) => {
-                    a.traffic.received_packets += 1;
-                    a.traffic.received_bytes += n as u64;
+                    a.received(n);
                     let came = a.buffer.get(..n).unwrap_or_default();
                     if self.incoming.put_some(came)? < n {
                         return Err(Broken("a ring has less room than it had"));

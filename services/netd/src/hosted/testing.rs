@@ -16,7 +16,6 @@ use cofferdam_socket::slot::{Operation, Slot};
 use cofferdam_socket::{Broken, PACKETS, Side, WINDOW_BYTES, Window, packet};
 use rustix::event::epoll;
 
-use super::streams::Around;
 use super::{Hosted, SPARE, STREAMS};
 use crate::behind::Behind;
 use crate::testing::Bytes;
@@ -93,8 +92,7 @@ pub fn hostile(bytes: &[u8]) {
                     return Ok(true);
                 }
                 callers.push(theirs);
-                let Hosted { streams, sentry, names, counters, buffer, traffic, .. } = &mut hosted;
-                let around = &mut Around { sentry, names, counters, buffer, traffic };
+                let Hosted { streams, around, .. } = &mut hosted;
                 streams.give(slot, ours.into(), address(0, 80), address(what, 9), around)?;
             }
             5 => {
