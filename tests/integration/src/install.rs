@@ -196,6 +196,15 @@ impl Install {
         command
     }
 
+    /// `do -- env`, with no network but its loopback device and a folder of the host's at /mnt.
+    pub fn do_with(&self, platform: &str, folder: &Path) -> Command {
+        let bind = format!("{}:/mnt", folder.display());
+        let options = ["--network", "none", "--cwd", "/tmp", "--bind", &bind, "--", "env"];
+        let mut command = self.command(&["--platform", platform, "do"]);
+        command.args(options);
+        command
+    }
+
     /// Runs it to its end.
     pub fn run(&self, arguments: &[&str]) -> std::io::Result<Output> {
         self.command(arguments).output()

@@ -4,8 +4,11 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
+use crate::compare::{self, Run};
 use crate::install::{Install, need, until};
+use crate::walls::{Checks, descriptors, field, namespaces, threads};
 
 /// Two network namespaces with an interface each, joined.
 #[derive(Debug)]
@@ -172,4 +175,78 @@ impl Drop for Peer {
 /// What the container of that name had to complain of.
 pub fn log_of(install: &Install, name: &str) -> String {
     std::fs::read_to_string(install.folder.join(format!("{name}.log"))).unwrap_or_default()
+}
+
+/// How long a program may take.
+pub const LIMIT: Duration = Duration::from_secs(120);
+
+/// One of the programs that run within and at the other end.
+pub fn script(name: &str) -> String {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/network").join(name).display().to_string()
+}
+
+/// Fails unless a program that ended well natively said the same in the sandbox. `log`: what there is to complain of.
+pub fn the_same(name: &str, native: &Run, sandbox: &Run, log: &str) {
+    assert!(native.success, "natively it fails itself:\n{}", native.output);
+    let differ = compare::differences(&native.output, &sandbox.output);
+    assert!(differ.is_empty(), "{name}: - natively, + in the sandbox\n{}\n{log}", differ.join("\n"));
+}
+
+/// A server within that is called from the outer namespace: what both say.
+pub fn served(rig: &Rig, mut server: Command, caller: &[&str]) -> Run {
+    let mut serves = server.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let called = compare::run(Rig::natively(&rig.outer, caller), LIMIT).unwrap();
+    if !called.success {
+        let _ = serves.kill();
+    }
+    let within = serves.wait_with_output().unwrap();
+    let said = [within.stdout, within.stderr].concat();
+    let output = format!("{}{}", called.output, String::from_utf8_lossy(&said));
+    Run { output, ..called }
+}
+
+/// `server.py` runs as `child`: its netd is killed again and again, under a connection. That is reset, the next one goes by another netd, and the
+/// server lives until it is told to end.
+pub fn survives_netd(install: &Install, rig: &Rig, mut child: Child, log: impl Fn() -> String) {
+    let netd = || install.pids("cofferdam-netd").first().copied();
+    for _ in 0..3 {
+        let held = Rig::natively(&rig.outer, &["python3", "-u", &script("held.py")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
+        let mut held = held.unwrap();
+        let mut word = [0; 5];
+        std::io::Read::read_exact(held.stdout.as_mut().unwrap(), &mut word).unwrap();
+        assert_eq!(&word, b"held\n");
+        let before = netd().expect("there is a netd");
+        let pid = rustix::process::Pid::from_raw(before).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        until("another netd", || netd().is_some_and(|pid| pid != before));
+        drop(held.stdin.take());
+        let told = held.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&told.stdout), "reset\nagain\n", "{}", log());
+    }
+    let over = compare::run(Rig::natively(&rig.outer, &["python3", "-u", &script("over.py")]), LIMIT).unwrap();
+    assert!(over.success, "{}", over.output);
+    assert!(child.wait().unwrap().success());
+    install.nothing_left().unwrap();
+}
+
+/// What holds of every live netd: who it is, and that nothing is open but sockets, its window and what it waits by. `sockets`: how many.
+pub fn netd_is_walled(checks: &mut Checks, install: &Install, netd: i32, sockets: usize) {
+    threads(checks, netd, "netd", 0);
+    let open = descriptors(netd);
+    for fd in &open {
+        let fine = ["socket:[", "pipe:[", "/memfd:cofferdam-net", "anon_inode:[eventpoll]"];
+        checks.that(fine.iter().any(|f| fd.starts_with(f)), || format!("netd holds {fd}"));
+    }
+    let held = open.iter().filter(|fd| fd.starts_with("socket:[")).count();
+    checks.that(held == sockets, || format!("netd holds {held} sockets: {open:?}"));
+    let sentry = install.pids("cofferdam-sentry")[0];
+    for (a, b) in namespaces(&netd.to_string()).iter().zip(namespaces(&sentry.to_string())) {
+        checks.that(*a != b, || format!("netd and Sentry share {a}"));
+    }
+    let status = std::fs::read_to_string(format!("/proc/{netd}/status")).unwrap();
+    let uid: u32 = field(&status, "Uid").split_whitespace().next().unwrap().parse().unwrap();
+    checks.that(uid >= 0x7000_0000, || format!("netd runs as uid {uid}"));
 }

@@ -125,20 +125,7 @@ fn cpythons_own_tests_end_as_on_the_host() {
         .arg(folder.join("native.xml"));
     native.args(&modules).current_dir(&folder);
     let native = run(native, LIMIT).unwrap();
-    let bind = format!("{}:/mnt", folder.display());
-    let mut boxed = install.command(&[
-        "--platform",
-        &platform,
-        "do",
-        "--network",
-        "none",
-        "--cwd",
-        "/tmp",
-        "--bind",
-        &bind,
-        "--",
-        "env",
-    ]);
+    let mut boxed = install.do_with(&platform, &folder);
     boxed.args(CLEAN).args(&test).arg("/mnt/boxed.xml").args(&modules);
     let boxed = run(boxed, LIMIT).unwrap();
 

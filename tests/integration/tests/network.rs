@@ -4,15 +4,13 @@
 //! must be the same. Needs root, as namespaces with interfaces do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test helpers outside #[test] functions")]
 
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
-use std::time::Duration;
 
 use cofferdam_integration::compare::{self, Run};
 use cofferdam_integration::install::{Install, need, until};
-use cofferdam_integration::network::{Peer, Rig, boxed, ip, log_of};
-use cofferdam_integration::walls::{Checks, descriptors, field, namespaces, service, threads};
+use cofferdam_integration::network::{self, LIMIT, Peer, Rig, boxed, ip, log_of, script};
+use cofferdam_integration::walls::{Checks, field, service};
 
 #[path = "network/rules.rs"]
 mod rules;
@@ -20,22 +18,9 @@ mod rules;
 /// One after the other: the interfaces of all have the same addresses, and a loaded machine is late.
 static ONE: Mutex<()> = Mutex::new(());
 
-fn script(name: &str) -> String {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/network").join(name).display().to_string()
-}
-
 fn the_same(install: &Install, name: &str, native: &Run, sandbox: &Run) {
-    assert!(native.success, "natively it fails itself:\n{}", native.output);
-    let differ = compare::differences(&native.output, &sandbox.output);
-    assert!(
-        differ.is_empty(),
-        "{name}: - natively, + in the sandbox\n{}\n{}",
-        differ.join("\n"),
-        log_of(install, name)
-    );
+    network::the_same(name, native, sandbox, &log_of(install, name));
 }
-
-const LIMIT: Duration = Duration::from_secs(120);
 
 #[test]
 fn a_program_is_told_what_its_network_is() {
@@ -137,19 +122,8 @@ fn packets_that_are_too_long_for_the_path() {
 
 /// A server within, called from beyond. What either side says is compared.
 fn served(install: &Install, rig: &Rig, name: &str, server: &[&str], caller: &[&str]) {
-    let both = |mut server: Command| {
-        let mut serves = server.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let called = compare::run(Rig::natively(&rig.outer, caller), LIMIT).unwrap();
-        if !called.success {
-            let _ = serves.kill();
-        }
-        let within = serves.wait_with_output().unwrap();
-        let said = [within.stdout, within.stderr].concat();
-        let output = format!("{}{}", called.output, String::from_utf8_lossy(&said));
-        Run { output, ..called }
-    };
-    let native = both(Rig::natively(&rig.inner, server));
-    let sandbox = both(boxed(install, rig, name, server));
+    let native = network::served(rig, Rig::natively(&rig.inner, server), caller);
+    let sandbox = network::served(rig, boxed(install, rig, name, server), caller);
     the_same(install, name, &native, &sandbox);
 }
 
@@ -183,32 +157,8 @@ fn a_netd_that_dies_is_replaced() {
     let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
     let (install, rig) = (Install::with_services("net-death").unwrap(), Rig::new("d"));
     let server = script("server.py");
-    let mut child = boxed(&install, &rig, "death", &["python3", "-u", &server]).spawn().unwrap();
-    let netd = || install.processes().into_iter().find(|(_, name)| name == "cofferdam-netd").map(|(pid, _)| pid);
-    let kill = |pid: i32| {
-        let pid = rustix::process::Pid::from_raw(pid).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-    };
-    for _ in 0..3 {
-        let held = Rig::natively(&rig.outer, &["python3", "-u", &script("held.py")])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn();
-        let mut held = held.unwrap();
-        let mut word = [0; 5];
-        std::io::Read::read_exact(held.stdout.as_mut().unwrap(), &mut word).unwrap();
-        assert_eq!(&word, b"held\n");
-        let before = netd().expect("there is a netd");
-        kill(before);
-        until("another netd", || netd().is_some_and(|pid| pid != before));
-        drop(held.stdin.take());
-        let told = held.wait_with_output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&told.stdout), "reset\nagain\n", "{}", log_of(&install, "death"));
-    }
-    let over = compare::run(Rig::natively(&rig.outer, &["python3", "-u", &script("over.py")]), LIMIT).unwrap();
-    assert!(over.success, "{}", over.output);
-    assert!(child.wait().unwrap().success());
-    install.nothing_left().unwrap();
+    let child = boxed(&install, &rig, "death", &["python3", "-u", &server]).spawn().unwrap();
+    network::survives_netd(&install, &rig, child, || log_of(&install, "death"));
 }
 
 /// netd as the host shows it: no right, no name, and nothing open but its packet socket, its channels and the window.
@@ -222,25 +172,11 @@ fn the_walls_of_a_live_netd() {
     let netd = install.pids("cofferdam-netd")[0];
     let mut checks = Checks(0);
     service(&mut checks, netd, "netd", 0);
-    threads(&mut checks, netd, "netd", 0);
-    let open = descriptors(netd);
-    for fd in &open {
-        let fine = ["socket:[", "pipe:[", "/memfd:cofferdam-net", "anon_inode:[eventpoll]"];
-        checks.that(fine.iter().any(|f| fd.starts_with(f)), || format!("netd holds {fd}"));
-    }
     // Its channel, the bell, and one packet socket.
-    let sockets = open.iter().filter(|fd| fd.starts_with("socket:[")).count();
-    checks.that(sockets == 3, || format!("netd holds {sockets} sockets: {open:?}"));
+    network::netd_is_walled(&mut checks, &install, netd, 3);
     // The Sentry holds no packet socket, and netd's window is all that they share.
-    let sentry = install.pids("cofferdam-sentry")[0];
     let packet = std::fs::read_to_string(format!("/proc/{netd}/net/packet")).unwrap();
     checks.that(packet.lines().count() == 1, || format!("in netd's own namespace: {packet}"));
-    for (a, b) in namespaces(&netd.to_string()).iter().zip(namespaces(&sentry.to_string())) {
-        checks.that(*a != b, || format!("netd and Sentry share {a}"));
-    }
-    let status = std::fs::read_to_string(format!("/proc/{netd}/status")).unwrap();
-    let uid: u32 = field(&status, "Uid").split_whitespace().next().unwrap().parse().unwrap();
-    checks.that(uid >= 0x7000_0000, || format!("netd runs as uid {uid}"));
     println!("{} checks of a live netd", checks.0);
     assert!(install.run(&["kill", "walls", "KILL"]).unwrap().status.success());
     child.wait().unwrap();
@@ -259,7 +195,7 @@ fn names_are_asked_of_the_engine() {
                 all = [threading.Thread(target=ask, args=(n,)) for n in range(1, 60)]\n\
                 [t.start() for t in all], [t.join() for t in all]\n\
                 print(sorted(told.items()))";
-    let bundle = cofferdam_integration::network::bundle(&install, &rig, "names", &["python3", "-c", asks]);
+    let bundle = network::bundle(&install, &rig, "names", &["python3", "-c", asks]);
     let resolv = install.folder.join("resolv.conf");
     std::fs::write(&resolv, "nameserver 127.0.0.11\noptions ndots:0\n").unwrap();
     Install::edit(&bundle, |document| {

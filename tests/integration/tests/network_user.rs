@@ -3,25 +3,18 @@
 //! Each program runs natively in the namespace, too: what is told must be the same.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test helpers outside #[test] functions")]
 
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
-use std::time::Duration;
 
 use cofferdam_integration::compare::{self, Run};
 use cofferdam_integration::install::{Install, until};
-use cofferdam_integration::network::{Peer, Rig};
-use cofferdam_integration::walls::{Checks, apart, descriptors, field, namespaces, threads};
+use cofferdam_integration::network::{LIMIT, Peer, Rig, netd_is_walled, script, served, survives_netd, the_same};
+use cofferdam_integration::walls::{Checks, apart, namespaces};
 
 /// One after the other: the interfaces of all have the same addresses.
 static ONE: Mutex<()> = Mutex::new(());
 
-const LIMIT: Duration = Duration::from_secs(120);
 const SOMEBODY: u32 = 54_321;
-
-fn script(name: &str) -> String {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/network").join(name).display().to_string()
-}
 
 /// A `do` in the inner namespace, of the installation's user.
 fn within(install: &Install, rig: &Rig, options: &[&str], arguments: &[&str]) -> Command {
@@ -47,12 +40,6 @@ fn within(install: &Install, rig: &Rig, options: &[&str], arguments: &[&str]) ->
     command
 }
 
-fn the_same(name: &str, native: &Run, sandbox: &Run) {
-    assert!(native.success, "natively it fails itself:\n{}", native.output);
-    let differ = compare::differences(&native.output, &sandbox.output);
-    assert!(differ.is_empty(), "{name}: - natively, + in the sandbox\n{}", differ.join("\n"));
-}
-
 #[test]
 fn clients_reach_what_their_caller_does() {
     let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
@@ -76,7 +63,7 @@ fn clients_reach_what_their_caller_does() {
             first
         });
         let sandbox = compare::run(within(&install, &rig, &[], &arguments), LIMIT).unwrap();
-        the_same(&format!("uid {who}"), &native, &sandbox);
+        the_same(&format!("uid {who}"), &native, &sandbox, "");
         if let Some(mut resident) = resident {
             resident.kill().unwrap();
             resident.wait().unwrap();
@@ -91,22 +78,12 @@ fn published_ports_lead_inside() {
     let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
     let (install, rig) = (Install::with_services("user-ports").unwrap(), Rig::new("p"));
     let (server, caller) = (script("server.py"), script("caller.py"));
+    let caller = ["python3", "-u", &caller, "user"];
     let server = ["env", "PYTHONDONTWRITEBYTECODE=1", "python3", "-u", &server, "user"];
-    let both = |mut server: Command| {
-        let mut serves = server.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let called = compare::run(Rig::natively(&rig.outer, &["python3", "-u", &caller, "user"]), LIMIT).unwrap();
-        if !called.success {
-            let _ = serves.kill();
-        }
-        let within = serves.wait_with_output().unwrap();
-        let said = [within.stdout, within.stderr].concat();
-        let output = format!("{}{}", called.output, String::from_utf8_lossy(&said));
-        Run { output, ..called }
-    };
-    let native = both(Rig::natively(&rig.inner, &server));
+    let native = served(&rig, Rig::natively(&rig.inner, &server), &caller);
     let ports = ["-p", "7:7", "-p", "8:8", "-p", "10.99.0.2:9:9/tcp", "--publish", "7:7/udp"];
-    let sandbox = both(within(&install, &rig, &ports, &server));
-    the_same("published", &native, &sandbox);
+    let sandbox = served(&rig, within(&install, &rig, &ports, &server), &caller);
+    the_same("published", &native, &sandbox, "");
     install.nothing_left().unwrap();
 }
 
@@ -167,28 +144,8 @@ fn a_netd_that_dies_is_replaced() {
     let (install, rig) = (Install::with_services("user-death").unwrap(), Rig::new("k"));
     let server = script("server.py");
     let arguments = ["env", "PYTHONDONTWRITEBYTECODE=1", "python3", "-u", &server, "user"];
-    let mut child = within(&install, &rig, &["-p", "7:7"], &arguments).spawn().unwrap();
-    let netd = || install.pids("cofferdam-netd").first().copied();
-    for _ in 0..3 {
-        let mut held = Rig::natively(&rig.outer, &["python3", "-u", &script("held.py")])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut word = [0; 5];
-        std::io::Read::read_exact(held.stdout.as_mut().unwrap(), &mut word).unwrap();
-        let before = netd().expect("there is a netd");
-        let pid = rustix::process::Pid::from_raw(before).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-        until("another netd", || netd().is_some_and(|pid| pid != before));
-        drop(held.stdin.take());
-        let told = held.wait_with_output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&told.stdout), "reset\nagain\n");
-    }
-    let over = compare::run(Rig::natively(&rig.outer, &["python3", "-u", &script("over.py")]), LIMIT).unwrap();
-    assert!(over.success, "{}", over.output);
-    assert!(child.wait().unwrap().success());
-    install.nothing_left().unwrap();
+    let child = within(&install, &rig, &["-p", "7:7"], &arguments).spawn().unwrap();
+    survives_netd(&install, &rig, child, String::new);
 }
 
 /// There is no netd until there is something to do for it; then it has its walls: nobody's rights, no name, nothing open but its sockets.
@@ -209,30 +166,15 @@ fn the_walls_of_a_live_netd() {
     let netd = install.pids("cofferdam-netd")[0];
     let mut checks = Checks(0);
     apart(&mut checks, netd, "netd in its caller's network", 0);
-    threads(&mut checks, netd, "netd in its caller's network", 0);
-    let open = descriptors(netd);
-    for fd in &open {
-        let fine = ["socket:[", "pipe:[", "/memfd:cofferdam-net", "anon_inode:[eventpoll]"];
-        checks.that(fine.iter().any(|f| fd.starts_with(f)), || format!("netd holds {fd}"));
-    }
     // Its channel, the bell, and the one connection.
-    let sockets = open.iter().filter(|fd| fd.starts_with("socket:[")).count();
-    checks.that(sockets == 3, || format!("netd holds {sockets} sockets: {open:?}"));
-    // The Sentry has none but its own network; of netd's namespaces that one is the caller's, and no other.
-    let sentry = install.pids("cofferdam-sentry")[0];
-    let (own, sentrys) = (namespaces(&netd.to_string()), namespaces(&sentry.to_string()));
-    for (a, b) in own.iter().zip(sentrys) {
-        checks.that(*a != b, || format!("netd and Sentry share {a}"));
-    }
+    netd_is_walled(&mut checks, &install, netd, 3);
+    // Of its namespaces the network's is the caller's, and no other.
     let callers = std::fs::metadata(format!("/run/netns/{}", rig.inner)).unwrap();
     let its = std::fs::metadata(format!("/proc/{netd}/ns/net")).unwrap();
     use std::os::unix::fs::MetadataExt;
     checks.that(callers.ino() == its.ino(), || "netd is in another network than its caller's".into());
-    let host = namespaces("self");
+    let (own, host) = (namespaces(&netd.to_string()), namespaces("self"));
     checks.that(own.iter().all(|ns| !host.contains(ns)), || format!("netd shares a namespace with the host: {own:?}"));
-    let status = std::fs::read_to_string(format!("/proc/{netd}/status")).unwrap();
-    let uid: u32 = field(&status, "Uid").split_whitespace().next().unwrap().parse().unwrap();
-    checks.that(uid >= 0x7000_0000, || format!("netd runs as uid {uid}"));
     println!("{} checks of a live netd", checks.0);
     drop(child.stdin.take());
     child.wait().unwrap();

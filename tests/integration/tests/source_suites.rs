@@ -76,20 +76,7 @@ fn compared(name: &str, packages: &[&str]) {
     let mut native = Command::new("env");
     native.args(CLEAN).args([&drive, &suite, &source, &before]);
     let native = run(native, LIMIT).unwrap();
-    let bind = format!("{}:/mnt", after.display());
-    let mut boxed = install.command(&[
-        "--platform",
-        &platform,
-        "do",
-        "--network",
-        "none",
-        "--cwd",
-        "/tmp",
-        "--bind",
-        &bind,
-        "--",
-        "env",
-    ]);
+    let mut boxed = install.do_with(&platform, &after);
     boxed.args(CLEAN).args([&drive, &suite, &source, Path::new("/mnt")]);
     let boxed = run(boxed, LIMIT).unwrap();
     let (before, after) = (ends(&before), ends(&after));
