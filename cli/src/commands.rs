@@ -263,12 +263,12 @@ fn foreground_start_to_end(
             write_pid(file, std::process::id())?;
         }
         of.iter().try_for_each(|h| h.inside(&connection, std::process::id()))?;
-        if let Some(network) = oci.map(|_| namespaces::network(root, &id)).transpose()?.flatten() {
-            connection.ask_traced(&Request::Network { id: id.clone(), user: None }, &[network.as_fd()], &mut trace)?;
+        if let Some((network, from)) = oci.map(|_| namespaces::network(root, &id)).transpose()?.flatten() {
+            connection.ask_traced(&Request::Network { id: id.clone(), from }, &[network.as_fd()], &mut trace)?;
         }
         if let Some((network, descriptors)) = network.and_then(|n| Some((n, n.descriptors()?))) {
-            let user = network.user.clone();
-            connection.ask_traced(&Request::Network { id: id.clone(), user }, &descriptors, &mut trace)?;
+            let from = network.from.clone();
+            connection.ask_traced(&Request::Network { id: id.clone(), from }, &descriptors, &mut trace)?;
         }
         connection.ask_traced(&Request::Start { id: id.clone(), process: 0 }, &[], &mut trace).map_err(not_run)?;
         of.iter().for_each(|h| h.run_all("poststart", Status::Running, std::process::id(), report));

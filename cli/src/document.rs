@@ -5,7 +5,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use cofferdam_confine::caps;
-use cofferdam_control::client::Verbatim;
+use cofferdam_control::client::{NetworkFrom, Verbatim};
 use cofferdam_control::oci;
 use cofferdam_control::rules::Rules;
 use serde_json::{Map, Value, json};
@@ -159,12 +159,13 @@ pub fn of_do(asked: &Do, network: &Network, terminal: bool) -> Result<(Value, Ve
         |words: &[Vec<u8>]| -> Vec<String> { words.iter().map(|w| String::from_utf8_lossy(w).into_owned()).collect() };
     let bounding = all()?;
     let caps: &[String] = if uid == 0 { &bounding } else { &[] };
-    let namespaces: Vec<Value> =
-        ["pid", "network", "ipc", "uts", "mount", "cgroup"].iter().map(|kind| json!({"type": kind})).collect();
+    let own = ["pid", "ipc", "uts", "mount", "cgroup"].into_iter();
+    let own = own.chain(Some("network").filter(|_| network.from != NetworkFrom::Host));
+    let namespaces: Vec<Value> = own.map(|kind| json!({"type": kind})).collect();
     // As Docker has it: anybody may ask whether somebody answers.
-    let sysctl = match &network.user {
-        Some(_) => json!({"net.ipv4.ping_group_range": "0 2147483647"}),
-        None => json!({}),
+    let sysctl = match &network.from {
+        NetworkFrom::User(_) => json!({"net.ipv4.ping_group_range": "0 2147483647"}),
+        _ => json!({}),
     };
     let mut rules = Rules::default();
     for rule in &asked.net_rule {

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use cofferdam_confine::{mount_read_only, root_here};
+use cofferdam_control::client::NetworkFrom;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags};
@@ -48,30 +49,43 @@ fn recorded(root: &Path, id: &str) -> Result<Record, Failure> {
     serde_json::from_slice(&text).map_err(|e| failed("its state", e.into()))
 }
 
-/// The network namespace that the document names, for a container without anything that stands in for it there.
-pub fn network(root: &Path, id: &str) -> Result<Option<OwnedFd>, Failure> {
-    let Some(path) = recorded(root, id)?.network.filter(|p| !p.as_os_str().is_empty()) else { return Ok(None) };
-    let opened = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-    opened.map(Some).map_err(|e| failed(&path.display().to_string(), e.into()))
+/// A network namespace, and what it is for the container.
+pub type Network = (OwnedFd, NetworkFrom);
+
+fn open(path: &Path) -> Result<OwnedFd, Failure> {
+    let opened = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    opened.map_err(|e| failed(&path.display().to_string(), e.into()))
 }
 
-/// Enters them. The network namespace, where that is not the host's. Nothing happens where the caller has no right to: then nobody like him
-/// may enter them either.
-pub fn enter(root: &Path, id: &str) -> Result<Option<OwnedFd>, Failure> {
+fn own() -> Result<OwnedFd, Failure> {
+    open(Path::new("/proc/thread-self/ns/net"))
+}
+
+/// The network that the document names, for a container without anything that stands in for it there; `None` for a new one.
+pub fn network(root: &Path, id: &str) -> Result<Option<Network>, Failure> {
+    match recorded(root, id)?.network {
+        Some(path) if path.as_os_str().is_empty() => Ok(None),
+        Some(path) => Ok(Some((open(&path)?, NetworkFrom::Namespace))),
+        None => Ok(Some((own()?, NetworkFrom::Host))),
+    }
+}
+
+/// Enters them. The network, and where it is not the host's its namespace is entered. Where the caller has no right to that nobody like him
+/// may enter them either, and nothing happens.
+pub fn enter(root: &Path, id: &str) -> Result<Option<Network>, Failure> {
     let record = recorded(root, id)?;
+    // Before the host's /proc is out of sight.
+    let host = if record.network.is_none() { Some((own()?, NetworkFrom::Host)) } else { None };
     let network = match &record.network {
         None => Ok(()),
         Some(path) if path.as_os_str().is_empty() => unshare(UnshareFlags::NEWNET),
         Some(path) => join(path),
     };
     match network.and_then(|()| unshare(UnshareFlags::NEWNS)) {
-        Err(Errno::PERM) => return Ok(None),
+        Err(Errno::PERM) => return Ok(host),
         other => other.map_err(|e| failed("unshare", e.into()))?,
     }
-    // Before the host's /proc is out of sight.
-    let own = || rustix::fs::open("/proc/thread-self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-    let network = record.network.as_ref().map(|_| own()).transpose();
-    let network = network.map_err(|e| failed("its network", e.into()))?;
+    let network = if host.is_some() { host } else { Some((own()?, NetworkFrom::Namespace)) };
     let tree = build(&record).map_err(|(what, e)| failed(&what, e.into()))?;
     rustix::process::fchdir(&tree).map_err(|e| failed("its root", e.into()))?;
     root_here().map_err(|e| failed("its root", std::io::Error::other(e)))?;

@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use cofferdam_control::client::NetworkFrom;
 use cofferdam_control::netd::{PUBLISHED, Published, RESOLVER, User};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -34,6 +35,8 @@ pub enum Mode {
     None,
     /// Behind the caller's sockets.
     User,
+    /// The caller's own.
+    Host,
     /// What is in that network namespace is taken over.
     Namespace(PathBuf),
 }
@@ -45,8 +48,9 @@ impl std::str::FromStr for Mode {
         match text.split_once(':') {
             None if text == "none" => Ok(Self::None),
             None if text == "user" => Ok(Self::User),
+            None if text == "host" => Ok(Self::Host),
             Some(("ns", path)) if path.starts_with('/') => Ok(Self::Namespace(path.into())),
-            _ => Err("want user, none, or ns:PATH of a network namespace".into()),
+            _ => Err("want user, host, none, or ns:PATH of a network namespace".into()),
         }
     }
 }
@@ -129,8 +133,8 @@ impl Publish {
 
 /// The network of a `do`, as far as it is made here.
 pub struct Network {
-    /// Behind which sockets; `None`: none.
-    pub user: Option<User>,
+    /// What the first of the descriptors is for it.
+    pub from: NetworkFrom,
     descriptors: Vec<OwnedFd>,
     /// A resolv.conf to be shown in the place of the host's.
     names: Option<File>,
@@ -149,11 +153,15 @@ impl Network {
             let what = format!("the network namespace {}", path.display());
             File::open(path).map(OwnedFd::from).map_err(Failure::host(what))
         };
+        let own = || open(Path::new("/proc/thread-self/ns/net"));
         match &asked.network {
-            Mode::None => Ok(Self { user: None, descriptors: Vec::new(), names: None }),
-            Mode::Namespace(path) => Ok(Self { user: None, descriptors: vec![open(path)?], names: None }),
+            Mode::None => Ok(Self { from: NetworkFrom::Namespace, descriptors: Vec::new(), names: None }),
+            Mode::Namespace(path) => {
+                Ok(Self { from: NetworkFrom::Namespace, descriptors: vec![open(path)?], names: None })
+            }
+            Mode::Host => Ok(Self { from: NetworkFrom::Host, descriptors: vec![own()?], names: None }),
             Mode::User => {
-                let mut descriptors = vec![open(Path::new("/proc/thread-self/ns/net"))?];
+                let mut descriptors = vec![own()?];
                 for publish in &asked.publish {
                     descriptors.push(publish.bound()?);
                 }
@@ -163,7 +171,8 @@ impl Network {
                 let has_place = !asked.readonly || root.join("etc/resolv.conf").exists();
                 let names = names.filter(|_| has_place).map(|text| nameless(&text)).transpose()?;
                 let published = asked.publish.iter().map(|p| p.to).collect();
-                Ok(Self { user: Some(User { resolver, six: leads_far(), published }), descriptors, names })
+                let from = NetworkFrom::User(User { resolver, six: leads_far(), published });
+                Ok(Self { from, descriptors, names })
             }
         }
     }
@@ -254,7 +263,7 @@ mod tests {
             assert!(of(bad).is_err(), "{bad}");
         }
         let mode = |text: &str| text.parse::<Mode>();
-        assert_eq!((mode("user"), mode("none")), (Ok(Mode::User), Ok(Mode::None)));
+        assert_eq!((mode("user"), mode("none"), mode("host")), (Ok(Mode::User), Ok(Mode::None), Ok(Mode::Host)));
         assert_eq!(mode("ns:/run/netns/a"), Ok(Mode::Namespace("/run/netns/a".into())));
         for bad in ["", "ns", "ns:", "ns:a", "bridge", "none:/a"] {
             assert!(mode(bad).is_err(), "{bad}");

@@ -79,12 +79,8 @@ pub fn run(root: &Path, id: &str, process: u32) -> Result<ExitCode, Failure> {
     let manager = if process == 0 { notify::recorded(root, id).and_then(Result::ok) } else { None };
     // Engines know what is a container's by its first process.
     let enter = |connection: Connection| {
-        if let Some(network) = namespaces::enter(root, id)? {
-            connection.ask_traced(
-                &Request::Network { id: id.into(), user: None },
-                &[network.as_fd()],
-                &mut Vec::new(),
-            )?;
+        if let Some((network, from)) = namespaces::enter(root, id)? {
+            connection.ask_traced(&Request::Network { id: id.into(), from }, &[network.as_fd()], &mut Vec::new())?;
         }
         Ok(connection)
     };

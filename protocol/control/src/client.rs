@@ -145,6 +145,17 @@ pub struct Opened {
     pub follows: bool,
 }
 
+/// What a network namespace is for a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NetworkFrom {
+    /// The one that stands for the container's on the host: what an engine puts there until the container starts is the container's.
+    Namespace,
+    /// The sender's own, whose sockets the container is to use for a network like that.
+    User(User),
+    /// The sender's own, which is the container's as well.
+    Host,
+}
+
 /// Everything the command line asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
@@ -221,14 +232,13 @@ pub enum Request {
         /// Which process.
         process: u32,
     },
-    /// The network namespace that stands for the container's on the host: what an engine puts there until the container starts is the
-    /// container's. Or the sender's own, whose sockets the container is to use. Descriptors with it: the namespace, then a socket for each
-    /// published port. Answered by `Done`.
+    /// What the container's network comes from. Descriptors with it: a network namespace, then a socket for each published port. Answered by
+    /// `Done`.
     Network {
         /// The container.
         id: String,
-        /// What the network is to be like where it is made of sockets.
-        user: Option<User>,
+        /// How.
+        from: NetworkFrom,
     },
     /// A process's terminal has a new size. Answered by `Done`.
     Resize {

@@ -21,6 +21,8 @@ pub struct Network {
     pub routes: Vec<Route>,
     /// Who is asked for names at [`NAMES`] is there: with the packet sockets come [`ASKING`] sockets of UDP that are connected to it.
     pub names: bool,
+    /// It is the host's own, and nothing stays within: the sandbox's loopback device is the host's.
+    pub host: bool,
 }
 
 /// Where Docker answers for names in a container's network namespace.
@@ -122,7 +124,7 @@ impl Network {
         let links = interface.addresses.iter().map(|a| route(a.network(), None));
         let routers = families.iter().map(|(_, _, all, via)| route(Address { ip: *all, prefix: 0 }, Some(*via)));
         let routes = links.chain(routers).collect();
-        Self { interfaces: vec![interface], routes, names: false }
+        Self { interfaces: vec![interface], routes, names: false, host: false }
     }
 
     /// How many sockets go with one that was taken over.
@@ -181,6 +183,8 @@ pub enum Mode {
     /// Sockets of the caller's, which netd makes as they are needed: a network that nobody else sees. With the orders comes a socket for each
     /// published port.
     User(User),
+    /// Sockets of the host's, which netd makes and binds as they are needed: the host's own network.
+    Host,
 }
 
 /// A network behind sockets of the caller's.
@@ -319,6 +323,7 @@ mod tests {
                 route("::/0", Some("fe80::99"), 2, 0),
             ],
             names: false,
+            host: false,
         };
         let way = |to: &str, by| {
             let to = to.parse().unwrap();

@@ -21,6 +21,8 @@ mod sentry {
     pub const CHANGES: u64 = 28;
     pub const QUEUED: u64 = 32;
     pub const TUNING: u64 = 36;
+    pub const REQUEST: u64 = 56;
+    pub const BINDING: u64 = 60;
     pub const LOCAL: u64 = 64;
     pub const REMOTE: u64 = 84;
     pub const BACKLOG: u64 = 104;
@@ -39,6 +41,8 @@ mod netd {
     pub const LISTENER: u64 = 160;
     pub const RTT: u64 = 164;
     pub const MTU: u64 = 168;
+    pub const ANSWER: u64 = 172;
+    pub const REFUSED: u64 = 176;
     pub const LOCAL: u64 = 192;
     pub const REMOTE: u64 = 212;
 }
@@ -50,6 +54,41 @@ pub enum Operation {
     Connect,
     /// A listener.
     Listen,
+    /// An address and a port of the host's, for a connection or a listener to come.
+    Bind,
+    /// Datagrams by an address and a port of the host's, as packets in the rings of the slot ([`crate::packet`]); to one other end, if that has a port.
+    Datagrams,
+}
+
+impl Operation {
+    const ALL: [Self; 4] = [Self::Connect, Self::Listen, Self::Bind, Self::Datagrams];
+
+    fn number(self) -> u32 {
+        Self::ALL.iter().zip(1..).find(|(o, _)| **o == self).map_or(0, |(_, n)| n)
+    }
+}
+
+/// What a place of the host's is to be like: what counts of it when another wants it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Binding {
+    /// `SO_REUSEADDR`.
+    pub reuse: bool,
+    /// `SO_REUSEPORT`.
+    pub reuseport: bool,
+    /// `IPV6_V6ONLY`.
+    pub only_v6: bool,
+}
+
+impl Binding {
+    fn number(self) -> u32 {
+        let Self { reuse, reuseport, only_v6 } = self;
+        [reuse, reuseport, only_v6].into_iter().zip(0..).map(|(is, bit)| u32::from(is) << bit).sum()
+    }
+
+    fn of(number: u32) -> Self {
+        let [reuse, reuseport, only_v6] = [0, 1, 2].map(|bit| number >> bit & 1 != 0);
+        Self { reuse, reuseport, only_v6 }
+    }
 }
 
 /// What the Sentry says of a connection: each stays true.
@@ -167,17 +206,60 @@ impl Slot {
             put(w, self.at + sentry::REMOTE, remote);
         }
         w.store(self.at + sentry::BACKLOG, backlog);
-        let operation = if what == Operation::Connect { 1 } else { 2 };
-        w.store(self.at + sentry::OPERATION, operation);
+        w.store(self.at + sentry::OPERATION, what.number());
+    }
+
+    /// Of a slot in use: asks for something more, in the host's own network. The number of the request.
+    pub fn ask(
+        &self,
+        w: &Window,
+        what: Operation,
+        (local, remote): (SocketAddr, Option<SocketAddr>),
+        backlog: u32,
+        binding: Binding,
+    ) -> u32 {
+        put(w, self.at + sentry::LOCAL, local);
+        put(w, self.at + sentry::REMOTE, remote.unwrap_or(SocketAddr::from(([0; 4], 0))));
+        w.store(self.at + sentry::BACKLOG, backlog);
+        w.store(self.at + sentry::BINDING, binding.number());
+        w.store(self.at + sentry::OPERATION, what.number());
+        let request = w.load(self.at + sentry::REQUEST).wrapping_add(1);
+        w.store(self.at + sentry::REQUEST, request);
+        request
+    }
+
+    /// The number of the last request, and what the place is to be like.
+    pub fn asked(&self, w: &Window) -> (u32, Binding) {
+        (w.load(self.at + sentry::REQUEST), Binding::of(w.load(self.at + sentry::BINDING)))
+    }
+
+    /// Answers a request: with the address that it has now, or a number of an error.
+    pub fn answer(&self, w: &Window, request: u32, what: Result<SocketAddr, i32>) {
+        if let Ok(local) = what {
+            put(w, self.at + netd::LOCAL, local);
+        }
+        w.store(self.at + netd::REFUSED, what.err().map_or(0, i32::cast_unsigned));
+        w.store(self.at + netd::ANSWER, request);
+    }
+
+    /// The answer to a request, once there is one.
+    pub fn answered(&self, w: &Window, request: u32) -> Option<Result<Result<SocketAddr, i32>, Broken>> {
+        if w.load(self.at + netd::ANSWER) != request {
+            return None;
+        }
+        Some(match w.load(self.at + netd::REFUSED) {
+            0 => get(w, self.at + netd::LOCAL).map(Ok),
+            why => Ok(Err(why.cast_signed())),
+        })
     }
 
     /// What the Sentry wants of a slot of its own: with the local address, the other one of a connection, and the backlog of a listener.
     pub fn wanted(&self, w: &Window) -> Result<(Operation, SocketAddr, SocketAddr, u32), Broken> {
         let what = match w.load(self.at + sentry::OPERATION) {
-            1 => Operation::Connect,
-            2 => Operation::Listen,
-            _ => return Err(Broken("a slot is to be something that there is none of")),
+            0 => None,
+            n => Operation::ALL.get(n as usize - 1).copied(),
         };
+        let what = what.ok_or(Broken("a slot is to be something that there is none of"))?;
         let of = |at| get(w, self.at + at);
         Ok((what, of(sentry::LOCAL)?, of(sentry::REMOTE)?, w.load(self.at + sentry::BACKLOG)))
     }
@@ -361,6 +443,14 @@ mod tests {
         assert!(slot.wanted(&w).is_err() && !slot.is_released(&w));
         slot.prepare(&w, Operation::Connect, of("10.0.0.1:80"), Some(of("[fd00::1]:443")), 9);
         assert_eq!(slot.wanted(&w).unwrap(), (Operation::Connect, of("10.0.0.1:80"), of("[fd00::1]:443"), 9));
+        let binding = Binding { reuse: true, only_v6: true, ..Binding::default() };
+        let request = slot.ask(&w, Operation::Datagrams, (of("0.0.0.0:0"), None), 0, binding);
+        assert_eq!((slot.asked(&w), slot.answered(&w, request)), ((request, binding), None));
+        assert_eq!(slot.wanted(&w).unwrap().0, Operation::Datagrams);
+        slot.answer(&w, request, Err(98));
+        assert_eq!(slot.answered(&w, request), Some(Ok(Err(98))));
+        slot.answer(&w, request, Ok(of("[::1]:7")));
+        assert_eq!(slot.answered(&w, request), Some(Ok(Ok(of("[::1]:7")))));
         slot.begin(&w, 3, of("1.2.3.4:5"), of("6.7.8.9:10"));
         assert_eq!(slot.newcomer(&w).unwrap(), (3, of("1.2.3.4:5"), of("6.7.8.9:10")));
         assert_eq!(slot.told(&w), told::NEW | told::CONNECTED);

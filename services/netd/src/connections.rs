@@ -232,9 +232,13 @@ impl Connections {
             self.engine.set_backlog(id, backlog as usize);
             return Ok(());
         }
-        // Of netd's own only those that are in use mean something; of the Sentry's one that it has done with before it was begun is nothing.
-        if slot.is_netds() || slot.is_released(&self.window) {
+        // Of netd's own only those that are in use mean something.
+        if slot.is_netds() {
             return Ok(());
+        }
+        if slot.is_released(&self.window) {
+            // It came to nothing at once; when the Sentry is done with it, too, it is free.
+            return if slot.said(&self.window) & said::CLOSED != 0 { self.sentry.tell(&slot) } else { Ok(()) };
         }
         self.begin(slot, now, wire)
     }
@@ -262,6 +266,7 @@ impl Connections {
                     }
                 })
             }
+            Operation::Bind | Operation::Datagrams => return Err(Broken("a place of the host's is asked of none")),
         };
         match done {
             Ok(()) if what == Operation::Connect => self.pump(slot.number()),

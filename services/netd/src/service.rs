@@ -33,6 +33,9 @@ pub const POLICY: &str = "netd";
 /// Name of the policy with sockets of the caller's.
 pub const USER_POLICY: &str = "netd-user";
 
+/// Name of the policy with sockets of the host's.
+pub const HOST_POLICY: &str = "netd-host";
+
 /// Why it ends.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
@@ -106,6 +109,7 @@ pub fn run(control: &Channel) -> Result<(), ServiceError> {
     let further = match &orders.mode {
         Mode::Devices => orders.network.sockets(),
         Mode::User(user) => user.published.len(),
+        Mode::Host => 0,
     };
     let wanted = further.saturating_add(2);
     if fds.len() != wanted {
@@ -138,7 +142,11 @@ pub fn run(control: &Channel) -> Result<(), ServiceError> {
             let wire = Wire::new(orders.network, orders.rules, devices, names, number as u32, Instant::now());
             born.serve(Devices::new(Stack::new(wire, connections), epoll))
         }
-        Mode::User(user) => {
+        mode => {
+            let (user, policy) = match mode {
+                Mode::User(user) => (Some(user), USER_POLICY),
+                _ => (None, HOST_POLICY),
+            };
             let doors: Vec<_> = fds.collect();
             for (door, which) in doors.iter().zip(hosted::DOORS..) {
                 watch(door.as_fd(), which)?;
@@ -147,7 +155,7 @@ pub fn run(control: &Channel) -> Result<(), ServiceError> {
             let limit = rustix::process::getrlimit(Resource::Nofile);
             let all = Rlimit { current: limit.maximum, ..limit };
             rustix::process::setrlimit(Resource::Nofile, all).map_err(host("RLIMIT_NOFILE"))?;
-            born.wall(USER_POLICY, &doors)?;
+            born.wall(policy, &doors)?;
             let most = limit.maximum.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
             born.serve(Hosted::new(orders.network, user, orders.rules, doors, &window, epoll, most)?)
         }

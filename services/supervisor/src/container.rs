@@ -11,9 +11,8 @@ use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use cofferdam_control::client::{Create, Owner, State, Status};
+use cofferdam_control::client::{Create, NetworkFrom, Owner, State, Status};
 use cofferdam_control::gofer::{Export, ExportKind, FromGofer, GoferOrders, ToGofer};
-use cofferdam_control::netd::User;
 use cofferdam_control::sentry::{ExitStatus, FailureKind, FromSentry, InVain, ToSentry, Usage};
 use cofferdam_control::{AsyncChannel, Channel};
 use tokio::sync::watch;
@@ -709,15 +708,16 @@ impl Container {
         }
     }
 
-    /// Notes the network namespace that stands for its own, or that whose sockets it is to use, with those of published ports.
-    pub fn has_network(&self, user: Option<User>, descriptors: Vec<OwnedFd>) -> Result<(), Refused> {
+    /// Notes what its network comes from: a network namespace, with the sockets of published ports.
+    pub fn has_network(&self, from: NetworkFrom, descriptors: Vec<OwnedFd>) -> Result<(), Refused> {
         let wrong = || Refused::new(FailureKind::Invalid, "a network without its namespace, or with too much");
         let mut descriptors = descriptors.into_iter();
         let namespace = descriptors.next().ok_or_else(wrong)?;
         let doors: Vec<_> = descriptors.collect();
-        let way = match user {
-            Some(user) if user.published.len() == doors.len() => Way::User { namespace, user, doors },
-            None if doors.is_empty() => Way::Take(namespace),
+        let way = match from {
+            NetworkFrom::User(user) if user.published.len() == doors.len() => Way::User { namespace, user, doors },
+            NetworkFrom::Namespace if doors.is_empty() => Way::Take(namespace),
+            NetworkFrom::Host if doors.is_empty() => Way::Host(namespace),
             _ => return Err(wrong()),
         };
         *self.network.borrow_mut() = Some(way);

@@ -4,7 +4,6 @@
 //! (`takeover`), and a netd is started if there is any. A person's command uses its caller's network by sockets that a netd makes there: that is
 //! started when it is first needed. One that dies takes its connections with it, and another one takes its place. Called by `container`.
 
-use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -23,7 +22,7 @@ use crate::launcher::Service;
 use crate::link::{Link, PATIENCE, internal};
 use crate::sandbox::Sandbox;
 use crate::spec::Refused;
-use crate::takeover::{Answer, Order};
+use crate::takeover::{self, Answer, Order};
 
 /// How long numbers are waited for.
 const SOON: Duration = Duration::from_secs(2);
@@ -32,6 +31,8 @@ const SOON: Duration = Duration::from_secs(2);
 pub enum Way {
     /// What is in a network namespace is taken over.
     Take(OwnedFd),
+    /// The host's own, by sockets in that namespace.
+    Host(OwnedFd),
     /// Sockets of the caller's, in his own network namespace.
     User {
         /// It.
@@ -56,6 +57,12 @@ pub struct Outside {
 }
 
 impl Outside {
+    /// The host's own, as it is now.
+    pub async fn of_host(house: &House, namespace: OwnedFd) -> Result<Self, Refused> {
+        let (Answer { network, warnings }, _) = house.network(Order::Look, namespace.as_fd()).await?;
+        Ok(Self { network, mode: Mode::Host, namespace, sockets: Vec::new(), warnings })
+    }
+
     /// One behind sockets of the caller's.
     pub fn of_user(namespace: OwnedFd, user: User, sockets: Vec<OwnedFd>) -> Result<Self, Refused> {
         if sockets.len() != user.published.len() {
@@ -70,13 +77,11 @@ fn host(why: impl std::fmt::Display) -> Refused {
     Refused::new(FailureKind::Host, format!("the container's network: {why}"))
 }
 
-/// Takes over what is in a network namespace. `None`: there is nothing.
+/// Takes over what is in a network namespace, unless it is the host's own. `None`: there is nothing.
 pub async fn take(house: &House, namespace: OwnedFd) -> Result<Option<Outside>, Refused> {
-    let place = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).map(|s| (s.st_dev, s.st_ino)).map_err(host);
-    // The host's own is not for anybody to have.
-    let own = File::open("/proc/self/ns/net").map_err(|e| host(format!("/proc/self/ns/net: {e}")))?;
-    if place(own.as_fd())? == place(namespace.as_fd())? {
-        return Ok(None);
+    // The host's own is not for anybody to have for himself.
+    if takeover::is_own(namespace.as_fd()).map_err(host)? {
+        return Outside::of_host(house, namespace).await.map(Some);
     }
     let (answer, sockets) = house.network(Order::Take, namespace.as_fd()).await?;
     let Answer { network, warnings } = answer;

@@ -189,13 +189,14 @@ impl Sandbox {
         }
         let outside = match way {
             Way::Take(namespace) => network::take(&house, namespace).await?,
+            Way::Host(namespace) => Some(Outside::of_host(&house, namespace).await?),
             Way::User { namespace, user, doors } => Some(Outside::of_user(namespace, user, doors)?),
         };
         let Some(outside) = outside else { return Ok(()) };
         for warning in &outside.warnings {
             self.tell_log(LogLevel::Warn, warning.clone());
         }
-        if outside.network.interfaces.is_empty() {
+        if outside.network.interfaces.is_empty() && !outside.network.host {
             return Ok(());
         }
         let outside = Rc::new(outside);

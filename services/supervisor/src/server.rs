@@ -144,7 +144,7 @@ async fn handle(
             ties.stood_in.push((container.clone(), process));
             tell_end(container, process, channel.clone())?;
         }
-        Request::Network { id, user } => house.find(&id)?.has_network(user, descriptors)?,
+        Request::Network { id, from } => house.find(&id)?.has_network(from, descriptors)?,
         Request::Resize { id, process, rows, cols } => house.find(&id)?.resize(process, rows, cols).await?,
         Request::Front { id, stops } => house.find(&id)?.front(stops).await?,
         Request::Events => {

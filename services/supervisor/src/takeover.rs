@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use cofferdam_control::Channel;
 use cofferdam_control::netd::{ADDRESSES, ASKING, Address, INTERFACES, Interface, NAMES, Network, Route};
@@ -29,6 +29,8 @@ use serde::{Deserialize, Serialize};
 pub enum Order {
     /// Take over what there is.
     Take,
+    /// Only tell what there is: it stays the host's.
+    Look,
     /// Give it back: the addresses and routes are the host's again.
     Give(Network),
 }
@@ -36,7 +38,7 @@ pub enum Order {
 /// What came of it.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Answer {
-    /// Of `Take`: the network. With it comes a packet socket for each of its interfaces.
+    /// Of `Take` and `Look`: the network. With the first comes a packet socket for each of its interfaces.
     pub network: Network,
     /// What could not be taken over, or given back: for the log.
     pub warnings: Vec<String>,
@@ -45,12 +47,15 @@ pub struct Answer {
 /// Enters the namespace and answers with what came of it. A namespace without any interface but the loopback one stays as it is.
 pub fn serve(order: &Order, namespace: &OwnedFd, answer: &Channel) {
     let enter = || {
-        rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
-            .map_err(|e| format!("entering it: {e}"))?;
+        if !is_own(namespace.as_fd())? {
+            rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+                .map_err(|e| format!("entering it: {e}"))?;
+        }
         Netlink::open().map_err(|e| format!("netlink: {e}"))
     };
     let done = enter().and_then(|mut netlink| match order {
         Order::Take => take(&mut netlink),
+        Order::Look => look(&mut netlink).map(|network| (Answer { network, warnings: Vec::new() }, Vec::new())),
         Order::Give(network) => Ok((give(&mut netlink, network), Vec::new())),
     });
     let (result, sockets) = match done {
@@ -62,11 +67,24 @@ pub fn serve(order: &Order, namespace: &OwnedFd, answer: &Channel) {
     let _ = answer.send(&result, &sockets);
 }
 
-fn take(netlink: &mut Netlink) -> Result<(Answer, Vec<OwnedFd>), String> {
-    let mut warnings = Vec::new();
-    let mut interfaces = links(netlink, &mut warnings)?;
-    let found = addresses(netlink)?;
-    for message in &found {
+/// Whether a network namespace is the one that this process is in.
+pub fn is_own(namespace: BorrowedFd<'_>) -> Result<bool, String> {
+    let place = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).map(|s| (s.st_dev, s.st_ino)).map_err(|e| e.to_string());
+    let own = std::fs::File::open("/proc/thread-self/ns/net").map_err(|e| format!("/proc/thread-self/ns/net: {e}"))?;
+    Ok(place(own.as_fd())? == place(namespace)?)
+}
+
+/// Reads what there is of the host's own network. What is no Ethernet is not told of.
+fn look(netlink: &mut Netlink) -> Result<Network, String> {
+    let mut interfaces = links(netlink, &mut Vec::new())?;
+    fill(&mut interfaces, &addresses(netlink)?);
+    let routes = routes(netlink, &interfaces)?;
+    Ok(Network { interfaces: interfaces.into_values().collect(), routes, names: false, host: true })
+}
+
+/// Gives interfaces their addresses; those without any are left out.
+fn fill(interfaces: &mut BTreeMap<u32, Interface>, found: &[AddressMessage]) {
+    for message in found {
         let own = interfaces.get_mut(&message.header.index);
         let room = own.filter(|i| i.addresses.len() < ADDRESSES);
         if let (Some(interface), Some(ip)) = (room, own_address(message)) {
@@ -74,6 +92,13 @@ fn take(netlink: &mut Netlink) -> Result<(Answer, Vec<OwnedFd>), String> {
         }
     }
     interfaces.retain(|_, i| !i.addresses.is_empty());
+}
+
+fn take(netlink: &mut Netlink) -> Result<(Answer, Vec<OwnedFd>), String> {
+    let mut warnings = Vec::new();
+    let mut interfaces = links(netlink, &mut warnings)?;
+    let found = addresses(netlink)?;
+    fill(&mut interfaces, &found);
     let routes = routes(netlink, &interfaces)?;
     let mut sockets = Vec::new();
     for interface in interfaces.values() {
@@ -92,7 +117,7 @@ fn take(netlink: &mut Netlink) -> Result<(Answer, Vec<OwnedFd>), String> {
         warnings.push(format!("names cannot be asked for at {NAMES}: {e}"));
         Vec::new()
     });
-    let network = Network { interfaces: interfaces.into_values().collect(), routes, names: !names.is_empty() };
+    let network = Network { interfaces: interfaces.into_values().collect(), routes, names: !names.is_empty(), host: false };
     sockets.extend(names);
     Ok((Answer { network, warnings }, sockets))
 }

@@ -26,16 +26,16 @@ const SHORT: Duration = Duration::from_secs(15);
 /// Who asked at a published port, at most.
 const ASKERS: usize = 1024;
 /// Bytes of a datagram that an error brings back.
-const TOLD: usize = 512;
+pub(super) const TOLD: usize = 512;
 /// The port where names are asked for.
 const DOMAIN: u16 = 53;
 
 /// Two ends: the sandbox's, and whom it meant. Of echo requests the first port is the identifier, and the second 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Ends {
-    protocol: u8,
-    local: SocketAddr,
-    remote: SocketAddr,
+pub(super) struct Ends {
+    pub protocol: u8,
+    pub local: SocketAddr,
+    pub remote: SocketAddr,
 }
 
 #[derive(Debug)]
@@ -275,7 +275,7 @@ impl Datagrams {
 }
 
 /// The ends of what a packet carries, and what of it the host is to send: of UDP the payload, of an echo request all.
-fn ends<'a>(head: &packet::Head, data: &'a [u8]) -> Option<(SocketAddr, SocketAddr, &'a [u8])> {
+pub(super) fn ends<'a>(head: &packet::Head, data: &'a [u8]) -> Option<(SocketAddr, SocketAddr, &'a [u8])> {
     let ([a, b, c, d, e, f, _, _], rest) = data.split_first_chunk::<8>()?;
     let word = |a: &u8, b: &u8| u16::from_be_bytes([*a, *b]);
     if head.protocol == UDP {
@@ -288,7 +288,7 @@ fn ends<'a>(head: &packet::Head, data: &'a [u8]) -> Option<(SocketAddr, SocketAd
 }
 
 /// A datagram as the sandbox is to see it.
-fn carried(protocol: u8, (from, to): (SocketAddr, SocketAddr), payload: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn carried(protocol: u8, (from, to): (SocketAddr, SocketAddr), payload: &[u8]) -> Option<Vec<u8>> {
     let mut data = Vec::with_capacity(payload.len() + 8);
     let place = if protocol == UDP {
         let len = u16::try_from(payload.len() + 8).ok()?;
@@ -323,7 +323,7 @@ fn deliver(protocol: u8, (from, to): (SocketAddr, SocketAddr), len: usize, aroun
 }
 
 /// Tells the Sentry that one of its datagrams did not arrive: as a router, or the other end, would.
-fn tell(ends: Ends, payload: &[u8], why: Errno, around: &mut Around) -> Result<(), Broken> {
+pub(super) fn tell(ends: Ends, payload: &[u8], why: Errno, around: &mut Around) -> Result<(), Broken> {
     let Ends { protocol, local, remote } = ends;
     let about = payload.get(..payload.len().min(TOLD)).unwrap_or_default();
     let Some(data) = carried(protocol, (local, remote), about) else { return Ok(()) };

@@ -3,9 +3,14 @@
 //! A connection of the sandbox's is one of the host's, made when the sandbox asks for it (`streams`); a datagram leaves by a socket that is
 //! made for it and what comes back there goes to who sent it (`datagrams`). The sandbox seems to have a network of its own; what of that is
 //! somebody in particular, and what nobody, is decided here: loopback addresses of the host's are out of reach, but for the port where it
-//! asks for names. Ports that the caller has published come as sockets that are there already. Called by `service`.
+//! asks for names. Ports that the caller has published come as sockets that are there already.
+//!
+//! Or the network is the host's own (`podman --network=host`): then nothing is out of reach that the host's programs reach, and sockets are bound where the
+//! sandbox binds them (`places`), also those of datagrams (`bound`). Called by `service`.
 
+mod bound;
 mod datagrams;
+mod places;
 mod streams;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -18,12 +23,13 @@ use std::time::Instant;
 use cofferdam_control::netd::{INSIDE, INSIDE6, Network, Published, RESOLVER, ROUTER, ROUTER6, User};
 use cofferdam_control::rules::Rules;
 use cofferdam_socket::ring::Consumer;
-use cofferdam_socket::slot::Slot;
+use cofferdam_socket::slot::{Operation, Slot, said};
 use cofferdam_socket::traffic::Traffic;
 use cofferdam_socket::{Broken, Window, packet};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 
+use self::bound::Bound;
 use self::datagrams::Datagrams;
 use self::streams::Streams;
 use crate::behind::Behind;
@@ -36,6 +42,8 @@ use crate::service::BEHIND;
 pub const DOORS: u64 = BEHIND;
 const STREAMS: u64 = 1 << 32;
 const FLOWS: u64 = 2 << 32;
+const LISTENERS: u64 = 3 << 32;
+const BOUND: u64 = 4 << 32;
 /// Packets of the Sentry's that are sent before something else gets its turn.
 const TURN: usize = 256;
 /// Bytes that are moved at a time.
@@ -64,6 +72,9 @@ impl Names {
     /// Whom the sandbox means by an address.
     fn meant(&self, to: SocketAddr) -> Result<SocketAddr, Nowhere> {
         let ip = to.ip().to_canonical();
+        if self.network.host {
+            return Ok(SocketAddr::new(ip, to.port()));
+        }
         if ip == IpAddr::V4(RESOLVER) && to.port() == 53 {
             return self.resolver.map(|ip| SocketAddr::new(ip, 53)).ok_or(Nowhere::Nobody);
         }
@@ -151,15 +162,16 @@ pub struct Hosted {
     packets: Consumer,
     streams: Streams,
     datagrams: Datagrams,
+    bound: Bound,
     around: Around,
 }
 
 impl Hosted {
     /// With the sockets of the published ports, which do not wait and are watched as [`DOORS`] in their order, and what more is to be watched by.
-    /// `most`: descriptors, at most.
+    /// `user`: what the network is like, unless it is the host's own; `most`: descriptors, at most.
     pub fn new(
         network: Network,
-        user: User,
+        user: Option<User>,
         rules: Rules,
         doors: Vec<OwnedFd>,
         window: &Arc<Window>,
@@ -169,17 +181,21 @@ impl Hosted {
         let (sentry, packets) = Sentry::new(window)?;
         let sockets = most.saturating_sub(SPARE + doors.len());
         let (of_datagrams, watch) = (DATAGRAMS.min(sockets / 4), Watch(epoll));
-        let mut streams = Streams::new(window.clone(), watch.clone(), sockets - of_datagrams);
-        let mut datagrams = Datagrams::new(watch, of_datagrams);
-        for ((door, published), which) in doors.into_iter().zip(user.published).zip(DOORS..) {
+        let of_places = if network.host { of_datagrams } else { 0 };
+        let of_streams = sockets - of_datagrams - of_places;
+        let mut streams = Streams::new(window.clone(), watch.clone(), of_streams, network.host);
+        let mut datagrams = Datagrams::new(watch.clone(), of_datagrams);
+        let bound = Bound::new(window.clone(), watch, of_places);
+        let (published, resolver) = user.map(|u| (u.published, u.resolver)).unwrap_or_default();
+        for ((door, published), which) in doors.into_iter().zip(published).zip(DOORS..) {
             let Published { udp, port } = published;
             if udp { datagrams.publish(which, door, port) } else { streams.publish(which, door, port) }
         }
-        let names = Names { network, resolver: user.resolver };
+        let names = Names { network, resolver };
         let counters = Counters { filter: Filter::new(rules), forbidden: 0, refused: 0, no_room: 0, broken: 0 };
         let (traffic, buffer, now) = (Traffic::default(), vec![0; PIECE], Instant::now());
         let around = Around { sentry, names, counters, traffic, buffer, now };
-        Ok(Self { window: window.clone(), packets, streams, datagrams, around })
+        Ok(Self { window: window.clone(), packets, streams, datagrams, bound, around })
     }
 
     /// A packet of the Sentry's.
@@ -194,6 +210,11 @@ impl Hosted {
     }
 }
 
+/// Whether a slot of the Sentry's is to be begun: neither was netd done with it, nor was the Sentry before it began.
+fn is_open(slot: &Slot, window: &Window) -> bool {
+    !slot.is_netds() && !slot.is_released(window) && slot.said(window) & said::CLOSED == 0
+}
+
 impl Behind for Hosted {
     fn sentry(&mut self) -> &mut Sentry {
         &mut self.around.sentry
@@ -204,7 +225,12 @@ impl Behind for Hosted {
     }
 
     fn asked(&mut self, slot: Slot) -> Result<(), Broken> {
-        self.streams.asked(slot, &mut self.around)
+        let Self { window, streams, bound, around, .. } = self;
+        let begins = || slot.wanted(window).is_ok_and(|(what, ..)| what == Operation::Datagrams);
+        if bound.has(&slot) || around.names.network.host && !streams.has(&slot) && begins() && is_open(&slot, window) {
+            return bound.asked(slot, around);
+        }
+        streams.asked(slot, around)
     }
 
     fn send_packets(&mut self) -> Result<bool, Broken> {
@@ -226,18 +252,22 @@ impl Behind for Hosted {
         if deaf {
             return Ok(());
         }
-        let Self { streams, datagrams, around, .. } = self;
+        let Self { streams, datagrams, bound, around, .. } = self;
+        let number = (which & u64::from(u32::MAX)) as u32;
         if which < STREAMS && datagrams.is_door(which) {
             return datagrams.door(which, around);
         }
         match which & !u64::from(u32::MAX) {
-            FLOWS => datagrams.came((which & u64::from(u32::MAX)) as u32, around),
+            FLOWS => datagrams.came(number, around),
+            BOUND => bound.came(number, around),
+            LISTENERS => streams.called(number, around),
             _ => streams.happened(which, what, around),
         }
     }
 
     fn tick(&mut self) -> Result<(), Broken> {
         self.datagrams.tick(&mut self.around)?;
+        self.bound.tick(&mut self.around)?;
         self.streams.work(&mut self.around)
     }
 
@@ -247,7 +277,7 @@ impl Behind for Hosted {
     }
 
     fn is_busy(&self) -> bool {
-        self.streams.is_busy() || self.datagrams.is_busy()
+        self.streams.is_busy() || self.datagrams.is_busy() || self.bound.is_busy()
     }
 
     fn next(&self) -> Option<Instant> {
@@ -270,7 +300,7 @@ impl Behind for Hosted {
             ("refused_by_the_host", c.refused),
             ("packets_without_room", c.no_room),
             ("tcp_connections", self.streams.len() as u64),
-            ("datagram_sockets", self.datagrams.len() as u64),
+            ("datagram_sockets", (self.datagrams.len() + self.bound.len()) as u64),
         ]
         .map(|(name, n)| (name.to_owned(), n))
         .to_vec()

@@ -16,9 +16,9 @@ use cofferdam_socket::{Broken, Side, Window};
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::sockopt;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, ipproto};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags};
 
-use super::{Around, Nowhere, STREAMS, Watch};
+use super::{Around, LISTENERS, Nowhere, STREAMS, Watch, places};
 use crate::ip::TCP;
 use crate::sentry::Numbers;
 
@@ -54,6 +54,24 @@ struct Listener {
     backlog: u32,
     /// How many connections it was given.
     given: u32,
+    /// In the host's own network: the host's socket that listens, which may have callers.
+    own: Option<(OwnedFd, bool)>,
+}
+
+impl Listener {
+    /// Whether one more has room. One more than the backlog, as on Linux.
+    fn has_room(&self, w: &Window) -> bool {
+        self.given.wrapping_sub(self.slot.accepted(w)) <= self.backlog
+    }
+}
+
+/// A place of the host's that nothing came of yet.
+#[derive(Debug)]
+struct Place {
+    socket: OwnedFd,
+    at: SocketAddr,
+    /// The request that it was made for.
+    request: u32,
 }
 
 /// A published port.
@@ -72,6 +90,9 @@ pub(super) struct Streams {
     watch: Watch,
     /// Sockets, at most.
     most: usize,
+    /// It is the host's own network.
+    host: bool,
+    places: HashMap<u32, Place>,
     streams: HashMap<u32, Stream>,
     listeners: HashMap<u32, Listener>,
     doors: HashMap<u64, Door>,
@@ -83,11 +104,13 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    pub fn new(window: Arc<Window>, watch: Watch, most: usize) -> Self {
+    pub fn new(window: Arc<Window>, watch: Watch, most: usize, host: bool) -> Self {
         Self {
             window,
             watch,
             most,
+            host,
+            places: HashMap::new(),
             streams: HashMap::new(),
             listeners: HashMap::new(),
             doors: HashMap::new(),
@@ -107,7 +130,20 @@ impl Streams {
     }
 
     pub fn is_busy(&self) -> bool {
-        !self.again.is_empty() || (self.has_room && self.doors.values().any(|d| d.ready))
+        let waits = |l: &Listener| l.own.as_ref().is_some_and(|(_, ready)| *ready);
+        let ready = || self.doors.values().any(|d| d.ready) || self.listeners.values().any(waits);
+        !self.again.is_empty() || (self.has_room && ready())
+    }
+
+    /// Whether a slot is one of these.
+    pub fn has(&self, slot: &Slot) -> bool {
+        let number = &slot.number();
+        self.streams.contains_key(number) || self.listeners.contains_key(number) || self.places.contains_key(number)
+    }
+
+    /// Sockets that there are.
+    fn used(&self) -> usize {
+        self.streams.len() + self.places.len() + self.listeners.values().filter(|l| l.own.is_some()).count()
     }
 
     /// The Sentry says that something is to be done in a slot.
@@ -122,35 +158,119 @@ impl Streams {
                 slot.release(&self.window);
                 return around.sentry.tell(&slot);
             }
+            let before = listener.backlog;
             (_, _, _, listener.backlog) = slot.wanted(&self.window)?;
+            if let Some((socket, _)) = listener.own.as_ref().filter(|_| before != listener.backlog) {
+                // What it refuses stays as it was.
+                let _ = rustix::net::listen(socket, waiting(listener.backlog));
+            }
             return self.callers(around);
         }
-        // Of netd's own only those that are in use mean something; of the Sentry's one that it has done with before it was begun is nothing.
-        if slot.is_netds() || slot.is_released(&self.window) {
+        // Of netd's own only those that are in use mean something.
+        if slot.is_netds() {
             return Ok(());
         }
+        let closed = slot.said(&self.window) & said::CLOSED != 0;
+        if slot.is_released(&self.window) {
+            // It came to nothing at once; when the Sentry is done with it, too, it is free.
+            return if closed { around.sentry.tell(&slot) } else { Ok(()) };
+        }
+        if closed {
+            self.places.remove(&number);
+            slot.release(&self.window);
+            return around.sentry.tell(&slot);
+        }
+        let (request, _) = slot.asked(&self.window);
+        // Only what is asked anew is new.
+        if self.places.get(&number).is_some_and(|p| p.request == request) {
+            return Ok(());
+        }
+        let place = self.places.remove(&number);
+        self.begin(slot, place, around)
+    }
+
+    /// Begins what a slot is to be, maybe in a place that it has.
+    fn begin(&mut self, slot: Slot, place: Option<Place>, around: &mut Around) -> Result<(), Broken> {
+        let number = slot.number();
         let (what, local, remote, backlog) = slot.wanted(&self.window)?;
-        let (tuned, tuning) = slot.tuning(&self.window);
         match what {
-            Operation::Listen => {
-                self.listeners.insert(number, Listener { slot, at: local, backlog, given: 0 });
+            Operation::Listen if !self.host => {
+                self.listeners.insert(number, Listener { slot, at: local, backlog, given: 0, own: None });
                 self.callers(around)
             }
-            Operation::Connect => match self.connect(number, remote, tuning, around) {
-                Ok(socket) => {
-                    self.enter(slot, socket, false, tuned);
-                    self.pump(number, around)
+            Operation::Connect => {
+                let (request, _) = slot.asked(&self.window);
+                let (tuned, tuning) = slot.tuning(&self.window);
+                let made = self.connect(slot, place, (local, remote), tuning, around);
+                if self.host {
+                    let name = made.as_ref().map_err(|e| *e).and_then(places::name);
+                    slot.answer(&self.window, request, name.map_err(Errno::raw_os_error));
                 }
-                Err(why) => {
-                    slot.set_error(&self.window, why.raw_os_error());
-                    slot.tell(&self.window, told::FAILED | told::OVER | told::RELEASED);
-                    around.sentry.tell(&slot)
+                match made {
+                    Ok(socket) => {
+                        self.enter(slot, socket, false, tuned);
+                        if self.host {
+                            around.sentry.tell(&slot)?;
+                        }
+                        self.pump(number, around)
+                    }
+                    Err(why) => {
+                        slot.set_error(&self.window, why.raw_os_error());
+                        slot.tell(&self.window, told::FAILED | told::OVER | told::RELEASED);
+                        around.sentry.tell(&slot)
+                    }
                 }
-            },
+            }
+            Operation::Bind | Operation::Listen if self.host => self.settle(slot, place, around),
+            _ => Err(Broken("a place of the host's is asked of none")),
         }
     }
 
-    fn connect(&self, number: u32, to: SocketAddr, tuning: Tuning, around: &mut Around) -> Result<OwnedFd, Errno> {
+    /// Gives a slot its place on the host, and has it listen there if it is to.
+    fn settle(&mut self, slot: Slot, place: Option<Place>, around: &mut Around) -> Result<(), Broken> {
+        let (what, local, _, backlog) = slot.wanted(&self.window)?;
+        let (request, binding) = slot.asked(&self.window);
+        let bound = || {
+            if self.used() >= self.most {
+                return Err(Errno::NOBUFS);
+            }
+            let socket = places::bound(true, local, binding)?;
+            Ok(Place { at: places::name(&socket)?, socket, request })
+        };
+        let settled = place.map_or_else(bound, |p| Ok(Place { request, ..p }));
+        let listens = what == Operation::Listen;
+        let settled = settled.and_then(|place| {
+            if listens {
+                rustix::net::listen(&place.socket, waiting(backlog))?;
+                self.watch.add(place.socket.as_fd(), LISTENERS | u64::from(slot.number()))?;
+            }
+            Ok(place)
+        });
+        slot.answer(&self.window, request, settled.as_ref().map(|p| p.at).map_err(|e| e.raw_os_error()));
+        match settled {
+            Ok(Place { socket, at, .. }) if listens => {
+                let own = Some((socket, false));
+                self.listeners.insert(slot.number(), Listener { slot, at, backlog, given: 0, own });
+            }
+            Ok(place) => {
+                self.places.insert(slot.number(), place);
+            }
+            Err(_) => {
+                around.counters.refused += 1;
+                slot.release(&self.window);
+            }
+        }
+        around.sentry.tell(&slot)
+    }
+
+    fn connect(
+        &self,
+        slot: Slot,
+        place: Option<Place>,
+        (from, to): (SocketAddr, SocketAddr),
+        tuning: Tuning,
+        around: &mut Around,
+    ) -> Result<OwnedFd, Errno> {
         // By the name that the sandbox has for it. As where nobody is: so a host refuses what may not leave it.
         if around.counters.filter.judge(Direction::Out, TCP, to.ip(), 0, to.port()) == Action::Deny {
             return Err(Errno::CONNREFUSED);
@@ -162,24 +282,27 @@ impl Streams {
                 Errno::NETUNREACH
             }
         })?;
-        if self.streams.len() >= self.most {
+        if place.is_none() && self.used() >= self.most {
             return Err(Errno::NOBUFS);
         }
-        let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let made = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP));
         let mut refused = |e| {
             around.counters.refused += 1;
             e
         };
-        let socket =
-            made.map_err(|e| refused(if e == Errno::MFILE || e == Errno::NFILE { Errno::NOBUFS } else { e }))?;
+        // Of the host's own network an address may be asked for without a port, or one that it had before.
+        let named = self.host && !(from.ip().is_unspecified() && from.port() == 0);
+        let (socket, at) = match place {
+            Some(place) => (Ok(place.socket), place.at),
+            None if named => (places::bound(true, from, slot.asked(&self.window).1), from),
+            None => (places::make(true, to), to),
+        };
+        let socket = socket.map_err(&mut refused)?;
         tune(&socket, tuning);
-        match rustix::net::connect(&socket, &to) {
+        match rustix::net::connect(&socket, &places::dressed(to, at)) {
             Ok(()) | Err(Errno::INPROGRESS) => {}
             Err(e) => return Err(refused(e)),
         }
-        self.watch.add(socket.as_fd(), STREAMS | u64::from(number))?;
+        self.watch.add(socket.as_fd(), STREAMS | u64::from(slot.number()))?;
         Ok(socket)
     }
 
@@ -218,6 +341,37 @@ impl Streams {
         self.pump(number, around)
     }
 
+    /// Somebody may have called where a listener of the host's listens.
+    pub fn called(&mut self, number: u32, around: &mut Around) -> Result<(), Broken> {
+        if let Some((_, ready)) = self.listeners.get_mut(&number).and_then(|l| l.own.as_mut()) {
+            *ready = true;
+            self.let_in(number, around)?;
+        }
+        Ok(())
+    }
+
+    /// Lets callers of one in, as far as it has room for them. The others wait with the host.
+    fn let_in(&mut self, number: u32, around: &mut Around) -> Result<(), Broken> {
+        for _ in 0..CALLERS {
+            let full = self.used() >= self.most;
+            let Some(listener) = self.listeners.get_mut(&number) else { return Ok(()) };
+            if full || !listener.has_room(&self.window) {
+                return Ok(());
+            }
+            let Some((own, ready)) = listener.own.as_mut().filter(|(_, ready)| *ready) else { return Ok(()) };
+            let Some((socket, from)) = accept(own, ready) else { return Ok(()) };
+            let (Some(remote), Ok(local)) = (from.map(places::plain), places::name(&socket)) else { continue };
+            let filter = &mut around.counters.filter;
+            if filter.judge(Direction::In, TCP, remote.ip(), local.port(), remote.port()) == Action::Deny {
+                reset(&socket);
+                continue;
+            }
+            self.give(number, socket, local, remote, around)?;
+        }
+        self.has_room = true;
+        Ok(())
+    }
+
     /// Goes on with what had no turn.
     pub fn work(&mut self, around: &mut Around) -> Result<(), Broken> {
         for number in std::mem::take(&mut self.again) {
@@ -228,6 +382,8 @@ impl Streams {
 
     /// Gives those who called at published ports to who listens there, as far as it has room for them. The others wait with the host.
     fn callers(&mut self, around: &mut Around) -> Result<(), Broken> {
+        let own: Vec<u32> = self.listeners.iter().filter(|(_, l)| l.own.is_some()).map(|(n, _)| *n).collect();
+        own.into_iter().try_for_each(|number| self.let_in(number, around))?;
         let which: Vec<u64> = self.doors.iter().filter(|(_, d)| d.ready).map(|(which, _)| *which).collect();
         for which in which {
             for _ in 0..CALLERS {
@@ -250,17 +406,7 @@ impl Streams {
                 if backlog.is_some_and(|b| waiting > b) || self.streams.len() >= self.most {
                     break;
                 }
-                let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-                let (socket, from) = match rustix::net::acceptfrom_with(&door.socket, flags) {
-                    Ok(one) => one,
-                    Err(Errno::AGAIN) => {
-                        door.ready = false;
-                        break;
-                    }
-                    // Who called is gone already, or there are too many.
-                    Err(_) => break,
-                };
-                let from = from.and_then(|a| SocketAddr::try_from(a).ok());
+                let Some((socket, from)) = accept(&door.socket, &mut door.ready) else { break };
                 // Who he really is; the host has let him in already, so he is told.
                 let may = from.is_some_and(|from| {
                     around.counters.filter.judge(Direction::In, TCP, from.ip(), port, from.port()) == Action::Allow
@@ -472,6 +618,22 @@ impl Stream {
         }
         Ok(None)
     }
+}
+
+/// Who has called; `None` where nobody has (`ready` says so then), or he is gone already, or there are too many.
+fn accept(socket: &OwnedFd, ready: &mut bool) -> Option<(OwnedFd, Option<SocketAddr>)> {
+    match rustix::net::acceptfrom_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+        Ok((socket, from)) => Some((socket, from.and_then(|a| SocketAddr::try_from(a).ok()))),
+        Err(e) => {
+            *ready &= e != Errno::AGAIN;
+            None
+        }
+    }
+}
+
+/// A backlog as the host takes it.
+fn waiting(backlog: u32) -> i32 {
+    i32::try_from(backlog).unwrap_or(i32::MAX)
 }
 
 /// Has a connection be reset when it is closed: one that lingers for no time at all is.

@@ -32,7 +32,7 @@ pub fn hostile(bytes: &[u8]) {
     let window = Arc::new(window);
     let user = User { resolver: Some(Ipv4Addr::LOCALHOST.into()), six: true, published: Vec::new() };
     // Not one more than those that are given.
-    let Ok(mut hosted) = Hosted::new(Network::user(true), user, Rules::default(), Vec::new(), &window, epoll, SPARE)
+    let Ok(mut hosted) = Hosted::new(Network::user(true), Some(user), Rules::default(), Vec::new(), &window, epoll, SPARE)
     else {
         return;
     };

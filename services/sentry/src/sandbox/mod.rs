@@ -282,6 +282,7 @@ impl Sandbox {
         for socket in net.ports(Kind::Tcp).lock().all().0.iter().filter(|s| s.listens()) {
             socket.listen_outside(socket.tcp_backlog());
         }
+        net.ports(Kind::Udp).lock().all().0.iter().for_each(|s| s.settle_anew());
         let hear = std::thread::Builder::new().name("netd".into()).stack_size(256 << 10);
         hear.spawn(move || listener.serve(&net)).map_err(|e| failed(format!("a thread for netd: {e}")))?;
         Ok(FromSentry::Done)

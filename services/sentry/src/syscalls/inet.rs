@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use zerocopy::IntoBytes;
 
-use super::blocking::Progress;
+use super::blocking::{Progress, until_ready};
 use super::socket::{
     CONTROL_MAX, Control, MSG_CTRUNC, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_OOB, MSG_PEEK, MSG_TRUNC, MSG_WAITALL,
     MSG_WAITFORONE, MsgHdr, SOL_SOCKET, beyond, message_vector, put_raw_address, put_time, wait_for_rest,
@@ -14,6 +14,7 @@ use super::socket::{
 use super::{Outcome, SysResult, UserPtr, done, inet_raw, value};
 use crate::errno::Errno;
 use crate::ipc::inet::address::{self, AF_INET, AF_INET6, Domain, Endpoint, decode, six};
+use crate::ipc::inet::host::Asked;
 use crate::ipc::inet::udp::{Along, Sending, Why};
 use crate::ipc::inet::{Inet, InetFile, Kind, icmp, options, tcp};
 use crate::signal::{SigInfo, code, send};
@@ -95,6 +96,17 @@ fn read_address(task: &Arc<Task>, at: u64, len: u32) -> Result<Vec<u8>, Errno> {
     Ok(raw)
 }
 
+/// Has the host give a socket what it asks for, and waits for that.
+fn settle(task: &Arc<Task>, open: &Open, wanted: Asked) -> SysResult {
+    let Open { file, socket } = open;
+    let (file, socket, queue) = (file.clone(), socket.clone(), socket.queue().clone());
+    until_ready(task, &queue, PollMask::WRITE, None, move |_| {
+        // It stays open as long as somebody waits.
+        let _open = &file;
+        socket.settle(wanted).map(|()| 0)
+    })
+}
+
 pub(super) fn bind(task: &Arc<Task>, open: &Open, at: u64, len: u32) -> SysResult {
     let raw = read_address(task, at, len)?;
     let socket = &open.socket;
@@ -127,16 +139,21 @@ pub(super) fn bind(task: &Arc<Task>, open: &Open, at: u64, len: u32) -> SysResul
     if !free && !creds.capable_in(&net.base.owner, cap::NET_BIND_SERVICE) {
         return Err(Errno::EACCES);
     }
+    if socket.host().is_some() {
+        return settle(task, open, Asked::Bind(to));
+    }
     socket.bind(to)?;
     done()
 }
 
-pub(super) fn listen(open: &Open, backlog: i32) -> SysResult {
+pub(super) fn listen(task: &Arc<Task>, open: &Open, backlog: i32) -> SysResult {
     if !open.socket.kind.is_stream() {
         return Err(Errno::EOPNOTSUPP);
     }
-    open.socket.listen(backlog)?;
-    done()
+    match open.socket.listen(backlog)? {
+        Some(backlog) => settle(task, open, Asked::Listen(backlog)),
+        None => done(),
+    }
 }
 
 fn deadline(socket: &Inet, send: bool) -> Option<Deadline> {
@@ -205,8 +222,10 @@ pub(super) fn connect(task: &Arc<Task>, open: Open, at: u64, len: u32) -> SysRes
         if address::lacks_scope(&raw, to.ip) {
             return Err(Errno::EINVAL);
         }
-        socket.udp_connect(to)?;
-        return done();
+        return match socket.udp_connect(to)? {
+            Some(to) => settle(task, &Open { file, socket }, Asked::Peer(Some(to))),
+            None => done(),
+        };
     }
     let again = socket.connecting(false);
     if !again {
@@ -257,8 +276,12 @@ pub(super) fn connect(task: &Arc<Task>, open: Open, at: u64, len: u32) -> SysRes
 }
 
 pub(super) fn getsockname(task: &Arc<Task>, open: &Open, to: u64, len: UserPtr<i32>) -> SysResult {
-    put_raw_address(task, &open.socket.name().encode(open.socket.domain), to, len)?;
-    done()
+    let (file, socket, queue) = (open.file.clone(), open.socket.clone(), open.socket.queue().clone());
+    until_ready(task, &queue, PollMask::WRITE, None, move |task| {
+        let _open = &file;
+        socket.is_settled()?;
+        put_raw_address(task, &socket.name().encode(socket.domain), to, len).map(|()| 0)
+    })
 }
 
 pub(super) fn getpeername(task: &Arc<Task>, open: &Open, to: u64, len: UserPtr<i32>) -> SysResult {

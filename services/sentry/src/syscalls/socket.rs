@@ -257,7 +257,7 @@ fn listen(task: &Arc<Task>, fd: Fd, backlog: i32) -> SysResult {
     let (_, socket) = match find(task, fd)? {
         Found::Unix(found) => found,
         Found::Netlink(_) | Found::Packet(_) => return Err(Errno::EOPNOTSUPP),
-        Found::Inet(open) => return inet::listen(&open, backlog),
+        Found::Inet(open) => return inet::listen(task, &open, backlog),
     };
     socket.set_owner(&task.creds().groups, Some(task.group()));
     socket.listen(backlog, Ucred::of(task))?;

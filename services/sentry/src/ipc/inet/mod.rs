@@ -2,7 +2,7 @@
 //!
 //! What goes from a namespace to itself (loopback, its own addresses) never leaves the Sentry: there is no wire that could lose or
 //! reorder anything, so there are no packets, and the state of both ends of a connection changes at once. What goes elsewhere is netd's
-//! (`remote`, `raw`, by `net`).
+//! (`remote`, `raw`, by `net`). In the host's own network all of TCP and UDP does, and addresses are the host's to give (`host`).
 //!
 //! Owns sockets, their addresses and ports, queues and errors. Must never have a socket of the host. Memory is bounded by each
 //! socket's buffers, and by [`QUEUED_MOST`] for all of them. Called by the calls of sockets (`syscalls::inet`, `syscalls::inet_options`) and by `/proc/net`.
@@ -11,6 +11,7 @@
 
 pub mod address;
 mod file;
+pub mod host;
 pub mod icmp;
 pub mod limit;
 pub mod options;
@@ -106,6 +107,8 @@ pub(crate) struct State {
     tcp: Tcp,
     udp: Udp,
     raw: raw::Raw,
+    /// In the host's own network: its place there, until it is a connection or listens.
+    place: Option<host::Place>,
 }
 
 /// A socket.
@@ -224,6 +227,7 @@ impl Inet {
             tcp: Tcp::default(),
             udp: Udp::default(),
             raw: raw::Raw::default(),
+            place: None,
         };
         Self::with((domain, kind), net, uid, timers, state)
     }
@@ -443,8 +447,8 @@ impl Inet {
         let multicast = ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST);
         let any =
             |v: &mut Values| [options::FREEBIND, options::TRANSPARENT].iter().any(|o| v.get(options::IP, *o) != 0);
-        // Before there are addresses nobody says that it is none.
-        let early = || ip.is_ipv4() && (self.net.settings.may_bind_others() || !self.net.loopback.was_up());
+        // Before there are addresses nobody says that it is none; in the host's own network it is the host who does.
+        let early = || self.host().is_some() || ip.is_ipv4() && (self.net.settings.may_bind_others() || !self.net.loopback.was_up());
         ip.is_unspecified() || multicast || self.values(any) || early() || self.is_own(ip)
     }
 
@@ -470,6 +474,9 @@ impl Inet {
 
     /// Gives it a port if it has none: the first use does. EAGAIN if there is none.
     fn autobind(self: &Arc<Self>) -> Result<(), Errno> {
+        if self.host().is_some() {
+            return self.settle_soon();
+        }
         let mut table = self.net.ports(self.kind).lock();
         let (claim, ip) = {
             let s = self.state.lock();
@@ -494,7 +501,10 @@ impl Inet {
         }
         // While the device is down its address of IPv6 is gone, which is not that nothing leads there.
         let gone = if to == LOCALHOST6 { Errno::EADDRNOTAVAIL } else { Errno::ENETUNREACH };
-        self.net.source(to, by).ok_or(gone)
+        let source = self.net.source(to, by);
+        // The host knows more ways than it was asked for.
+        let hosts = || self.host().map(|_| if to.is_ipv4() { Domain::V4.any() } else { Domain::V6.any() });
+        source.or_else(hosts).ok_or(gone)
     }
 
     /// Where a program that names no address in particular means to go: to itself.

@@ -71,6 +71,19 @@ impl Remote {
         self.rings.slot.mtu(self.wire.window())
     }
 
+    /// Where the host has put it: `None` while that is not known.
+    pub(super) fn place(&self) -> Option<Result<Endpoint, Errno>> {
+        let (w, slot) = (self.wire.window(), &self.rings.slot);
+        match slot.answered(w, slot.asked(w).0)? {
+            Ok(Ok(local)) => Some(Ok(local.into())),
+            Ok(Err(why)) => Some(Err(Errno::from_host(why))),
+            Err(broken) => {
+                self.wire.lose(broken);
+                Some(Err(Errno::ENETDOWN))
+            }
+        }
+    }
+
     /// Bytes that can be written now, of a sender with a buffer of that size. If there are none netd is asked to tell when there are.
     pub(super) fn room(&self, limit: usize) -> usize {
         let look = || {
@@ -168,6 +181,11 @@ impl Remote {
 pub(super) struct Doors(Vec<(Arc<Wire>, Rings)>);
 
 impl Doors {
+    /// One more.
+    pub(super) fn add(&mut self, door: (Arc<Wire>, Rings)) {
+        self.0.push(door);
+    }
+
     /// They are shut.
     pub(super) fn close(self) {
         for (wire, rings) in self.0 {
@@ -213,7 +231,7 @@ impl State {
         self.tcp.remote = Some(remote);
     }
 
-    fn tuning(&self, set: &Settings) -> Tuning {
+    pub(super) fn tuning(&self, set: &Settings) -> Tuning {
         const MAXSEG: i32 = 2;
         const WINDOW_CLAMP: i32 = 10;
         const NODELAY: i32 = 1;
@@ -261,17 +279,13 @@ impl Inet {
 
     /// Begins a connection to elsewhere, whose addresses are noted. EAGAIN: netd will tell; EADDRNOTAVAIL: it can have no more.
     pub(super) fn knock_outside(self: &Arc<Self>, outside: &Arc<Outside>) -> Result<(), Errno> {
-        let (local, to, tuning) = {
-            let s = self.state.lock();
-            let (local, to) = s.pair().ok_or(Errno::EINVAL)?;
-            (local, to, s.tuning(&self.net.settings))
-        };
-        let wire = outside.wire();
-        let rings = wire.take(self, Operation::Connect, local.into(), Some(to.into()), 0, tuning);
-        let Some(rings) = rings else {
-            let why = if wire.is_lost() { Errno::ENETDOWN } else { Errno::EADDRNOTAVAIL };
-            self.refuse(why);
-            return Err(Errno::EAGAIN);
+        let begun = if outside.network.host { self.connect_place() } else { self.connect_slot(outside) };
+        let (wire, rings) = match begun {
+            Ok(begun) => begun,
+            Err(why) => {
+                self.refuse(why);
+                return Err(Errno::EAGAIN);
+            }
         };
         let slot = rings.slot;
         let remote = Remote { wire: wire.clone(), rings, listener: None, unsent: VecDeque::new(), said: 0, told: 0 };
@@ -292,8 +306,28 @@ impl Inet {
         Err(Errno::EAGAIN)
     }
 
-    /// netd has news of the connection in a slot of this socket's.
-    pub fn news(&self, slot: &Slot) {
+    /// A slot for a connection whose addresses are noted. EADDRNOTAVAIL, ENETDOWN.
+    fn connect_slot(self: &Arc<Self>, outside: &Arc<Outside>) -> Result<(Arc<Wire>, Rings), Errno> {
+        let (local, to, tuning) = {
+            let s = self.state.lock();
+            let (local, to) = s.pair().ok_or(Errno::EINVAL)?;
+            (local, to, s.tuning(&self.net.settings))
+        };
+        let wire = outside.wire();
+        match wire.take(self, Operation::Connect, local.into(), Some(to.into()), 0, tuning) {
+            Some(rings) => Ok((wire, rings)),
+            None => Err(if wire.is_lost() { Errno::ENETDOWN } else { Errno::EADDRNOTAVAIL }),
+        }
+    }
+
+    /// netd has news of the connection in a slot of this socket's, or of a place of the host's.
+    pub fn news(self: &Arc<Self>, slot: &Slot) {
+        if self.host().is_some() {
+            if self.place_news(slot) {
+                return;
+            }
+            let _ = self.is_settled();
+        }
         let (fresh, error, room) = {
             let mut s = self.state.lock();
             let Some(remote) = s.tcp.remote.as_mut().filter(|r| r.rings.slot == *slot) else { return };
@@ -362,6 +396,7 @@ impl Inet {
             s.tcp.doors.0.clear();
             s.tcp.remote.is_some()
         };
+        self.queue.wake(PollMask::empty());
         if there {
             self.fail(Errno::ECONNRESET);
         }
@@ -370,6 +405,9 @@ impl Inet {
     /// Listens to who comes from elsewhere, too: unless its address is one that nobody elsewhere can name.
     pub fn listen_outside(self: &Arc<Self>, backlog: usize) {
         let Some(outside) = self.net.outside() else { return };
+        if outside.network.host {
+            return self.listen_anew(backlog);
+        }
         let (local, tuning, v6only) = {
             let s = self.state.lock();
             let Some(local) = s.local else { return };

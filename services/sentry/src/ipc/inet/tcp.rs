@@ -282,6 +282,7 @@ impl State {
             tcp,
             udp: Default::default(),
             raw: Default::default(),
+            place: None,
         }
     }
 }
@@ -317,8 +318,8 @@ impl Inet {
         (s.tcp.sent, s.tcp.taken)
     }
 
-    /// `listen(2)`. EINVAL, EADDRINUSE.
-    pub fn listen(self: &Arc<Self>, backlog: i32) -> Result<(), Errno> {
+    /// `listen(2)`. `Some`: the host is to be asked for that, with such a backlog. EINVAL, EADDRINUSE.
+    pub fn listen(self: &Arc<Self>, backlog: i32) -> Result<Option<usize>, Errno> {
         let most = self.net.settings.somaxconn();
         let backlog = usize::try_from(backlog).unwrap_or(most).min(most);
         {
@@ -326,11 +327,14 @@ impl Inet {
             match s.tcp.phase {
                 Phase::Listen => {
                     s.tcp.backlog = backlog;
-                    return Ok(());
+                    return Ok(None);
                 }
                 Phase::Close if !s.tcp.connecting && !s.tcp.joined => {}
                 _ => return Err(Errno::EINVAL),
             }
+        }
+        if self.host().is_some() {
+            return Ok(Some(backlog));
         }
         self.autobind().map_err(|_| Errno::EADDRINUSE)?;
         let mut table = self.net.ports(Kind::Tcp).lock();
@@ -347,7 +351,7 @@ impl Inet {
         drop(s);
         drop(table);
         self.listen_outside(backlog);
-        Ok(())
+        Ok(None)
     }
 
     /// How often its connection was dissolved.
@@ -375,7 +379,11 @@ impl Inet {
         if to.ip.is_multicast() || self.is_broadcast(to.ip) {
             return Err(Errno::ENETUNREACH);
         }
-        self.take_pair(source, to)?;
+        if self.host().is_some() {
+            self.goes_to(to)?;
+        } else {
+            self.take_pair(source, to)?;
+        }
         {
             let mut s = self.state.lock();
             s.tcp.phase = Phase::SynSent;
@@ -384,7 +392,7 @@ impl Inet {
             s.tcp.told_end = false;
         }
         count(&self.net.counts.active);
-        if let Some(outside) = self.net.outside().filter(|_| !self.is_own(to.ip)) {
+        if let Some(outside) = self.away(to.ip) {
             return self.knock_outside(outside);
         }
         let result = self.knock();
@@ -831,7 +839,7 @@ impl Inet {
             s.pair().filter(|_| s.tcp.phase == Phase::Close).map(|pair| (pair, self.claim_of(&s)))
         };
         if let Some((pair, claim)) = left {
-            self.unregister(None, Some(pair), Some(claim));
+            self.unregister(None, Some(pair), Some(claim).filter(|_| self.host().is_none()));
         }
         self.queue.wake(PollMask::empty());
         self.come_forward();
@@ -1016,27 +1024,32 @@ impl Inet {
 
     pub(super) fn tcp_close(&self) {
         self.tcp_release();
-        let (local, pair, other, resets, left, (pending, waiting), (remote, doors)) = {
+        let (local, pair, other, resets, left, (pending, waiting), ((remote, doors), place)) = {
             let mut s = self.state.lock();
             s.pull();
             let away = (s.tcp.remote.take(), std::mem::take(&mut s.tcp.doors));
+            let place = s.place.take();
             let phase = s.tcp.phase;
             let lingers_not = s.options.linger[0] != 0 && s.options.linger[1] == 0;
             let resets = s.tcp.bytes.get() > 0 || lingers_not || phase == Phase::SynSent;
             let other = if s.tcp.has_peer() { s.tcp.other.upgrade() } else { None };
             // Who closes first keeps the connection in mind.
             let first = matches!(phase, Phase::Established | Phase::FinWait) && !resets;
-            let left = first.then(|| self.claim_of(&s));
+            // In the host's own network that is the host's to do.
+            let left = first.then(|| self.claim_of(&s)).filter(|_| self.host().is_none());
             let (local, pair) = (s.local.filter(|_| s.holds), s.pair().filter(|_| !s.tcp.is_closed()));
             let queues = s.tcp.take_queues();
             s.finish();
             let rest = (std::mem::take(&mut s.tcp.pieces), std::mem::take(&mut s.tcp.bytes));
             drop(s);
             drop(rest);
-            (local, pair, other, resets, left, queues, away)
+            (local, pair, other, resets, left, queues, (away, place))
         };
         self.unregister(local, pair, left);
         doors.close();
+        if let Some(place) = place {
+            place.close();
+        }
         if let Some(remote) = remote {
             remote.close(resets);
         }

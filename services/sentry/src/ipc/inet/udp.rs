@@ -173,12 +173,15 @@ impl State {
 }
 
 impl Inet {
-    /// `connect(2)`: from now on to and from there only.
-    pub fn udp_connect(self: &Arc<Self>, to: Endpoint) -> Result<(), Errno> {
+    /// `connect(2)`: from now on to and from there only. `Some`: the host is to be asked for that.
+    pub fn udp_connect(self: &Arc<Self>, to: Endpoint) -> Result<Option<Endpoint>, Errno> {
         let to = self.meant(to);
         let source = self.source_of(to.ip)?;
         if self.is_broadcast(to.ip) && !self.options(|o| o.switch(options::BROADCAST)) {
             return Err(Errno::EACCES);
+        }
+        if self.host().is_some() {
+            return Ok(Some(to));
         }
         self.autobind()?;
         let mut s = self.state.lock();
@@ -187,12 +190,12 @@ impl Inet {
         check_family(ip, to.ip)?;
         s.local = Some(Endpoint { ip, ..local });
         s.peer = Some(to);
-        Ok(())
+        Ok(None)
     }
 
     /// Forgets the peer (`connect(2)` to AF_UNSPEC), and the address and port that were not asked for.
-    pub fn udp_disconnect(&self) {
-        let freed = {
+    pub fn udp_disconnect(self: &Arc<Self>) {
+        let (freed, place) = {
             let mut s = self.state.lock();
             s.peer = None;
             let [ip_stays, port_stays] = s.bound;
@@ -203,8 +206,15 @@ impl Inet {
             });
             let held = s.holds;
             s.holds = held && port_stays;
-            before.filter(|_| held && !port_stays)
+            (before.filter(|_| held && !port_stays), s.place.take())
         };
+        // Its place on the host goes with it; where the port stays there is another at once.
+        if let Some(place) = place {
+            place.close();
+            if freed.is_none() {
+                let _ = self.settle_soon();
+            }
+        }
         if freed.is_some() {
             self.unregister(freed, None, None);
         }
@@ -268,7 +278,9 @@ impl Inet {
         self.autobind()?;
         let (along, peer) = {
             let s = self.state.lock();
-            let local = s.local.ok_or(Errno::EAGAIN)?;
+            // What the host has not given yet is none in particular.
+            let unknown = self.host().map(|_| Endpoint { ip: self.domain.any(), port: 0 });
+            let local = s.local.or(unknown).ok_or(Errno::EAGAIN)?;
             let own = how.from.unwrap_or(local.ip);
             let own = if own.is_unspecified() { source } else { own };
             check_family(own, to.ip)?;
@@ -329,6 +341,9 @@ impl Inet {
     /// `fresh`: nobody who looks at packets has seen it yet.
     fn deliver(&self, to: Endpoint, data: Vec<u8>, along: Along, peer: Option<Endpoint>, fresh: bool) {
         count(&self.net.counts.sent);
+        if self.host().is_some() {
+            return self.send_from_place(&Self::packet(to, &data, along));
+        }
         let mut left = false;
         let many = to.ip.is_multicast() || self.is_broadcast(to.ip);
         // Elsewhere; what is for many is for those within, too.
@@ -489,7 +504,7 @@ impl Inet {
         claim.score(to.ip).map(|score| score + 4 * connected)
     }
 
-    fn udp_take(&self, mut data: Vec<u8>, along: Along) {
+    pub(super) fn udp_take(&self, mut data: Vec<u8>, along: Along) {
         if let Some(filter) = self.filter() {
             // Filters see the datagram with its header.
             let mut packet = along.from.port.to_be_bytes().to_vec();
@@ -618,12 +633,17 @@ impl Inet {
     }
 
     pub(super) fn udp_close(&self) {
-        let (local, groups, queue) = {
+        let (local, groups, queue, place) = {
             let mut s = self.state.lock();
             s.shut = [true; 2];
-            (s.local.filter(|_| s.holds), std::mem::take(&mut s.udp.groups), std::mem::take(&mut s.udp.queue))
+            let s = &mut *s;
+            let (groups, queue) = (std::mem::take(&mut s.udp.groups), std::mem::take(&mut s.udp.queue));
+            (s.local.filter(|_| s.holds), groups, queue, s.place.take())
         };
         drop(queue);
+        if let Some(place) = place {
+            place.close();
+        }
         self.unregister(local, None, None);
         groups.into_iter().for_each(|g| self.net.leave(g));
         self.queue.wake(PollMask::empty());
