@@ -228,6 +228,11 @@ impl Slot {
         request
     }
 
+    /// Of a listener: so many may wait from now on.
+    pub fn set_backlog(&self, w: &Window, backlog: u32) {
+        w.store(self.at + sentry::BACKLOG, backlog);
+    }
+
     /// The number of the last request, and what the place is to be like.
     pub fn asked(&self, w: &Window) -> (u32, Binding) {
         (w.load(self.at + sentry::REQUEST), Binding::of(w.load(self.at + sentry::BINDING)))

@@ -40,6 +40,8 @@ struct Stream {
     /// It had something, or room, when last tried.
     readable: bool,
     writable: bool,
+    /// Something has happened to it that may be an error.
+    suspect: bool,
     /// Nothing more is sent; nothing more comes.
     finished: bool,
     ended: bool,
@@ -319,6 +321,7 @@ impl Streams {
             // One that came can be used; one that is made tells when it can.
             readable: called,
             writable: called,
+            suspect: false,
             finished: false,
             ended: false,
             told: if called { told::NEW | told::CONNECTED } else { 0 },
@@ -338,6 +341,7 @@ impl Streams {
         let broken = what.intersects(EventFlags::ERR | EventFlags::HUP);
         stream.readable |= broken || what.intersects(EventFlags::IN | EventFlags::RDHUP);
         stream.writable |= broken || what.contains(EventFlags::OUT);
+        stream.suspect |= broken;
         self.pump(number, around)
     }
 
@@ -463,6 +467,10 @@ impl Streams {
             tune(socket, tuning);
         }
         if said & said::RESET != 0 && said & said::CLOSED != 0 {
+            // What was written before was on its way by then; what has no room any more is lost with the rest.
+            if !s.connecting && s.told & told::OVER == 0 {
+                s.send(w, 0, around, &mut false)?;
+            }
             if let Some(socket) = &s.socket {
                 reset(socket);
             }
@@ -477,6 +485,12 @@ impl Streams {
             // What came before the other end was gone is read first.
             s.readable |= failed.is_some();
             failed = s.receive(w, around, &mut news, &mut self.again)?.or(failed);
+        }
+        if s.suspect && s.ended && failed.is_none() {
+            // Nobody reads any more who would see that the other end is gone altogether.
+            s.suspect = false;
+            let error = s.socket.as_ref().map(sockopt::socket_error);
+            failed = error.and_then(|e| e.unwrap_or(Ok(())).err()).map(|_| Errno::CONNRESET);
         }
         let left = (s.pending.len() as u32).saturating_add(s.outgoing.available()?);
         s.slot.set_progress(w, left, 0);

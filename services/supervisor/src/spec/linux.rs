@@ -65,7 +65,7 @@ pub fn namespaces(linux: &Linux, warnings: &mut Vec<String>) -> Result<Namespace
         }
         all.push((kind.to_owned(), path));
     }
-    for kind in ["pid", "network", "ipc", "mount"].iter().filter(|k| !has(&all, k)) {
+    for kind in ["pid", "ipc", "mount"].iter().filter(|k| !has(&all, k)) {
         warnings
             .push(format!("linux.namespaces: no {kind} namespace is asked for; a sandbox has its own all the same"));
     }

@@ -125,7 +125,10 @@ impl Inet {
         let window = place.wire.window();
         place.request = place.rings.slot.ask(window, what, (local, remote), backlog, binding);
         place.asked = asked;
-        place.wire.tell(&place.rings.slot);
+        // Of a connection netd is told once the socket is ready for its news.
+        if what != Operation::Connect {
+            place.wire.tell(&place.rings.slot);
+        }
         Ok(())
     }
 
@@ -336,7 +339,7 @@ impl Inet {
         Ok(())
     }
 
-    /// Begins a connection, in the place that the socket has: its slot. EADDRNOTAVAIL, ENETDOWN.
+    /// The slot of a connection, in the place that the socket has; netd is not told yet. EADDRNOTAVAIL, ENETDOWN.
     pub(super) fn connect_place(self: &Arc<Self>) -> Result<(Arc<Wire>, Rings), Errno> {
         let mut s = self.state.lock();
         let (own, to) = (s.wanted(self.domain), s.peer.ok_or(Errno::EINVAL)?);

@@ -186,6 +186,14 @@ impl Doors {
         self.0.push(door);
     }
 
+    /// So many may wait at each from now on.
+    pub(super) fn set_backlog(&self, backlog: usize) {
+        for (wire, rings) in &self.0 {
+            rings.slot.set_backlog(wire.window(), u32::try_from(backlog).unwrap_or(u32::MAX));
+            wire.tell(&rings.slot);
+        }
+    }
+
     /// They are shut.
     pub(super) fn close(self) {
         for (wire, rings) in self.0 {

@@ -327,6 +327,7 @@ impl Inet {
             match s.tcp.phase {
                 Phase::Listen => {
                     s.tcp.backlog = backlog;
+                    s.tcp.doors.set_backlog(backlog);
                     return Ok(None);
                 }
                 Phase::Close if !s.tcp.connecting && !s.tcp.joined => {}
