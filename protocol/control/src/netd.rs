@@ -1,6 +1,6 @@
 //! Supervisor <-> netd, and what both know of a network.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -236,11 +236,33 @@ pub struct NetdOrders {
     pub log: LogSettings,
 }
 
+/// A place of the host's that only who has a right to may have: a port below 1024.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Of streams, or else of datagrams.
+    pub stream: bool,
+    /// Where.
+    pub at: SocketAddr,
+    /// `SO_REUSEADDR`.
+    pub reuse: bool,
+    /// `SO_REUSEPORT`.
+    pub reuseport: bool,
+    /// `IPV6_V6ONLY`.
+    pub only_v6: bool,
+}
+
 /// Every later message to netd.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToNetd {
     /// Tell what was counted. Answered by [`FromNetd::Counters`].
     Count,
+    /// What came of a [`FromNetd::Bind`]: with it comes the socket, unless there was an error. No answer.
+    Bound {
+        /// The number that was said.
+        number: u32,
+        /// A number of an error; 0: none.
+        error: i32,
+    },
     /// End. No answer but the channel's end.
     Stop,
 }
@@ -278,6 +300,13 @@ pub enum FromNetd {
     Failed {
         /// Why.
         message: String,
+    },
+    /// A socket in a place that it may not take itself is needed. Answered by [`ToNetd::Bound`].
+    Bind {
+        /// For the answer.
+        number: u32,
+        /// The place.
+        place: Place,
     },
     /// What was counted.
     Counters(Box<Counts>),

@@ -2,8 +2,10 @@
 //!
 //! Called by `service`, whose loop gives each its turns.
 
+use std::os::fd::OwnedFd;
 use std::time::Instant;
 
+use cofferdam_control::netd::Place;
 use cofferdam_socket::Broken;
 use cofferdam_socket::slot::Slot;
 use cofferdam_socket::traffic::Traffic;
@@ -37,6 +39,16 @@ pub trait Behind {
 
     /// Does what is due.
     fn tick(&mut self) -> Result<(), Broken>;
+
+    /// Places of the host's that it may not take itself and needs a socket in, with numbers for the answers.
+    fn places(&mut self) -> Vec<(u32, Place)> {
+        Vec::new()
+    }
+
+    /// The socket in one of them, or a number of an error.
+    fn bound(&mut self, _number: u32, _socket: Result<OwnedFd, i32>) -> Result<(), Broken> {
+        Ok(())
+    }
 
     /// Has its descriptors watched for what it waits for now.
     fn watch(&mut self) -> Result<(), Errno>;

@@ -197,6 +197,9 @@ impl<B: Behind> Service<'_, B> {
             self.behind.set_now(Instant::now());
             let mut busy = self.hear_sentry()?;
             self.behind.tick()?;
+            for (number, place) in self.behind.places() {
+                self.control.send_plain(&FromNetd::Bind { number, place })?;
+            }
             self.ring()?;
             self.behind.watch().map_err(host("epoll_ctl"))?;
             // Not while something was put into the queue meanwhile.
@@ -308,6 +311,11 @@ impl<B: Behind> Service<'_, B> {
         match self.control.receive::<ToNetd>() {
             Ok(order) => match order.message {
                 ToNetd::Stop => Ok(false),
+                ToNetd::Bound { number, error } => {
+                    let socket = order.descriptors.into_iter().next().ok_or(error);
+                    self.behind.bound(number, socket)?;
+                    Ok(true)
+                }
                 ToNetd::Count => {
                     self.control.send_plain(&FromNetd::Counters(Box::new(self.count())))?;
                     Ok(true)

@@ -163,6 +163,7 @@ impl Container {
             // The engines give what holds a pod the least weight there is: here the kernel of all its containers is in that place.
             wanted.without_weight();
         }
+        let low_ports = plan.may_have_low_ports();
         let outside = plan.outside();
         let mut record = Record::create(
             &house.root,
@@ -216,7 +217,7 @@ impl Container {
         };
         let sandbox = match sandbox {
             Some(sandbox) => sandbox,
-            None => Sandbox::new(house, &request.id, peer.uid, plan.rules.unwrap_or_default())?,
+            None => Sandbox::new(house, &request.id, peer.uid, plan.rules.unwrap_or_default(), low_ports)?,
         };
         let container = Rc::new(Self {
             house: Rc::downgrade(house),

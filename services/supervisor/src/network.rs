@@ -9,7 +9,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cofferdam_control::netd::{Counts, FromNetd, INTERFACES, InterfaceCounts, Mode, NetdOrders, Network, ToNetd, User};
+use cofferdam_control::netd::{Counts, FromNetd, INTERFACES, InterfaceCounts, Mode, NetdOrders, Network, Place, ToNetd, User};
 use cofferdam_control::sentry::{FailureKind, FromSentry, ToSentry};
 use cofferdam_control::{Channel, LogLevel, LogSettings, rung};
 use cofferdam_socket::queue::Receiver;
@@ -24,6 +24,8 @@ use crate::sandbox::Sandbox;
 use crate::spec::Refused;
 use crate::takeover::{self, Answer, Order};
 
+/// Ports below that are for who has CAP_NET_BIND_SERVICE (`ip_unprivileged_port_start`, unless the host has another).
+const LOW: u16 = 1024;
 /// How long numbers are waited for.
 const SOON: Duration = Duration::from_secs(2);
 
@@ -59,7 +61,7 @@ pub struct Outside {
 impl Outside {
     /// The host's own, as it is now.
     pub async fn of_host(house: &House, namespace: OwnedFd) -> Result<Self, Refused> {
-        let (Answer { network, warnings }, _) = house.network(Order::Look, namespace.as_fd()).await?;
+        let (Answer { network, warnings, .. }, _) = house.network(Order::Look, namespace.as_fd()).await?;
         Ok(Self { network, mode: Mode::Host, namespace, sockets: Vec::new(), warnings })
     }
 
@@ -84,7 +86,7 @@ pub async fn take(house: &House, namespace: OwnedFd) -> Result<Option<Outside>, 
         return Outside::of_host(house, namespace).await.map(Some);
     }
     let (answer, sockets) = house.network(Order::Take, namespace.as_fd()).await?;
-    let Answer { network, warnings } = answer;
+    let Answer { network, warnings, .. } = answer;
     if network.sockets() != sockets.len() {
         return Err(host("a wrong number of packet sockets"));
     }
@@ -179,7 +181,8 @@ async fn begin(
     };
     let mut rights: Vec<BorrowedFd<'_>> = vec![netds.as_fd(), window.as_fd()];
     rights.extend(outside.sockets.iter().map(AsFd::as_fd));
-    tokio::task::spawn_local(hear(netd.clone(), sandbox.clone()));
+    let hosts = (outside.mode == Mode::Host).then(|| outside.namespace.try_clone()).transpose().map_err(host)?;
+    tokio::task::spawn_local(hear(netd.clone(), sandbox.clone(), hosts));
     match netd.ask(&orders, &rights).await {
         Ok(FromNetd::Ready) => Ok(netd),
         Ok(FromNetd::Failed { message }) => Err(host(format!("netd: {message}"))),
@@ -198,12 +201,22 @@ async fn introduce(sandbox: &Sandbox, outside: &Outside, between: &Between) -> R
     }
 }
 
-/// Hears what a netd says until it is gone.
-async fn hear(netd: Rc<Link<FromNetd>>, sandbox: Rc<Sandbox>) {
+/// Hears what a netd says until it is gone. `hosts`: the host's own network, if it is in that.
+async fn hear(netd: Rc<Link<FromNetd>>, sandbox: Rc<Sandbox>, hosts: Option<OwnedFd>) {
     let why = loop {
         match netd.channel.receive::<FromNetd>().await {
             Ok(got) => match got.message {
                 FromNetd::Log(line) => sandbox.log("netd", &line),
+                FromNetd::Bind { number, place } => {
+                    let made = match &hosts {
+                        Some(namespace) => bind(&sandbox, namespace, place).await,
+                        None => Err(libc::EACCES),
+                    };
+                    let bound = ToNetd::Bound { number, error: made.as_ref().err().copied().unwrap_or(0) };
+                    let socket: Vec<_> = made.iter().map(AsFd::as_fd).collect();
+                    // One that is gone needs none.
+                    let _ = netd.channel.send(&bound, &socket);
+                }
                 message => {
                     if let Err(e) = netd.answer(None, message) {
                         break e.to_owned();
@@ -218,6 +231,19 @@ async fn hear(netd: Rc<Link<FromNetd>>, sandbox: Rc<Sandbox>) {
         let reason = netd.obituary(&why).await;
         sandbox.tell_log(LogLevel::Error, format!("{reason}: the sandbox's connections are reset"));
         sandbox.reconnect(&netd).await;
+    }
+}
+
+/// A socket at a port that needs a right, for a sandbox whose root has that right natively, too. A number of an error.
+async fn bind(sandbox: &Sandbox, namespace: &OwnedFd, place: Place) -> Result<OwnedFd, i32> {
+    let low = (1..LOW).contains(&place.at.port());
+    let house = sandbox.house().filter(|_| low && sandbox.low_ports).ok_or(libc::EACCES)?;
+    match house.network(Order::Bind(place), namespace.as_fd()).await {
+        Ok((answer, sockets)) => sockets.into_iter().next().ok_or(answer.error),
+        Err(refused) => {
+            sandbox.tell_log(LogLevel::Error, refused.message);
+            Err(libc::EACCES)
+        }
     }
 }
 

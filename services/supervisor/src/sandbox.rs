@@ -85,11 +85,13 @@ pub struct Sandbox {
     pause: Cell<Duration>,
     /// What may pass between it and its network.
     pub rules: Rules,
+    /// In the host's own network its root may have ports below 1024.
+    pub low_ports: bool,
 }
 
 impl Sandbox {
-    /// Has a Sentry started, for a container with the id `first` of the user `owner`.
-    pub fn new(house: &Rc<House>, first: &str, owner: u32, rules: Rules) -> Result<Rc<Self>, Refused> {
+    /// Has a Sentry started, for a container with the id `first` of the user `owner`. `rules`, `low_ports`: what its network is to allow.
+    pub fn new(house: &Rc<House>, first: &str, owner: u32, rules: Rules, low_ports: bool) -> Result<Rc<Self>, Refused> {
         let sandbox = Rc::new(Self {
             house: Rc::downgrade(house),
             sentry: Link::new(house, Service::Sentry)?,
@@ -103,6 +105,7 @@ impl Sandbox {
             netd: RefCell::default(),
             pause: Cell::new(FIRST_PAUSE),
             rules,
+            low_ports,
         });
         tokio::task::spawn_local(sandbox.clone().hear());
         Ok(sandbox)
@@ -221,6 +224,11 @@ impl Sandbox {
     /// Puts a process of it to where its limits are.
     pub async fn join(&self, pid: i32) -> Result<(), Refused> {
         self.member(&self.first).map_or(Ok(()), |c| c.join(pid))
+    }
+
+    /// Where it is, unless all ends.
+    pub fn house(&self) -> Option<Rc<House>> {
+        self.house.upgrade()
     }
 
     /// The id of the container that it is for.

@@ -2,7 +2,8 @@
 //!
 //! An engine has put interfaces into the network namespace that the document names, with addresses and routes (CNI, netavark, libnetwork).
 //! Here these are read, a packet socket is opened for each interface, and the addresses are taken away, so that the host's kernel answers for
-//! none of them any more; when the sandbox is over they are given back. Runs in a process of its own, which the launcher makes and which enters the namespace for good; it reads nothing but
+//! none of them any more; when the sandbox is over they are given back. Of the host's own network they are only read, and sockets are bound there to ports that
+//! need a right. Runs in a process of its own, which the launcher makes and which enters the namespace for good; it reads nothing but
 //! what the host's kernel says. Called by `launcher`.
 
 use std::collections::BTreeMap;
@@ -10,7 +11,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use cofferdam_control::Channel;
-use cofferdam_control::netd::{ADDRESSES, ASKING, Address, INTERFACES, Interface, NAMES, Network, Route};
+use cofferdam_control::netd::{ADDRESSES, ASKING, Address, INTERFACES, Interface, NAMES, Network, Place, Route};
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
 };
@@ -20,7 +21,7 @@ use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMe
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, sockopt};
 use rustix::thread::LinkNameSpaceType;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,8 @@ pub enum Order {
     Take,
     /// Only tell what there is: it stays the host's.
     Look,
+    /// A socket in a place that needs a right.
+    Bind(Place),
     /// Give it back: the addresses and routes are the host's again.
     Give(Network),
 }
@@ -42,6 +45,8 @@ pub struct Answer {
     pub network: Network,
     /// What could not be taken over, or given back: for the log.
     pub warnings: Vec<String>,
+    /// Of `Bind`: a number of an error, or 0 where the socket comes along.
+    pub error: i32,
 }
 
 /// Enters the namespace and answers with what came of it. A namespace without any interface but the loopback one stays as it is.
@@ -55,7 +60,11 @@ pub fn serve(order: &Order, namespace: &OwnedFd, answer: &Channel) {
     };
     let done = enter().and_then(|mut netlink| match order {
         Order::Take => take(&mut netlink),
-        Order::Look => look(&mut netlink).map(|network| (Answer { network, warnings: Vec::new() }, Vec::new())),
+        Order::Look => look(&mut netlink).map(|network| (Answer { network, ..Answer::default() }, Vec::new())),
+        Order::Bind(place) => Ok(match bind(place) {
+            Ok(socket) => (Answer::default(), vec![socket]),
+            Err(e) => (Answer { error: e.raw_os_error(), ..Answer::default() }, Vec::new()),
+        }),
         Order::Give(network) => Ok((give(&mut netlink, network), Vec::new())),
     });
     let (result, sockets) = match done {
@@ -72,6 +81,24 @@ pub fn is_own(namespace: BorrowedFd<'_>) -> Result<bool, String> {
     let place = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).map(|s| (s.st_dev, s.st_ino)).map_err(|e| e.to_string());
     let own = std::fs::File::open("/proc/thread-self/ns/net").map_err(|e| format!("/proc/thread-self/ns/net: {e}"))?;
     Ok(place(own.as_fd())? == place(namespace)?)
+}
+
+/// A socket that is bound as it is asked for.
+fn bind(place: &Place) -> Result<OwnedFd, rustix::io::Errno> {
+    let family = if place.at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let kind = if place.stream { SocketType::STREAM } else { SocketType::DGRAM };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, kind, flags, None)?;
+    if place.at.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, place.only_v6)?;
+    }
+    sockopt::set_socket_reuseaddr(&socket, place.reuse)?;
+    sockopt::set_socket_reuseport(&socket, place.reuseport)?;
+    if !place.stream {
+        sockopt::set_socket_broadcast(&socket, true)?;
+    }
+    rustix::net::bind(&socket, &place.at)?;
+    Ok(socket)
 }
 
 /// Reads what there is of the host's own network. What is no Ethernet is not told of.
@@ -119,7 +146,7 @@ fn take(netlink: &mut Netlink) -> Result<(Answer, Vec<OwnedFd>), String> {
     });
     let network = Network { interfaces: interfaces.into_values().collect(), routes, names: !names.is_empty(), host: false };
     sockets.extend(names);
-    Ok((Answer { network, warnings }, sockets))
+    Ok((Answer { network, warnings, error: 0 }, sockets))
 }
 
 /// Sockets that ask who answers for names here, as Docker does in the networks that it has names for: by a socket of its own in this namespace, to which
@@ -162,7 +189,7 @@ fn give(netlink: &mut Netlink, network: &Network) -> Answer {
             warnings.push(format!("the route to {}/{} cannot be given back: {e}", route.to.ip, route.to.prefix));
         }
     }
-    Answer { network: Network::default(), warnings }
+    Answer { warnings, ..Answer::default() }
 }
 
 fn family(ip: IpAddr) -> netlink_packet_route::AddressFamily {

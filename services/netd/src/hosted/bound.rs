@@ -92,16 +92,38 @@ impl Bound {
                 Some((_, at)) => Ok(at),
                 None => self.bind(slot, local, binding, around),
             };
-            let done = done.and_then(|at| self.connect(number, at, remote, around));
-            if let Some(s) = self.sockets.get_mut(&number) {
-                s.request = request;
-            } else {
-                slot.release(&w);
+            if let Some(needed) = done.as_ref().err().and_then(|e| places::needed(*e, false, local, binding)) {
+                around.needed.push((slot, needed));
+                return Ok(());
             }
-            slot.answer(&w, request, done.map_err(Errno::raw_os_error));
-            around.sentry.tell(&slot)?;
+            let done = done.and_then(|at| self.connect(number, at, remote, around));
+            self.answer(slot, request, done, around)?;
         }
         self.send(number, TURN, around)
+    }
+
+    fn answer(
+        &mut self,
+        slot: Slot,
+        request: u32,
+        done: Result<SocketAddr, Errno>,
+        around: &mut Around,
+    ) -> Result<(), Broken> {
+        if let Some(s) = self.sockets.get_mut(&slot.number()) {
+            s.request = request;
+        } else {
+            slot.release(&self.window);
+        }
+        slot.answer(&self.window, request, done.map_err(Errno::raw_os_error));
+        around.sentry.tell(&slot)
+    }
+
+    /// The supervisor has made the socket for the place that a slot is to have.
+    pub fn placed(&mut self, slot: Slot, socket: OwnedFd, around: &mut Around) -> Result<(), Broken> {
+        let (request, _) = slot.asked(&self.window);
+        let (_, _, remote, _) = slot.wanted(&self.window)?;
+        let done = self.enter(slot, socket).and_then(|at| self.connect(slot.number(), at, remote, around));
+        self.answer(slot, request, done, around)
     }
 
     fn bind(
@@ -115,6 +137,11 @@ impl Bound {
             return Err(Errno::NOBUFS);
         }
         let socket = places::bound(false, at, binding).inspect_err(|_| around.counters.refused += 1)?;
+        self.enter(slot, socket)
+    }
+
+    /// A socket with a place; where it is.
+    fn enter(&mut self, slot: Slot, socket: OwnedFd) -> Result<SocketAddr, Errno> {
         self.watch.add(socket.as_fd(), BOUND | u64::from(slot.number()))?;
         let at = places::name(&socket)?;
         let (incoming, outgoing) = slot.rings(&self.window, Side::Netd);

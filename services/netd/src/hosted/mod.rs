@@ -15,12 +15,13 @@ mod streams;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-use cofferdam_control::netd::{INSIDE, INSIDE6, Network, Published, RESOLVER, ROUTER, ROUTER6, User};
+use cofferdam_control::netd::{INSIDE, INSIDE6, Network, Place, Published, RESOLVER, ROUTER, ROUTER6, User};
 use cofferdam_control::rules::Rules;
 use cofferdam_socket::ring::Consumer;
 use cofferdam_socket::slot::{Operation, Slot, said};
@@ -138,6 +139,8 @@ struct Around {
     traffic: Traffic,
     buffer: Vec<u8>,
     now: Instant,
+    /// Places that the supervisor is to be asked for: the slots that they are for.
+    needed: Vec<(Slot, Place)>,
 }
 
 impl Around {
@@ -163,6 +166,8 @@ pub struct Hosted {
     streams: Streams,
     datagrams: Datagrams,
     bound: Bound,
+    /// Slots whose place the supervisor is asked for.
+    awaited: HashMap<u32, Slot>,
     around: Around,
 }
 
@@ -194,8 +199,8 @@ impl Hosted {
         let names = Names { network, resolver };
         let counters = Counters { filter: Filter::new(rules), forbidden: 0, refused: 0, no_room: 0, broken: 0 };
         let (traffic, buffer, now) = (Traffic::default(), vec![0; PIECE], Instant::now());
-        let around = Around { sentry, names, counters, traffic, buffer, now };
-        Ok(Self { window: window.clone(), packets, streams, datagrams, bound, around })
+        let around = Around { sentry, names, counters, traffic, buffer, now, needed: Vec::new() };
+        Ok(Self { window: window.clone(), packets, streams, datagrams, bound, awaited: HashMap::new(), around })
     }
 
     /// A packet of the Sentry's.
@@ -225,7 +230,11 @@ impl Behind for Hosted {
     }
 
     fn asked(&mut self, slot: Slot) -> Result<(), Broken> {
-        let Self { window, streams, bound, around, .. } = self;
+        let Self { window, streams, bound, awaited, around, .. } = self;
+        if awaited.contains_key(&slot.number()) {
+            // Its answer comes first.
+            return Ok(());
+        }
         let begins = || slot.wanted(window).is_ok_and(|(what, ..)| what == Operation::Datagrams);
         if bound.has(&slot) || around.names.network.host && !streams.has(&slot) && begins() && is_open(&slot, window) {
             return bound.asked(slot, around);
@@ -269,6 +278,36 @@ impl Behind for Hosted {
         self.datagrams.tick(&mut self.around)?;
         self.bound.tick(&mut self.around)?;
         self.streams.work(&mut self.around)
+    }
+
+    fn places(&mut self) -> Vec<(u32, Place)> {
+        let needed = std::mem::take(&mut self.around.needed);
+        let all = needed.into_iter().map(|(slot, place)| {
+            self.awaited.insert(slot.number(), slot);
+            (slot.number(), place)
+        });
+        all.collect()
+    }
+
+    fn bound(&mut self, number: u32, socket: Result<OwnedFd, i32>) -> Result<(), Broken> {
+        let Some(slot) = self.awaited.remove(&number) else { return Ok(()) };
+        let Self { window, streams, bound, around, .. } = self;
+        let closed = slot.said(window) & said::CLOSED != 0;
+        match socket {
+            Ok(socket) if !closed => {
+                if slot.wanted(window)?.0 == Operation::Datagrams {
+                    bound.placed(slot, socket, around)
+                } else {
+                    streams.placed(slot, socket, around)
+                }
+            }
+            other => {
+                let (request, _) = slot.asked(window);
+                slot.answer(window, request, Err(other.err().unwrap_or(0)));
+                slot.release(window);
+                around.sentry.tell(&slot)
+            }
+        }
     }
 
     /// Each as it is made.

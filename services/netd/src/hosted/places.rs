@@ -5,6 +5,7 @@
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::OwnedFd;
 
+use cofferdam_control::netd::Place;
 use cofferdam_socket::slot::Binding;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
@@ -44,6 +45,12 @@ fn set(socket: &OwnedFd, stream: bool, at: SocketAddr, binding: Binding) -> Resu
         sockopt::set_socket_broadcast(socket, true)?;
     }
     Ok(())
+}
+
+/// What the supervisor is to be asked for, where a place was refused for want of a right.
+pub fn needed(why: Errno, stream: bool, at: SocketAddr, binding: Binding) -> Option<Place> {
+    let Binding { reuse, reuseport, only_v6 } = binding;
+    (why == Errno::ACCESS && at.port() != 0).then_some(Place { stream, at, reuse, reuseport, only_v6 })
 }
 
 /// Where a socket is: an address of IPv4 in IPv6's clothes is taken for what it is.

@@ -228,6 +228,12 @@ impl Streams {
         }
     }
 
+    /// The supervisor has made the socket for the place that a slot is to have.
+    pub fn placed(&mut self, slot: Slot, socket: OwnedFd, around: &mut Around) -> Result<(), Broken> {
+        let (_, local, _, _) = slot.wanted(&self.window)?;
+        self.begin(slot, Some(Place { socket, at: local, request: 0 }), around)
+    }
+
     /// Gives a slot its place on the host, and has it listen there if it is to.
     fn settle(&mut self, slot: Slot, place: Option<Place>, around: &mut Around) -> Result<(), Broken> {
         let (what, local, _, backlog) = slot.wanted(&self.window)?;
@@ -240,6 +246,10 @@ impl Streams {
             Ok(Place { at: places::name(&socket)?, socket, request })
         };
         let settled = place.map_or_else(bound, |p| Ok(Place { request, ..p }));
+        if let Some(needed) = settled.as_ref().err().and_then(|e| places::needed(*e, true, local, binding)) {
+            around.needed.push((slot, needed));
+            return Ok(());
+        }
         let listens = what == Operation::Listen;
         let settled = settled.and_then(|place| {
             if listens {

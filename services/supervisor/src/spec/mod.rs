@@ -120,6 +120,13 @@ struct Branch {
 }
 
 impl Plan {
+    /// Whether its root could have ports below 1024 in the host's own network, were it no sandbox: only the root of the host's users can.
+    pub fn may_have_low_ports(&self) -> bool {
+        const NET_BIND_SERVICE: u32 = 10;
+        let bounding = self.container.process.capabilities.bounding;
+        self.container.user_namespace.is_none() && bounding >> NET_BIND_SERVICE & 1 != 0
+    }
+
     /// What it has on the host. (A document's paths are text.)
     pub fn outside(&self) -> Outside {
         let text = |path: &Path| path.to_string_lossy().into_owned();
