@@ -12,6 +12,7 @@
 #![allow(unsafe_code)]
 
 pub mod cgroup;
+pub mod datagrams;
 mod descriptors;
 mod error;
 mod identity;

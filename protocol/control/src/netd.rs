@@ -23,6 +23,19 @@ pub struct Network {
     pub names: bool,
     /// It is the host's own, and nothing stays within: the sandbox's loopback device is the host's.
     pub host: bool,
+    /// Of the host's own: what its settings are.
+    pub settings: Settings,
+}
+
+/// Settings of the host's own network that count within, too. Each where it could be read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// `net.ipv4.ip_unprivileged_port_start`.
+    pub unprivileged: Option<i64>,
+    /// `net.ipv4.ip_local_port_range`.
+    pub ports: Option<[i64; 2]>,
+    /// `net.ipv4.ping_group_range`.
+    pub pingers: Option<[i64; 2]>,
 }
 
 /// Where Docker answers for names in a container's network namespace.
@@ -124,7 +137,7 @@ impl Network {
         let links = interface.addresses.iter().map(|a| route(a.network(), None));
         let routers = families.iter().map(|(_, _, all, via)| route(Address { ip: *all, prefix: 0 }, Some(*via)));
         let routes = links.chain(routers).collect();
-        Self { interfaces: vec![interface], routes, names: false, host: false }
+        Self { interfaces: vec![interface], routes, names: false, ..Self::default() }
     }
 
     /// How many sockets go with one that was taken over.
@@ -351,8 +364,7 @@ mod tests {
                 route("10.1.0.0/16", None, 3, 0),
                 route("::/0", Some("fe80::99"), 2, 0),
             ],
-            names: false,
-            host: false,
+            ..Network::default()
         };
         let way = |to: &str, by| {
             let to = to.parse().unwrap();

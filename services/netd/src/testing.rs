@@ -27,7 +27,7 @@ fn network() -> Network {
     let interface = Interface { name: "eth0".into(), index: 2, mac: MAC, mtu: 1500, addresses };
     let route = |to: Option<Address>| to.map(|to| Route { to, via: None, interface: 2, source: None, metric: 0 });
     let routes = [route(address("0.0.0.0", 0)), route(address("::", 0))].into_iter().flatten().collect();
-    Network { interfaces: vec![interface], routes, names: false, host: false }
+    Network { interfaces: vec![interface], routes, ..Network::default() }
 }
 
 pub(crate) struct Bytes<'a>(pub &'a [u8]);

@@ -9,7 +9,9 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cofferdam_control::netd::{Counts, FromNetd, INTERFACES, InterfaceCounts, Mode, NetdOrders, Network, Place, ToNetd, User};
+use cofferdam_control::netd::{
+    Counts, FromNetd, INTERFACES, InterfaceCounts, Mode, NetdOrders, Network, Place, ToNetd, User,
+};
 use cofferdam_control::sentry::{FailureKind, FromSentry, ToSentry};
 use cofferdam_control::{Channel, LogLevel, LogSettings, rung};
 use cofferdam_socket::queue::Receiver;

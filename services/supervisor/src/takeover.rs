@@ -11,7 +11,9 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use cofferdam_control::Channel;
-use cofferdam_control::netd::{ADDRESSES, ASKING, Address, INTERFACES, Interface, NAMES, Network, Place, Route};
+use cofferdam_control::netd::{
+    ADDRESSES, ASKING, Address, INTERFACES, Interface, NAMES, Network, Place, Route, Settings,
+};
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
 };
@@ -106,7 +108,21 @@ fn look(netlink: &mut Netlink) -> Result<Network, String> {
     let mut interfaces = links(netlink, &mut Vec::new())?;
     fill(&mut interfaces, &addresses(netlink)?);
     let routes = routes(netlink, &interfaces)?;
-    Ok(Network { interfaces: interfaces.into_values().collect(), routes, names: false, host: true })
+    let interfaces = interfaces.into_values().collect();
+    let one = |name| settings(name).map(|[n]| n);
+    let settings = Settings {
+        unprivileged: one("ip_unprivileged_port_start"),
+        ports: settings("ip_local_port_range"),
+        pingers: settings("ping_group_range"),
+    };
+    Ok(Network { interfaces, routes, names: false, host: true, settings })
+}
+
+/// Numbers of a setting of IPv4's.
+fn settings<const N: usize>(name: &str) -> Option<[i64; N]> {
+    let text = std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).ok()?;
+    let all: Vec<i64> = text.split_whitespace().map_while(|word| word.parse().ok()).collect();
+    all.try_into().ok()
 }
 
 /// Gives interfaces their addresses; those without any are left out.
@@ -144,7 +160,12 @@ fn take(netlink: &mut Netlink) -> Result<(Answer, Vec<OwnedFd>), String> {
         warnings.push(format!("names cannot be asked for at {NAMES}: {e}"));
         Vec::new()
     });
-    let network = Network { interfaces: interfaces.into_values().collect(), routes, names: !names.is_empty(), host: false };
+    let network = Network {
+        interfaces: interfaces.into_values().collect(),
+        routes,
+        names: !names.is_empty(),
+        ..Network::default()
+    };
     sockets.extend(names);
     Ok((Answer { network, warnings, error: 0 }, sockets))
 }

@@ -110,6 +110,11 @@ impl Drop for Rig {
 
 /// A bundle over the host's root, which is read-only, with a /tmp of its own, in the inner namespace.
 pub fn bundle(install: &Install, rig: &Rig, name: &str, arguments: &[&str]) -> PathBuf {
+    bundle_with(install, name, arguments, Some(format!("/run/netns/{}", rig.inner)))
+}
+
+/// The same with that network namespace, or the host's own.
+pub fn bundle_with(install: &Install, name: &str, arguments: &[&str], network: Option<String>) -> PathBuf {
     let bundle = install.folder.join(name);
     std::fs::create_dir_all(&bundle).unwrap();
     let caps = ["NET_RAW", "NET_ADMIN", "NET_BIND_SERVICE", "SETUID", "SETGID", "CHOWN", "DAC_OVERRIDE", "KILL"];
@@ -117,7 +122,7 @@ pub fn bundle(install: &Install, rig: &Rig, name: &str, arguments: &[&str]) -> P
     let mount = |at: &str, kind: &str| serde_json::json!({"destination": at, "type": kind, "source": kind});
     let namespaces = ["pid", "ipc", "uts", "mount"].map(|kind| serde_json::json!({"type": kind}));
     let mut namespaces = namespaces.to_vec();
-    namespaces.push(serde_json::json!({"type": "network", "path": format!("/run/netns/{}", rig.inner)}));
+    namespaces.extend(network.map(|path| serde_json::json!({"type": "network", "path": path})));
     let document = serde_json::json!({
         "ociVersion": "1.0.2",
         "process": {
@@ -139,6 +144,33 @@ pub fn boxed(install: &Install, rig: &Rig, name: &str, arguments: &[&str]) -> Co
     let log = install.folder.join(format!("{name}.log"));
     let mut command = install.command(&["--log"]);
     command.arg(log).args(["run", "--bundle"]).arg(bundle).arg(name);
+    command
+}
+
+/// Somebody who is not root.
+pub const SOMEBODY: u32 = 54_321;
+
+/// A `do` in the inner namespace, of the installation's user.
+pub fn within(install: &Install, rig: &Rig, options: &[&str], arguments: &[&str]) -> Command {
+    let own = install.command(&[]);
+    let uid = install.uid().to_string();
+    let mut command = Rig::natively(&rig.inner, &[]);
+    if uid != "0" {
+        command.args(["setpriv", "--reuid", &uid, "--regid", &uid, "--clear-groups"]);
+    }
+    command
+        .arg(own.get_program())
+        .args(own.get_args())
+        .args(["do", "--cwd", "/"])
+        .args(options)
+        .arg("--")
+        .args(arguments);
+    for (name, value) in own.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
     command
 }
 

@@ -3,42 +3,18 @@
 //! Each program runs natively in the namespace, too: what is told must be the same.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test helpers outside #[test] functions")]
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Mutex;
 
 use cofferdam_integration::compare::{self, Run};
 use cofferdam_integration::install::{Install, until};
-use cofferdam_integration::network::{LIMIT, Peer, Rig, netd_is_walled, script, served, survives_netd, the_same};
+use cofferdam_integration::network::{
+    LIMIT, Peer, Rig, SOMEBODY, netd_is_walled, script, served, survives_netd, the_same, within,
+};
 use cofferdam_integration::walls::{Checks, apart, namespaces};
 
 /// One after the other: the interfaces of all have the same addresses.
 static ONE: Mutex<()> = Mutex::new(());
-
-const SOMEBODY: u32 = 54_321;
-
-/// A `do` in the inner namespace, of the installation's user.
-fn within(install: &Install, rig: &Rig, options: &[&str], arguments: &[&str]) -> Command {
-    let own = install.command(&[]);
-    let uid = install.uid().to_string();
-    let mut command = Rig::natively(&rig.inner, &[]);
-    if uid != "0" {
-        command.args(["setpriv", "--reuid", &uid, "--regid", &uid, "--clear-groups"]);
-    }
-    command
-        .arg(own.get_program())
-        .args(own.get_args())
-        .args(["do", "--cwd", "/"])
-        .args(options)
-        .arg("--")
-        .args(arguments);
-    for (name, value) in own.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    command
-}
 
 #[test]
 fn clients_reach_what_their_caller_does() {
@@ -106,7 +82,7 @@ fn ports_that_cannot_be_had_are_told() {
         (&["-p", "80"], "PORT:PORT_INSIDE"),
         (&["--network", "none", "-p", "8081:80"], "only with --network user"),
         (&["--network", "ns:/run/netns/no-such"], "/run/netns/no-such"),
-        (&["--network", "bridge"], "want user, none, or ns:PATH"),
+        (&["--network", "bridge"], "want user, host, none, or ns:PATH"),
     ] {
         let output = within(&install, &rig, options, &["true"]).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -9,12 +9,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cofferdam_confine::datagrams::{self as along, Came};
 use cofferdam_control::rules::{Action, Direction};
 use cofferdam_socket::ring::{Consumer, Producer};
 use cofferdam_socket::slot::{Operation, Slot, said};
 use cofferdam_socket::{Broken, Side, Window, packet};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
 
 use super::datagrams::{self, Ends, TOLD, carried};
 use super::{Around, BOUND, Watch, places};
@@ -40,8 +40,6 @@ struct Socket {
     /// The last request that was answered.
     request: u32,
     known: HashMap<SocketAddr, Instant>,
-    /// Whom something was sent to last, and the beginning of that: an error brings it back.
-    last: Option<(SocketAddr, Vec<u8>)>,
 }
 
 /// All of a sandbox's.
@@ -144,9 +142,10 @@ impl Bound {
     fn enter(&mut self, slot: Slot, socket: OwnedFd) -> Result<SocketAddr, Errno> {
         self.watch.add(socket.as_fd(), BOUND | u64::from(slot.number()))?;
         let at = places::name(&socket)?;
+        along::tell_all(&socket, at.is_ipv4()).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
         let (incoming, outgoing) = slot.rings(&self.window, Side::Netd);
-        let (known, last) = (HashMap::new(), None);
-        let socket = Socket { slot, socket, at, own: at, peer: None, outgoing, incoming, request: 0, known, last };
+        let known = HashMap::new();
+        let socket = Socket { slot, socket, at, own: at, peer: None, outgoing, incoming, request: 0, known };
         self.sockets.insert(slot.number(), socket);
         Ok(at)
     }
@@ -187,7 +186,7 @@ impl Bound {
                 continue;
             };
             around.sent(payload.len());
-            s.sent(to, payload, around)?;
+            s.sent(&head, to, payload, around)?;
         }
         self.again[0].insert(number);
         Ok(())
@@ -198,20 +197,16 @@ impl Bound {
         let Some(s) = self.sockets.get_mut(&number) else { return Ok(()) };
         let mut more = true;
         for _ in 0..TURN {
-            match rustix::net::recvfrom(&s.socket, &mut *around.buffer, RecvFlags::empty()) {
-                Ok((n, _, from)) => {
-                    let Some(from) = from.and_then(|a| SocketAddr::try_from(a).ok()).map(places::plain) else {
-                        continue;
-                    };
-                    s.received(from, n, around)?;
-                }
-                Err(Errno::AGAIN) => {
-                    more = false;
+            match along::receive(&s.socket, &mut around.buffer) {
+                Ok(came) => s.received(came, around)?,
+                Err(e) if e.raw_os_error() == Some(Errno::AGAIN.raw_os_error()) => {
+                    more = s.errors(around)?;
                     break;
                 }
-                Err(Errno::INTR) => {}
-                // Of what was sent before.
-                Err(why) => s.fail(why, around)?,
+                // Of what was sent before: more is told of it by itself.
+                Err(_) => {
+                    s.errors(around)?;
+                }
             }
         }
         if more {
@@ -248,51 +243,50 @@ impl Socket {
         true
     }
 
-    fn sent(&mut self, to: SocketAddr, payload: &[u8], around: &mut Around) -> Result<(), Broken> {
+    /// Sends one, as its head says.
+    fn sent(&mut self, head: &packet::Head, to: SocketAddr, payload: &[u8], around: &mut Around) -> Result<(), Broken> {
+        let ends = Ends { protocol: UDP, local: self.answers(to), remote: to };
         if !self.may(Direction::Out, to, around) {
-            self.note(to, payload);
-            return self.fail(Errno::CONNREFUSED, around);
+            return datagrams::tell(ends, payload, Errno::CONNREFUSED, around);
         }
-        let send = |s: &Self| match s.peer {
-            Some(peer) if peer == to => rustix::net::send(&s.socket, payload, SendFlags::NOSIGNAL),
-            _ => rustix::net::sendto(&s.socket, payload, SendFlags::NOSIGNAL, &places::dressed(to, s.at)),
-        };
+        // One that is connected is not told where to once more.
+        let name = Some(places::dressed(to, self.at)).filter(|_| self.peer != Some(to));
+        let send = |s: &Self| along::send(&s.socket, payload, name, head.from, (head.hops, head.service));
         let mut done = send(self);
-        if done == Err(Errno::CONNREFUSED) {
-            // It is about one that was sent before: this one has not gone yet.
-            self.fail(Errno::CONNREFUSED, around)?;
+        if done.is_err() && self.errors(around)? {
+            // It was about one that was sent before: this one has not gone yet.
             done = send(self);
         }
-        self.note(to, payload);
-        match done {
-            Ok(_) | Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS) => Ok(()),
-            Err(why) => {
+        let why = match done {
+            Ok(_) => return Ok(()),
+            Err(e) => Errno::from_io_error(&e).unwrap_or(Errno::IO),
+        };
+        match why {
+            Errno::AGAIN | Errno::INTR | Errno::NOBUFS => Ok(()),
+            // Of that more is told by itself.
+            Errno::MSGSIZE => self.errors(around).map(drop),
+            why => {
                 around.counters.refused += 1;
-                self.fail(why, around)
+                datagrams::tell(ends, payload, why, around)
             }
         }
     }
 
-    fn note(&mut self, to: SocketAddr, payload: &[u8]) {
-        let (last, data) = self.last.get_or_insert_with(|| (to, Vec::new()));
-        *last = to;
-        data.clear();
-        data.extend_from_slice(payload.get(..payload.len().min(TOLD)).unwrap_or_default());
-    }
-
-    /// So much of the buffer came from somebody.
-    fn received(&mut self, from: SocketAddr, len: usize, around: &mut Around) -> Result<(), Broken> {
-        if !self.may(Direction::In, from, around) {
+    /// Something came, so much of the buffer.
+    fn received(&mut self, came: Came, around: &mut Around) -> Result<(), Broken> {
+        if !self.may(Direction::In, came.from, around) {
             return Ok(());
         }
-        around.received(len);
-        let at = self.answers(from);
-        let Some(data) = carried(UDP, (from, at), around.buffer.get(..len).unwrap_or_default()) else {
+        around.received(came.len);
+        let at = self.answers(came.from);
+        let at = SocketAddr::new(came.to.filter(|ip| ip.is_ipv4() == at.is_ipv4()).unwrap_or(at.ip()), at.port());
+        let Some(data) = carried(UDP, (came.from, at), around.buffer.get(..came.len).unwrap_or_default()) else {
             around.counters.broken += 1;
             return Ok(());
         };
-        let head = Head { from: from.ip(), to: at.ip(), protocol: UDP, hops: 64, service: 0, piece: None };
-        if !packet::put(&mut self.incoming, &head.told(0, 0), &data)? {
+        let (hops, service) = (came.hops, came.service);
+        let head = Head { from: came.from.ip(), to: at.ip(), protocol: UDP, hops, service, piece: None };
+        if !packet::put(&mut self.incoming, &head.told(0, came.interface), &data)? {
             around.counters.no_room += 1;
         }
         Ok(())
@@ -302,13 +296,30 @@ impl Socket {
     fn answers(&self, other: SocketAddr) -> SocketAddr {
         let ip = self.own.ip();
         let any = if other.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
-        SocketAddr::new(if ip.is_ipv4() == other.is_ipv4() { ip } else { any }, self.at.port())
+        SocketAddr::new(if ip.is_ipv4() == other.is_ipv4() { ip } else { any }, self.own.port())
     }
 
-    /// Tells the Sentry that what was sent last did not arrive.
-    fn fail(&mut self, why: Errno, around: &mut Around) -> Result<(), Broken> {
-        let Some((remote, data)) = self.last.as_ref() else { return Ok(()) };
-        let ends = Ends { protocol: UDP, local: self.answers(*remote), remote: *remote };
-        datagrams::tell(ends, data, why, around)
+    /// Tells the Sentry of what did not arrive; whether there was something.
+    fn errors(&self, around: &mut Around) -> Result<bool, Broken> {
+        let mut some = false;
+        for _ in 0..TURN {
+            let Ok(Some(failed)) = along::failed(&self.socket, &mut around.buffer) else { break };
+            some = true;
+            let data = around.buffer.get(..failed.len.min(TOLD)).unwrap_or_default().to_vec();
+            let ends = Ends { protocol: UDP, local: self.answers(failed.to), remote: failed.to };
+            let long = failed.error == Errno::MSGSIZE.raw_os_error();
+            let (by, kind, word) = match (failed.by, failed.to.is_ipv4()) {
+                (Some((by, kind, code)), _) => (by, (kind, code), failed.info),
+                // Of IPv4 and of IPv6: as a router would have said it.
+                (None, true) if long => (failed.to.ip(), (3, 4), failed.info),
+                (None, false) if long => (failed.to.ip(), (2, 0), failed.info),
+                (None, _) => {
+                    datagrams::tell(ends, &data, Errno::from_raw_os_error(failed.error), around)?;
+                    continue;
+                }
+            };
+            datagrams::tell_of(ends, &data, by, kind, word, around)?;
+        }
+        Ok(some)
     }
 }

@@ -4,7 +4,7 @@
 //! socket each, by which whoever asked is answered. Bounded in number: the one that was used longest ago goes first. Called by `hosted`.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -324,10 +324,7 @@ fn deliver(protocol: u8, (from, to): (SocketAddr, SocketAddr), len: usize, aroun
 
 /// Tells the Sentry that one of its datagrams did not arrive: as a router, or the other end, would.
 pub(super) fn tell(ends: Ends, payload: &[u8], why: Errno, around: &mut Around) -> Result<(), Broken> {
-    let Ends { protocol, local, remote } = ends;
-    let about = payload.get(..payload.len().min(TOLD)).unwrap_or_default();
-    let Some(data) = carried(protocol, (local, remote), about) else { return Ok(()) };
-    let own = Head { from: local.ip(), to: remote.ip(), protocol, hops: 64, service: 0, piece: None };
+    let remote = ends.remote;
     let kind = match (why, remote.is_ipv4()) {
         (Errno::CONNREFUSED, true) => (3, 3),
         (Errno::CONNREFUSED, false) => (1, 4),
@@ -338,7 +335,23 @@ pub(super) fn tell(ends: Ends, payload: &[u8], why: Errno, around: &mut Around) 
         (_, true) => (3, 0),
         (_, false) => (1, 0),
     };
-    match ip::build(&own, 0, true, &data).and_then(|raw| ip::unreachable(remote.ip(), &raw, kind, 0)) {
+    tell_of(ends, payload, remote.ip(), kind, 0, around)
+}
+
+/// The same, said by somebody with that type and code of ICMP's, and a word of his.
+pub(super) fn tell_of(
+    ends: Ends,
+    payload: &[u8],
+    by: IpAddr,
+    kind: (u8, u8),
+    word: u32,
+    around: &mut Around,
+) -> Result<(), Broken> {
+    let Ends { protocol, local, remote } = ends;
+    let about = payload.get(..payload.len().min(TOLD)).unwrap_or_default();
+    let Some(data) = carried(protocol, (local, remote), about) else { return Ok(()) };
+    let own = Head { from: local.ip(), to: remote.ip(), protocol, hops: 64, service: 0, piece: None };
+    match ip::build(&own, 0, true, &data).and_then(|raw| ip::unreachable(by, &raw, kind, word)) {
         Some((head, data)) => hand_over(&head, &data, around),
         None => Ok(()),
     }

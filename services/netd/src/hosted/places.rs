@@ -13,8 +13,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 /// A socket that does not wait, of streams or of datagrams, for an address or one of its family.
 pub fn make(stream: bool, at: SocketAddr) -> Result<OwnedFd, Errno> {
     let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let (kind, protocol) =
-        if stream { (SocketType::STREAM, ipproto::TCP) } else { (SocketType::DGRAM, ipproto::UDP) };
+    let (kind, protocol) = if stream { (SocketType::STREAM, ipproto::TCP) } else { (SocketType::DGRAM, ipproto::UDP) };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     // As many as there may be is not the sandbox's fault.
     rustix::net::socket_with(family, kind, flags, Some(protocol))

@@ -12,7 +12,7 @@ use cofferdam_control::netd::{INSIDE, Network, RESOLVER, ROUTER, User};
 use cofferdam_control::rules::Rules;
 use cofferdam_socket::packet::Head;
 use cofferdam_socket::queue::{Receiver, Sender};
-use cofferdam_socket::slot::{Operation, Slot};
+use cofferdam_socket::slot::{Binding, Operation, Slot};
 use cofferdam_socket::{Broken, PACKETS, Side, WINDOW_BYTES, Window, packet};
 use rustix::event::epoll;
 
@@ -31,9 +31,10 @@ pub fn hostile(bytes: &[u8]) {
     };
     let window = Arc::new(window);
     let user = User { resolver: Some(Ipv4Addr::LOCALHOST.into()), six: true, published: Vec::new() };
-    // Not one more than those that are given.
-    let Ok(mut hosted) = Hosted::new(Network::user(true), Some(user), Rules::default(), Vec::new(), &window, epoll, SPARE)
-    else {
+    // One behind its caller's sockets, or in the host's own network. Not one more socket than those that are given.
+    let host = bytes.byte() & 1 != 0;
+    let (network, user) = (Network { host, ..Network::user(true) }, Some(user).filter(|_| !host));
+    let Ok(mut hosted) = Hosted::new(network, user, Rules::default(), Vec::new(), &window, epoll, SPARE) else {
         return;
     };
     let (mut queue, mut teller) = (Receiver::new(window.clone(), Side::Netd), Sender::new(window.clone(), Side::Netd));
@@ -52,8 +53,15 @@ pub fn hostile(bytes: &[u8]) {
             0 => {
                 let slot = Slot::new(&window, u32::from(bytes.byte() & 7))?;
                 let (local, remote) = (address(0, bytes.byte()), address(bytes.byte(), bytes.byte()));
-                let operation = if what & 8 != 0 { Operation::Listen } else { Operation::Connect };
-                slot.prepare(&window, operation, local, Some(remote), 3);
+                let all = [Operation::Connect, Operation::Listen, Operation::Bind, Operation::Datagrams];
+                let operation = all.get(usize::from(what >> 3) & if host { 3 } else { 1 }).copied();
+                let operation = operation.unwrap_or(Operation::Connect);
+                if what & 32 == 0 {
+                    slot.prepare(&window, operation, local, Some(remote), 3);
+                }
+                if host {
+                    slot.ask(&window, operation, (local, Some(remote)), 3, Binding::default());
+                }
                 teller.tell(&slot)?;
             }
             // Any word of the first slots of either side, or of the queues.
@@ -82,6 +90,13 @@ pub fn hostile(bytes: &[u8]) {
                     packet::put(&mut ring, &head, bytes.some(usize::from(what)))?;
                 }
                 teller.tell(&slot)?;
+                // The same by a socket with a place.
+                let slot = Slot::new(&window, 2 + u32::from(what >> 4 & 3))?;
+                let (mut ring, _) = slot.rings(&window, Side::Sentry);
+                if host && what & 8 == 0 {
+                    packet::put(&mut ring, &head, bytes.some(usize::from(what)))?;
+                    teller.tell(&slot)?;
+                }
             }
             // Somebody calls; or says something; or goes.
             4 => {
@@ -92,8 +107,13 @@ pub fn hostile(bytes: &[u8]) {
                     return Ok(true);
                 }
                 callers.push(theirs);
-                let Hosted { streams, around, .. } = &mut hosted;
-                streams.give(slot, ours.into(), address(0, 80), address(what, 9), around)?;
+                let Hosted { streams, bound, around, .. } = &mut hosted;
+                // Or a slot gets the place that it asked for.
+                match what >> 6 {
+                    1 if host && slot > 1 => streams.placed(Slot::new(&window, slot)?, ours.into(), around)?,
+                    2 if host && slot > 1 => bound.placed(Slot::new(&window, slot)?, ours.into(), around)?,
+                    _ => streams.give(slot, ours.into(), address(0, 80), address(what, 9), around)?,
+                }
             }
             5 => {
                 let n = usize::from(bytes.byte());

@@ -239,6 +239,21 @@ impl Settings {
         i64::from(port) >= self.unprivileged.load(Ordering::Relaxed)
     }
 
+    /// Those of the host's own network are those within.
+    pub fn adopt(&self, hosts: &cofferdam_control::netd::Settings) {
+        let set = |to: &AtomicI64, n: i64| to.store(n, Ordering::Relaxed);
+        if let Some(n) = hosts.unprivileged {
+            set(&self.unprivileged, n);
+        }
+        if let Some([first, last]) = hosts.ports {
+            set(&self.first_port, first);
+            set(&self.last_port, last);
+        }
+        if let Some(groups) = hosts.pingers {
+            self.pingers.iter().zip(groups).for_each(|(to, n)| set(to, n));
+        }
+    }
+
     /// Whether a port is given only to who asks for it.
     pub fn is_reserved(&self, port: u16) -> bool {
         self.reserved.lock().iter().any(|r| r.contains(&port))

@@ -273,6 +273,7 @@ impl Sandbox {
         let made = if let Some(outside) = net.outside() {
             outside.renew(bell, window)
         } else {
+            net.settings.adopt(&network.settings);
             Outside::new(network, bell, window).map(|(outside, listener)| {
                 net.connect(outside);
                 listener

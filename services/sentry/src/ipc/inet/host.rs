@@ -67,6 +67,11 @@ impl Place {
     }
 }
 
+/// No address in particular, of the family of another.
+fn any(like: IpAddr) -> IpAddr {
+    if like.is_ipv4() { Domain::V4.any() } else { Domain::V6.any() }
+}
+
 impl State {
     /// What counts of it for the host.
     fn binding(&self, only_v6: bool) -> Binding {
@@ -267,9 +272,7 @@ impl Inet {
         let port = u16::from_be_bytes(*data.first_chunk()?);
         data.drain(..8.min(data.len()));
         let to = if head.to.is_unspecified() { self.net.source(head.from, 0).unwrap_or(head.to) } else { head.to };
-        let by = |outside: &Arc<Outside>| outside.network.route(head.from, None).map(|r| r.interface);
-        let within = head.from.is_loopback() || self.is_own(head.from);
-        let device = if within { INDEX } else { self.host().and_then(by).unwrap_or(INDEX) };
+        let device = if head.interface == 0 { INDEX } else { head.interface };
         let from = Endpoint { ip: head.from, port };
         let (ttl, tos) = (head.hops, head.service);
         let time = crate::time::now(crate::time::Clock::Realtime);
@@ -289,8 +292,8 @@ impl Inet {
     /// Sends a datagram from its place. What has no room is lost.
     pub(super) fn send_from_place(&self, p: &super::raw::Packet) {
         let head = packet::Head {
-            // Where it comes from is the place's affair; but both are of one family.
-            from: if p.to.is_ipv4() == p.from.is_ipv4() { p.from } else { p.to },
+            // Both are of one family; from none in particular it is the host who says from which.
+            from: if p.to.is_ipv4() == p.from.is_ipv4() { p.from } else { any(p.to) },
             to: p.to,
             protocol: p.protocol,
             hops: p.ttl,
@@ -345,7 +348,7 @@ impl Inet {
         let (own, to) = (s.wanted(self.domain), s.peer.ok_or(Errno::EINVAL)?);
         // Its family is that of whom it goes to, unless it has a place.
         let own = if own.ip.is_unspecified() && s.place.is_none() && own.port == 0 {
-            Endpoint { ip: if to.ip.is_ipv4() { Domain::V4.any() } else { Domain::V6.any() }, port: 0 }
+            Endpoint { ip: any(to.ip), port: 0 }
         } else {
             own
         };

@@ -448,7 +448,10 @@ impl Inet {
         let any =
             |v: &mut Values| [options::FREEBIND, options::TRANSPARENT].iter().any(|o| v.get(options::IP, *o) != 0);
         // Before there are addresses nobody says that it is none; in the host's own network it is the host who does.
-        let early = || self.host().is_some() || ip.is_ipv4() && (self.net.settings.may_bind_others() || !self.net.loopback.was_up());
+        let early = || {
+            self.host().is_some()
+                || ip.is_ipv4() && (self.net.settings.may_bind_others() || !self.net.loopback.was_up())
+        };
         ip.is_unspecified() || multicast || self.values(any) || early() || self.is_own(ip)
     }
 

@@ -282,8 +282,11 @@ impl Inet {
             let unknown = self.host().map(|_| Endpoint { ip: self.domain.any(), port: 0 });
             let local = s.local.or(unknown).ok_or(Errno::EAGAIN)?;
             let own = how.from.unwrap_or(local.ip);
-            let own = if own.is_unspecified() { source } else { own };
-            check_family(own, to.ip)?;
+            // In the host's own network the host knows better.
+            let own = if own.is_unspecified() && unknown.is_none() { source } else { own };
+            if !own.is_unspecified() {
+                check_family(own, to.ip)?;
+            }
             let along = Along {
                 from: Endpoint { ip: own, port: local.port },
                 to: to.ip,
