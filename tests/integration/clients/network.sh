@@ -54,5 +54,17 @@ check pod-published 'pod hello' "$(ask 127.0.0.1 18082)"
 check pod-localhost 'pod hi' "$(p run --rm --pod boats $image sh -c 'for n in 1 2 3 4 5 6 7 8 9; do echo hi | timeout 5 nc 127.0.0.1 80 && break; sleep 0.2; done')"
 p pod rm -f -t 0 boats >/dev/null
 
+# The host's own network: its interfaces, its ports, also those that need a right, and what listens at its loopback address.
+p run -d --name bare --network host $image sh -c 'while :; do nc -l -p 87 -s 127.0.0.1 -e sh -c "read a; echo bare \$a"; done' >/dev/null
+check host-port 'bare hello' "$(ask 127.0.0.1 87)"
+check host-port-taken '*in use*' "$(p run --rm --network host $image nc -l -p 87 -s 127.0.0.1)"
+check host-loopback 'bare hi' "$(p run --rm --network host $image sh -c "echo hi | timeout 5 nc 127.0.0.1 87")"
+check host-exec 'bare from exec' "$(p exec bare sh -c "echo from exec | timeout 5 nc 127.0.0.1 87")"
+hosts=$(ip -4 -o addr show scope global up | awk '$2 !~ /^(podman|docker|cni|veth)/ {sub("/.*", "", $4); print $4}' | sort)
+check host-addresses "$hosts" "$(p run --rm --network host $image sh -c "ip -4 -o addr show scope global" | awk '$2 !~ /^(podman|docker|cni|veth)/ {sub("/.*", "", $4); print $4}' | sort)"
+p restart -t 0 bare >/dev/null
+check host-after-restart 'bare hello' "$(ask 127.0.0.1 87)"
+gone bare
+
 p network rm -f $net >/dev/null
 p rmi -f $image >/dev/null

@@ -317,6 +317,8 @@ fn ceiling(name: &str) -> usize {
         n if n.starts_with("gofer") => 45,
         // One that makes sockets needs a few more.
         "netd-user" => 22,
+        // One that binds them, too, and more.
+        "netd-host" => 26,
         n if n.starts_with("netd") => 20,
         n if n.starts_with("stub") => 20,
         _ => 60,
