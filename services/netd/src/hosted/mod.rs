@@ -345,3 +345,37 @@ impl Behind for Hosted {
         .to_vec()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cofferdam_socket::WINDOW_BYTES;
+    use cofferdam_socket::queue::Receiver;
+    use cofferdam_socket::slot::told;
+
+    use super::*;
+
+    #[test]
+    fn a_slot_that_came_to_nothing_is_given_back() {
+        let window = Arc::new(Window::create("test", WINDOW_BYTES).unwrap());
+        let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC).unwrap());
+        let user = User { resolver: None, six: false, published: Vec::new() };
+        let (network, rules) = (Network::user(false), Rules::default());
+        let mut hosted = Hosted::new(network, Some(user), rules, Vec::new(), &window, epoll, SPARE + 9).unwrap();
+        let mut sentrys = Receiver::new(window.clone(), cofferdam_socket::Side::Sentry);
+        let slot = Slot::new(&window, 2).unwrap();
+        // Nobody else is in its own network.
+        let nobody = Some("10.0.2.9:9".parse().unwrap());
+        slot.prepare(&window, Operation::Connect, SocketAddr::new(INSIDE.into(), 1), nobody, 0);
+        hosted.asked(slot).unwrap();
+        assert_eq!(slot.told(&window), told::FAILED | told::OVER | told::RELEASED);
+        assert_eq!((sentrys.pop(), sentrys.pop()), (Ok(Some(slot)), Ok(None)));
+        // Once more when the Sentry is done with it, too: else it would never use it again.
+        slot.say(&window, said::CLOSED | said::RESET);
+        hosted.asked(slot).unwrap();
+        assert!(slot.is_released(&window));
+        assert_eq!(sentrys.pop(), Ok(Some(slot)));
+        // What only the host's own network has is a rule that is broken.
+        slot.prepare(&window, Operation::Bind, SocketAddr::new(INSIDE.into(), 1), None, 0);
+        assert!(hosted.asked(slot).is_err());
+    }
+}
