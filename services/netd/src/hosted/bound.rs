@@ -1,13 +1,12 @@
 //! Sockets of datagrams that have a place of the host's: each of the sandbox's is one of the host's, in its own network.
 //!
-//! Owns which slot is which. What is sent and what came crosses as packets in the slot's own rings. Which ends have exchanged something is remembered for
-//! the sake of the rules: an answer may pass where the question might. Called by `hosted`.
+//! Owns which slot is which. What is sent and what came crosses as packets in the slot's own rings, with the addresses, hops and service that
+//! `recvmsg(2)` and `sendmsg(2)` have beside it (`cofferdam_confine::datagrams`). Called by `hosted`.
 
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use cofferdam_confine::datagrams::{self as along, Came};
 use cofferdam_control::rules::{Action, Direction};
@@ -22,9 +21,8 @@ use crate::ip::{Head, UDP};
 
 /// Datagrams of one socket that go one way before something else gets its turn.
 const TURN: usize = 64;
-/// Other ends that are remembered of one socket, at most, and for how long after the last datagram.
-const KNOWN: usize = 1024;
-const MEMORY: Duration = Duration::from_secs(180);
+/// The same of one that is closed: what has no turn any more is lost, as where a queue is full.
+const LAST_TURN: usize = 4096;
 
 #[derive(Debug)]
 struct Socket {
@@ -39,7 +37,6 @@ struct Socket {
     incoming: Producer,
     /// The last request that was answered.
     request: u32,
-    known: HashMap<SocketAddr, Instant>,
 }
 
 /// All of a sandbox's.
@@ -76,7 +73,7 @@ impl Bound {
         let (request, binding) = slot.asked(&w);
         let known = self.sockets.get(&number).map(|s| (s.request, s.at));
         if known.is_some() && slot.said(&w) & said::CLOSED != 0 {
-            self.send(number, usize::MAX, around)?;
+            self.send(number, LAST_TURN, around)?;
             self.sockets.remove(&number);
             slot.release(&w);
             return around.sentry.tell(&slot);
@@ -144,8 +141,7 @@ impl Bound {
         let at = places::name(&socket)?;
         along::tell_all(&socket, at.is_ipv4()).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
         let (incoming, outgoing) = slot.rings(&self.window, Side::Netd);
-        let known = HashMap::new();
-        let socket = Socket { slot, socket, at, own: at, peer: None, outgoing, incoming, request: 0, known };
+        let socket = Socket { slot, socket, at, own: at, peer: None, outgoing, incoming, request: 0 };
         self.sockets.insert(slot.number(), socket);
         Ok(at)
     }
@@ -225,22 +221,12 @@ impl Bound {
 }
 
 impl Socket {
-    /// Whether that end may send or be sent something: as it was found when there was something first.
-    fn may(&mut self, direction: Direction, other: SocketAddr, around: &mut Around) -> bool {
-        let now = around.now;
-        let own = self.at.port();
-        if self.known.get(&other).is_none_or(|until| *until <= now)
-            && around.counters.filter.judge(direction, UDP, other.ip(), own, other.port()) == Action::Deny
-        {
-            return false;
-        }
-        if self.known.len() >= KNOWN && !self.known.contains_key(&other) {
-            self.known.retain(|_, until| *until > now);
-            let oldest = self.known.iter().min_by_key(|(_, until)| **until).map(|(other, _)| *other);
-            oldest.filter(|_| self.known.len() >= KNOWN).and_then(|other| self.known.remove(&other));
-        }
-        self.known.insert(other, now + MEMORY);
-        true
+    /// Whether that end may send or be sent something: who has been sent something may answer, and the other way round.
+    fn may(&self, direction: Direction, other: SocketAddr, around: &mut Around) -> bool {
+        let filter = &mut around.counters.filter;
+        // The own address may become another while it goes on; the port does not.
+        let own = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), self.own.port());
+        filter.is_unused() || filter.datagram(direction, UDP, own, other, around.now) == Action::Allow
     }
 
     /// Sends one, as its head says.
