@@ -38,20 +38,22 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 #![cfg_attr(test, allow(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
+mod board;
 mod congestion;
 mod connection;
 mod engine;
 mod handshake;
+mod holes;
 mod keyed;
 mod listeners;
 mod live;
+mod ring;
 mod segment;
 mod slab;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(test)]
 mod tests;
-mod train;
 mod waiting;
 
 use std::net::{IpAddr, SocketAddr};
