@@ -191,6 +191,8 @@ pub(crate) struct Connection {
     small: u32,
     /// What the peer takes after what it acknowledged.
     window: u32,
+    /// The most that it ever took.
+    widest: u32,
     /// The edge of what the peer was told that we take, and what was last acknowledged.
     edge: u32,
     said: u32,
@@ -286,6 +288,7 @@ impl Connection {
             highest: initial.wrapping_add(1),
             small: initial,
             window: 0,
+            widest: u32::MAX,
             edge: 0,
             said: 0,
             stamp_offset,
@@ -344,6 +347,7 @@ impl Connection {
         self.stamps = peer.stamp.map(|recent| Stamps { offset: self.stamp_offset, recent, since: now });
         self.edge = tail.wrapping_add(u32::from(works.first_window()));
         self.window = window;
+        self.widest = if window == 0 { u32::MAX } else { window };
         self.congestion = Congestion::new(u32::from(self.mss()));
         self.news = true;
     }
@@ -352,6 +356,9 @@ impl Connection {
     pub(crate) fn mss(&self) -> u16 {
         let largest = self.tuning.largest_segment.unwrap_or(u16::MAX).max(48);
         let whole = self.peer.mss.min(mss_of(self.flow.local.ip(), self.mtu)).min(largest);
+        // As Linux: two segments fit what the peer takes at most.
+        let fits = if self.widest > 536 { self.widest / 2 } else { self.widest.max(48) };
+        let whole = whole.min(u16::try_from(fits).unwrap_or(u16::MAX));
         if self.stamps.is_some() { whole.saturating_sub(STAMPS) } else { whole }
     }
 

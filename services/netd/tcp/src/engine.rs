@@ -462,6 +462,7 @@ impl Engine {
             tries: 0,
             at: now.saturating_add(1_000_000),
             began: now,
+            quiet: 0,
         };
         let index = self.halves.add(half);
         self.table.insert(*key, Entry::Half(index));
@@ -522,6 +523,12 @@ impl Engine {
                 counters.resets_in = counters.resets_in.saturating_add(1);
                 counters.attempt_fails = counters.attempt_fails.saturating_add(1);
                 self.remove_half(index);
+            } else if segment.seq.wrapping_sub(expected) < window && now >= half.quiet {
+                half.quiet = now.saturating_add(CHALLENGE);
+                counters.challenges = counters.challenges.saturating_add(1);
+                let draft = Draft::new(segment.local, segment.remote, 0, half.ours.wrapping_add(1), Some(expected));
+                let draft = Draft { window: u16::try_from(window).unwrap_or(u16::MAX), ..draft };
+                Connection::send_draft(&draft, &mut self.works, out);
             }
             return;
         }

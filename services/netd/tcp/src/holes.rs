@@ -63,7 +63,7 @@ impl Holes {
     /// All came up to `next`: how far what follows reaches without a hole.
     pub(crate) fn reach(&mut self, next: u32) -> u32 {
         let gone = self.ranges.partition_point(|range| !after(range.left, next));
-        let reached = self.ranges.drain(..gone).map(|range| range.right).last();
+        let reached = self.ranges.drain(..gone).map(|range| range.right).next_back();
         match reached {
             Some(right) if after(right, next) => right,
             _ => next,

@@ -8,6 +8,9 @@ use crate::congestion::NEVER;
 use crate::segment::{ACK, FIN, RST, SYN, Segment, after};
 use crate::{End, Output};
 
+/// When a SYN is tried again after an answer to another one.
+const SOON: u64 = 4000;
+
 impl Connection {
     /// A segment came.
     pub(crate) fn input<O: Output>(&mut self, segment: &Segment<'_>, now: u64, works: &mut Works, out: &mut O) {
@@ -51,6 +54,10 @@ impl Connection {
             if !segment.has(RST) {
                 Self::send_draft(&self.draft(RST, segment.ack, None, now), works, out);
             }
+            // As Linux: the peer had another one at this place, and knows better now.
+            if tries == 1 {
+                self.stage = Stage::Connecting { tries, at: now.saturating_add(SOON), crossed };
+            }
             return;
         }
         if segment.has(RST) {
@@ -87,7 +94,7 @@ impl Connection {
     fn input_open<O: Output>(&mut self, segment: &Segment<'_>, now: u64, works: &mut Works, out: &mut O) {
         let (expected, offer) = (self.expected(), self.offer() as u32);
         let ahead = segment.seq.wrapping_sub(expected);
-        let stamp = self.stamps.as_ref().and_then(|_| segment.options.stamps).map(|(value, _)| value);
+        let stamp = self.stamps.and(segment.options.stamps).map(|(value, _)| value);
         if !segment.has(RST)
             && let (Some(stamps), Some(value)) = (self.stamps, stamp)
             && stamps.is_old(value, now)
@@ -125,7 +132,10 @@ impl Connection {
                 self.challenge(now, works, out);
             }
             if !near {
-                return if length > 0 { self.send_ack(now, works, out) } else { () };
+                if length > 0 {
+                    self.send_ack(now, works, out);
+                }
+                return;
             }
         }
         // All of it is beyond what we take.

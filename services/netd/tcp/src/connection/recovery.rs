@@ -34,6 +34,9 @@ impl Connection {
                 }
             }
             self.window = window;
+            if window > 0 {
+                self.widest = if self.widest == u32::MAX { window } else { self.widest.max(window) };
+            }
         }
         let least = self.round_trip.least();
         let mut news = News::default();
@@ -149,7 +152,7 @@ impl Connection {
         let (una, highest, recovers) = (self.unacknowledged(), self.highest, self.congestion.recovers());
         let Some(live) = &mut self.live else { return };
         if newly > 0 {
-            let segments = u8::try_from(newly / mss).unwrap_or(u8::MAX).max(1);
+            let segments = u8::try_from(newly.checked_div(mss).unwrap_or(1)).unwrap_or(u8::MAX).max(1);
             self.repeated = if recovers { self.repeated.saturating_sub(segments) } else { 0 };
             if recovers && after(highest, una) && !live.board.has_lost() {
                 live.board.first_lost(mss);

@@ -72,7 +72,8 @@ impl Connection {
             return false;
         }
         let mss = u32::from(self.mss()).max(1);
-        let chunk = (LONGEST as u32 / mss).max(1).saturating_mul(mss);
+        let whole = |bytes: u32| bytes.saturating_sub(bytes.checked_rem(mss).unwrap_or(0)).max(mss);
+        let chunk = whole(LONGEST as u32);
         let (head, end, lost) = (live.unacknowledged(), live.end(), live.board.next_lost());
         let pipe = self.pipe();
         let room = self.congestion.window().saturating_sub(pipe);
@@ -85,8 +86,7 @@ impl Connection {
             if within == 0 || room < mss.min(length) && pipe > 0 {
                 return false;
             }
-            let whole = (room / mss).max(1).saturating_mul(mss);
-            self.send_bytes(left, length.min(whole).min(chunk).min(within), now, works, out);
+            self.send_bytes(left, length.min(whole(room)).min(chunk).min(within), now, works, out);
             return true;
         }
         if self.our_fin.is_some() || !after(end, self.highest) {
