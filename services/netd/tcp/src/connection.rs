@@ -191,8 +191,9 @@ pub(crate) struct Connection {
     small: u32,
     /// What the peer takes after what it acknowledged.
     window: u32,
-    /// The most that it ever took.
+    /// The most that it ever took, and the sequence number of the segment that said last what it takes.
     widest: u32,
+    window_at: u32,
     /// The edge of what the peer was told that we take, and what was last acknowledged.
     edge: u32,
     said: u32,
@@ -289,6 +290,7 @@ impl Connection {
             small: initial,
             window: 0,
             widest: u32::MAX,
+            window_at: 0,
             edge: 0,
             said: 0,
             stamp_offset,
@@ -343,7 +345,7 @@ impl Connection {
         self.stage = Stage::Open;
         self.peer = peer;
         self.promised = if peer.scale.is_some() { works.scale() } else { 0 };
-        (self.tail, self.said) = (tail, tail);
+        (self.tail, self.said, self.window_at) = (tail, tail, tail.wrapping_sub(1));
         self.stamps = peer.stamp.map(|recent| Stamps { offset: self.stamp_offset, recent, since: now });
         self.edge = tail.wrapping_add(u32::from(works.first_window()));
         self.window = window;

@@ -142,7 +142,9 @@ impl Connection {
         if !after(expected, segment.seq) && ahead > offer {
             return if length > 0 { self.send_ack(now, works, out) } else { self.challenge(now, works, out) };
         }
-        if after(segment.ack, self.highest) {
+        // What was not sent, or what was acknowledged long ago (RFC 5961, 5.2).
+        let oldest = self.unacknowledged().wrapping_sub(self.widest.min(1 << 30));
+        if after(segment.ack, self.highest) || after(oldest, segment.ack) {
             return self.challenge(now, works, out);
         }
         self.heard(now);

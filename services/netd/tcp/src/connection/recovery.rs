@@ -18,8 +18,13 @@ impl Connection {
         let flight = self.flight();
         let newly = if old { 0 } else { segment.ack.wrapping_sub(una) };
         let window = u32::from(segment.window) << self.peer.scale.unwrap_or(0);
-        let same = newly == 0 && window == self.window && segment.length() == 0;
-        if !old {
+        // As Linux: what was overtaken does not make it smaller.
+        let newest = newly > 0
+            || after(segment.seq, self.window_at)
+            || segment.seq == self.window_at && (window > self.window || window == 0);
+        let same = !old && !newest && segment.length() == 0;
+        if !old && newest {
+            self.window_at = segment.seq;
             if self.window == 0 && window > 0 {
                 self.progress_at = now;
                 self.round_trip.forward();

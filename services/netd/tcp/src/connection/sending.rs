@@ -69,6 +69,9 @@ impl Connection {
     fn send_some<O: Output>(&mut self, now: u64, works: &mut Works, out: &mut O) -> bool {
         let Some(live) = &self.live else { return false };
         if self.window == 0 {
+            if live.queued() > 0 && self.resend_at == NEVER {
+                self.resend_at = now.saturating_add(self.round_trip.timeout());
+            }
             return false;
         }
         let mss = u32::from(self.mss()).max(1);
