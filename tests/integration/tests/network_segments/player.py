@@ -242,6 +242,8 @@ class Script:
         elif word == "listen":
             self.tell("listen", self.ports["it"])
             self.told("listens")
+            # netd hears of it a moment later.
+            time.sleep(0.1)
         elif word == "connect":
             self.tell("connect", self.ports["it"], self.ports["us"])
         else:

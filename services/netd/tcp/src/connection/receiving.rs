@@ -168,6 +168,10 @@ impl Connection {
             }
             return;
         }
+        // After the end there is nothing.
+        if self.ended {
+            return;
+        }
         // For an acknowledgement, and for a FIN in its place, no buffers are made.
         if self.live.is_none() && !segment.payload.is_empty() {
             self.wake(works);

@@ -64,7 +64,8 @@ impl Connection {
                 blocks.sort_unstable_by_key(|block| block.map_or(u32::MAX, |b| b.0.wrapping_sub(una)));
                 for (left, right) in blocks.into_iter().flatten() {
                     // A FIN may be among it.
-                    let right = if right == bytes_end.wrapping_add(1) { bytes_end } else { right };
+                    let fin = self.our_fin.is_some() && right == bytes_end.wrapping_add(1);
+                    let right = if fin { bytes_end } else { right };
                     if !after(segment.ack, left) {
                         live.board.has(left, right, now, least, &mut news);
                     }

@@ -170,15 +170,15 @@ impl Connection {
         if fin {
             self.our_fin = Some(bytes_end);
         }
+        if self.resend_at == NEVER || again && seq == self.unacknowledged() {
+            self.resend_at = now.saturating_add(self.round_trip.timeout());
+        }
         if after(end, self.highest) {
             self.highest = end;
             if length.checked_rem(mss).unwrap_or(0) > 0 {
                 self.small = end;
             }
             self.arm_probe(now);
-        }
-        if self.resend_at == NEVER || again && seq == self.unacknowledged() {
-            self.resend_at = now.saturating_add(self.round_trip.timeout());
         }
         self.used_at = now;
         self.answered(&draft);

@@ -15,6 +15,8 @@ const GIVE_UP: u64 = 924_600_000;
 const GIVE_UP_ORPHAN: u64 = 120_000_000;
 /// The least time before the last segments are asked for.
 const PROBE: u64 = 10_000;
+/// How long the peer may keep an acknowledgement back.
+const DELAYED: u64 = 200_000;
 /// How long an acknowledgement may wait for another segment or for data.
 pub(super) const ANSWER: u64 = 10_000;
 
@@ -59,19 +61,15 @@ impl Connection {
     /// When the last segments are asked for, if nobody says anything of them: the peer cannot say that something is missing if nothing
     /// follows it.
     pub(super) fn arm_probe(&mut self, now: u64) {
-        let alone = self.flight() <= u32::from(self.mss());
+        // One segment alone may wait for its acknowledgement a while; then a probe says no less than the timer, and does no harm.
+        let alone = if self.flight() <= u32::from(self.mss()) { DELAYED } else { 0 };
         let even = self.live.as_ref().is_none_or(|live| !live.board.is_uneven());
         self.probe_at = match self.round_trip.smoothed() {
-            // One segment alone may wait for its acknowledgement a while.
             Some(time)
-                if self.peer.sack
-                    && !alone
-                    && even
-                    && self.window > 0
-                    && self.probed.is_none()
-                    && self.congestion.open() =>
+                if self.peer.sack && even && self.window > 0 && self.probed.is_none() && self.congestion.open() =>
             {
-                now.saturating_add(u64::from(time).saturating_mul(2).max(PROBE))
+                let after = u64::from(time).saturating_mul(2).saturating_add(alone).max(PROBE);
+                now.saturating_add(after).min(self.resend_at)
             }
             _ => NEVER,
         };
