@@ -204,7 +204,7 @@ class Script:
             fits = fits and same
         if not fits:
             raise Wrong(f"it sends {self.text(s)}")
-        if after < least * 0.9 - 0.005:
+        if least and after < least * 0.9 - 0.005:
             raise Wrong(f"it comes after {after:.3f} s")
         self.at = at
 
@@ -218,7 +218,8 @@ class Script:
         least, most, line = (float(timed[1]), float(timed[2]), timed[3]) if timed else (0, 1, line)
         word, *rest = line.split()
         if word == "<":
-            self.give(line)
+            self.at = time.monotonic()
+            return self.give(line)
         elif word == ">":
             return self.expect(line, least, most)
         elif word == "none":
