@@ -101,6 +101,8 @@ struct Before {
     most: f32,
     /// Bytes that were sent again and did not arrive twice.
     again: u32,
+    /// What had been sent then: long after it what comes twice is about something else.
+    until: u32,
 }
 
 /// The congestion window, in bytes.
@@ -181,6 +183,9 @@ impl Congestion {
                 return;
             }
             Phase::Loss { until } if reached(ack, until) => self.phase = Phase::Open,
+            Phase::Open if self.undo.is_some_and(|before| reached(ack, before.until.wrapping_add(before.window))) => {
+                self.undo = None;
+            }
             Phase::Loss { .. } | Phase::Open => {}
         }
         if self.window < self.threshold {
@@ -224,7 +229,9 @@ impl Congestion {
         if let Phase::Recovery { sent, .. } = &mut self.phase {
             *sent = sent.saturating_add(bytes);
         }
-        if let Some(before) = &mut self.undo {
+        if let Some(before) = &mut self.undo
+            && self.phase != Phase::Open
+        {
             before.again = before.again.saturating_add(again);
         }
     }
@@ -265,27 +272,29 @@ impl Congestion {
     pub(crate) fn lose(&mut self, una: u32, highest: u32) {
         if self.phase == Phase::Open {
             let flight = highest.wrapping_sub(una);
-            self.remember();
+            self.remember(highest);
             self.reduce(flight);
             self.phase = Phase::Recovery { until: highest, flight, delivered: 0, sent: 0 };
         }
     }
 
-    fn remember(&mut self) {
+    fn remember(&mut self, until: u32) {
         let (window, threshold, most) = (self.window, self.threshold, self.before);
-        self.undo = Some(Before { window, threshold, most, again: 0 });
+        self.undo = Some(Before { window, threshold, most, again: 0, until });
     }
 
-    /// So many bytes came to the peer twice: if all did that were sent again, nothing was lost.
-    pub(crate) fn came_twice(&mut self, bytes: u32) {
-        let Some(before) = &mut self.undo else { return };
+    /// So many bytes came to the peer twice: if all did that were sent again, nothing was lost. True: so it is.
+    pub(crate) fn came_twice(&mut self, bytes: u32) -> bool {
+        let Some(before) = &mut self.undo else { return false };
         if before.again == 0 {
-            return;
+            return false;
         }
         before.again = before.again.saturating_sub(bytes);
-        if before.again == 0 {
+        let none = before.again == 0;
+        if none {
             self.restore();
         }
+        none
     }
 
     /// What was taken for lost had only been late.
@@ -319,7 +328,7 @@ impl Congestion {
     pub(crate) fn expired(&mut self, una: u32, highest: u32) {
         if !matches!(self.phase, Phase::Loss { .. }) {
             if self.phase == Phase::Open {
-                self.remember();
+                self.remember(highest);
             }
             self.reduce(highest.wrapping_sub(una));
         }

@@ -968,7 +968,7 @@ fn a_closed_window() {
 
 #[test]
 fn more_than_there_is_room_for() {
-    // The window of a SYN is not scaled, though smoltcp takes it for that: what lies behind the buffer's end is refused.
+    // The window of a SYN is not scaled: what lies behind the buffer's end is refused.
     let (mut alone, _) = Alone::new(Limits::default(), 10);
     let (id, ours) = alone.open(1000);
     alone.peer(0, 1001 + 40_000, Some(ours), &[1; 100]);

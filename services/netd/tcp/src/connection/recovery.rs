@@ -75,8 +75,11 @@ impl Connection {
                 live.board.came_twice();
             }
         }
-        if let Some((left, right)) = told_twice {
-            self.congestion.came_twice(right.wrapping_sub(left));
+        if let Some((left, right)) = told_twice
+            && self.congestion.came_twice(right.wrapping_sub(left))
+            && let Some(live) = &mut self.live
+        {
+            live.board.found();
         }
         self.acknowledged = self.acknowledged.saturating_add(gone as u64);
         self.news |= gone > 0 && self.starved;
