@@ -1,6 +1,7 @@
 //! What acknowledgements say: what arrived, what is missing, and what is taken for lost.
 //!
-//! Everything here is from the peer's mouth: it can make us send again what it has, and slower, and nothing else. Called by `receiving` and `timers`.
+//! Everything here is from the peer's mouth: it can make us send again what it has, slower, or as fast as before it was thought to be lost, and
+//! nothing else. Called by `receiving` and `timers`.
 
 use super::{Connection, Stamps};
 use crate::board::News;
@@ -11,7 +12,7 @@ use crate::segment::{Segment, after};
 const ENOUGH: u8 = 3;
 
 impl Connection {
-    /// An acknowledgement that is not beyond what was sent. `old`: it acknowledges less than one before.
+    /// An acknowledgement that is not beyond what was sent; it may be an old one.
     pub(super) fn acknowledged(&mut self, segment: &Segment<'_>, now: u64) {
         let una = self.unacknowledged();
         let old = after(una, segment.ack);
@@ -54,7 +55,7 @@ impl Connection {
                 live.board.acknowledged(ack, now, least, &mut news);
                 gone = live.acknowledge(ack);
             }
-            if self.peer.sack && segment.options.blocks[..1] != [None] {
+            if self.peer.sack && segment.options.blocks.iter().any(Option::is_some) {
                 let mut blocks = segment.options.blocks;
                 told_twice = came_twice(&blocks, segment.ack);
                 if told_twice.is_some() {
