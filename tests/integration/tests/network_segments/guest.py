@@ -62,6 +62,16 @@ def play(number, todo):
                     got += len(part)
                 return f"read {got}"
             told(number, read)
+        elif word == "drain":
+            # All that there is.
+            c.setblocking(False)
+            try:
+                while c.recv(1 << 16):
+                    pass
+            except BlockingIOError:
+                pass
+            c.setblocking(True)
+            say(number, "drained")
         elif word == "shutdown":
             told(number, lambda: c.shutdown(socket.SHUT_WR) or "shut")
         elif word == "close":

@@ -7,6 +7,8 @@
     none 0.5                         it sends nothing for so long
     listen, connect, accept, write N, read N, shutdown, close, set LEVEL NAME N, urgent
                                      what its program does; `connect`, `read` and `accept` are waited for where `told` stands
+    fill             segments of 1000 bytes until there is no room for more; from then on the number of the next is 1 again
+    drain            its program reads what there is
     told WORD                        what came of that (connected, read 5, ECONNRESET)
     native: LINE, netd: LINE         only for the one; why stands in a comment before
 
@@ -208,6 +210,20 @@ class Script:
             raise Wrong(f"it comes after {after:.3f} s")
         self.at = at
 
+    def fill(self):
+        room, closed = 1000, time.monotonic() + 30
+        while room and time.monotonic() < closed:
+            length = min(room, 1000)
+            self.give(f"< . 1:{1 + length}({length}) ack 1 win 60000")
+            try:
+                s = self.shown(self.inbox.get(timeout=1 + LATE)[1])
+            except queue.Empty:
+                raise Wrong("nobody answers") from None
+            self.ours = (self.ours + s["ack"] - 1) % 2**32
+            if s["ack"] != 1 + length:
+                return
+            room = s["win"]
+
     def step(self, line):
         only = re.match(r"(native|netd): (.*)", line)
         if only:
@@ -232,11 +248,8 @@ class Script:
             self.told(" ".join(rest))
         elif word == "wait":
             time.sleep(float(rest[0]))
-        elif word == "port":
-            # Another one of ours.
-            self.ports["us"] += 1000 * int(rest[0])
-            self.hear_at(self.ports["us"])
-            self.theirs = None
+        elif word == "fill":
+            self.fill()
         elif word == "renumber":
             # Our first number is another one, so much further; the other side begins anew.
             self.ours, self.theirs = (self.ours + int(rest[0])) % 2**32, None
@@ -250,7 +263,7 @@ class Script:
         else:
             self.tell(*line.split())
             # The others are done at once.
-            if word in ("write", "shutdown", "close", "urgent", "accept"):
+            if word in ("write", "shutdown", "close", "urgent", "accept", "drain"):
                 self.told()
         self.at = time.monotonic()
 
