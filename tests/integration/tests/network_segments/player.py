@@ -9,6 +9,7 @@
                                      what its program does; `connect`, `read` and `accept` are waited for where `told` stands
     fill             segments of 1000 bytes until there is no room for more; from then on the number of the next is 1 again
     drain            its program reads what there is
+    windows 0.3      for so long it may say that its window is another one, and nothing else
     told WORD                        what came of that (connected, read 5, ECONNRESET)
     native: LINE, netd: LINE         only for the one; why stands in a comment before
 
@@ -244,6 +245,15 @@ class Script:
                 raise Wrong(f"it sends {self.text(self.shown(tcp))}")
             except queue.Empty:
                 pass
+        elif word == "windows":
+            until = time.monotonic() + float(rest[0])
+            while (left := until - time.monotonic()) > 0:
+                try:
+                    s = self.shown(self.inbox.get(timeout=left)[1])
+                except queue.Empty:
+                    break
+                if s["flags"] != "." or s["ack"] != 1 or not s["seq"].endswith("(0)"):
+                    raise Wrong(f"it sends {self.text(s)}")
         elif word == "told":
             self.told(" ".join(rest))
         elif word == "wait":
