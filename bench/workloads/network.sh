@@ -6,7 +6,7 @@ inner=cbi$$ outer=cbo$$ middle=cbm$$ bundle=$WORK/network
 mkdir -p "$bundle/www"; chmod 755 "$WORK" "$bundle"
 # Whoever is within, and what serves beyond.
 running=()
-trap 'stop; for n in $inner $outer $middle; do ip netns del "$n" 2>/dev/null; done; rm -rf "$bundle"' EXIT
+trap 'stop; kill ${path:-} 2>/dev/null; for n in $inner $outer $middle; do ip netns del "$n" 2>/dev/null; done; rm -rf "$bundle"' EXIT
 ip netns add $inner; ip netns add $outer
 ip link add v0 netns $outer type veth peer name eth0 netns $inner
 for at in "$outer v0 1" "$inner eth0 2"; do
@@ -127,4 +127,3 @@ for row in in out; do
   SECONDS_EACH=8 flow "iperf3 over a bad path (CUBIC), $row, bit/s" sum_received -C cubic $([ $row = in ] || echo -R)
 done
 stop
-kill $path
