@@ -2,11 +2,11 @@
 # What a network costs: servers and clients within, the others on the host's kernel at the other end of a pair of interfaces. Prints a row a
 # line, a rate or nanoseconds. RUNTIME: an OCI runtime with its options, or nothing for the host's kernel; WORK: a folder of one's own.
 set -uo pipefail
-inner=cbi$$ outer=cbo$$ bundle=$WORK/network
+inner=cbi$$ outer=cbo$$ middle=cbm$$ bundle=$WORK/network
 mkdir -p "$bundle/www"; chmod 755 "$WORK" "$bundle"
 # Whoever is within, and what serves beyond.
 running=()
-trap 'stop; ip netns del $inner; ip netns del $outer; rm -rf "$bundle"' EXIT
+trap 'stop; kill ${path:-} 2>/dev/null; for n in $inner $outer $middle; do ip netns del "$n" 2>/dev/null; done; rm -rf "$bundle"' EXIT
 ip netns add $inner; ip netns add $outer
 ip link add v0 netns $outer type veth peer name eth0 netns $inner
 for at in "$outer v0 1" "$inner eth0 2"; do
@@ -57,7 +57,7 @@ stop() {
 }
 flow() { # ROW KEY ARGUMENTS
   local row=$1 key=$2; shift 2
-  beyond iperf3 -J -t 2 -c 10.99.0.2 "$@" | python3 -c 'import json, sys
+  beyond iperf3 -J -t "${SECONDS_EACH:-2}" -c 10.99.0.2 "$@" | python3 -c 'import json, sys
 end = json.load(sys.stdin)["end"]
 key = sys.argv[2]
 print(sys.argv[1], (end["sum"]["packets"] - end["sum"]["lost_packets"]) / end["sum"]["seconds"] if key == "packets" else end[key]["bits_per_second"])' "$row" "$key"
@@ -107,3 +107,23 @@ stop
   python3 -c 'import json, sys; print("iperf3 within, loopback, bit/s", json.load(sys.stdin)["end"]["sum_received"]["bits_per_second"])'
 (within bash -c "${redis[*]@Q} >/dev/null & sleep 0.5; redis-benchmark -t set,get -n 30000 -c 50 --csv; kill %1" </dev/null 2>/dev/null) |
   requests ' within, loopback'
+
+# A path that loses two of a hundred frames, doubles one, and delays all by 2 to 4 ms, out of order (tests/integration/tests/network/path.py).
+ip netns add $middle
+ip -n $outer link set v0 netns $middle name m0
+ip link add v0 netns $outer type veth peer name m1 netns $middle
+ip -n $outer addr add 10.99.0.1/24 dev v0
+for at in "$outer v0" "$middle m0" "$middle m1" "$inner eth0"; do
+  read -r namespace device <<<"$at"
+  ip -n "$namespace" link set "$device" up
+  ip netns exec "$namespace" ethtool -K "$device" tso off gso off gro off tx off >/dev/null
+done
+ip netns exec $middle python3 "$(dirname "$0")/../../tests/integration/tests/network/path.py" m0 m1 >/dev/null &
+path=$!
+sleep 1
+serve 5201 iperf3 -s
+for row in in out; do
+  # What a host has for a default would be compared with it else (BBR takes no loss for a sign).
+  SECONDS_EACH=8 flow "iperf3 over a bad path (CUBIC), $row, bit/s" sum_received -C cubic $([ $row = in ] || echo -R)
+done
+stop

@@ -26,6 +26,7 @@ mod sentry {
     pub const LOCAL: u64 = 64;
     pub const REMOTE: u64 = 84;
     pub const BACKLOG: u64 = 104;
+    pub const KEEPALIVE: u64 = 108;
 }
 
 /// Words of netd.
@@ -124,6 +125,10 @@ pub struct Tuning {
     pub nodelay: bool,
     /// `SO_KEEPALIVE` with `TCP_KEEPIDLE`, seconds; 0: none.
     pub keepalive: u16,
+    /// `TCP_KEEPINTVL`, seconds, and `TCP_KEEPCNT`; 0: the usual.
+    pub keepalive_interval: u16,
+    /// See `keepalive_interval`.
+    pub keepalive_probes: u8,
     /// `TCP_USER_TIMEOUT`, milliseconds; 0: the usual.
     pub user_timeout: u32,
     /// Time to live, hops; 0: the usual.
@@ -350,9 +355,12 @@ impl Slot {
         let [a, b, c, d, e] = [0, 4, 8, 12, 16].map(|n| w.load(self.at + sentry::TUNING + n));
         let [segment @ .., service, _] = e.to_le_bytes();
         let [nodelay, hops, low, high] = a.to_le_bytes();
+        let [interval @ .., probes, _] = w.load(self.at + sentry::KEEPALIVE).to_le_bytes();
         let tuning = Tuning {
             nodelay: nodelay != 0,
             keepalive: u16::from_le_bytes([low, high]),
+            keepalive_interval: u16::from_le_bytes(interval),
+            keepalive_probes: probes,
             user_timeout: b,
             hops,
             service,
@@ -368,6 +376,8 @@ impl Slot {
         let [low, high] = tuning.keepalive.to_le_bytes();
         let a = u32::from_le_bytes([u8::from(tuning.nodelay), tuning.hops, low, high]);
         w.store(self.at + sentry::TUNING, a);
+        let [low, high] = tuning.keepalive_interval.to_le_bytes();
+        w.store(self.at + sentry::KEEPALIVE, u32::from_le_bytes([low, high, tuning.keepalive_probes, 0]));
         let [small, large] = tuning.largest_segment.to_le_bytes();
         let e = u32::from_le_bytes([small, large, tuning.service, 0]);
         for (n, word) in [(4, tuning.user_timeout), (8, tuning.receive_buffer), (12, tuning.send_buffer), (16, e)] {
@@ -462,6 +472,8 @@ mod tests {
         let tuning = Tuning {
             nodelay: true,
             keepalive: 7200,
+            keepalive_interval: 750,
+            keepalive_probes: 9,
             user_timeout: 90_000,
             hops: 3,
             service: 16,

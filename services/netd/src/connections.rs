@@ -426,7 +426,16 @@ fn limit_of(t: slot::Tuning) -> u32 {
 fn tuning_of(t: slot::Tuning) -> Tuning {
     Tuning {
         nodelay: t.nodelay,
-        keepalive: (t.keepalive > 0).then(|| Keepalive::after(Duration::from_secs(t.keepalive.into()))),
+        keepalive: (t.keepalive > 0).then(|| {
+            let mut keepalive = Keepalive::after(Duration::from_secs(t.keepalive.into()));
+            if t.keepalive_interval > 0 {
+                keepalive.interval = Duration::from_secs(t.keepalive_interval.into());
+            }
+            if t.keepalive_probes > 0 {
+                keepalive.probes = t.keepalive_probes;
+            }
+            keepalive
+        }),
         user_timeout: (t.user_timeout > 0).then(|| Duration::from_millis(t.user_timeout.into())),
         hop_limit: if t.hops == 0 { 64 } else { t.hops },
         traffic_class: t.service,

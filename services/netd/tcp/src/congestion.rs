@@ -1,7 +1,6 @@
-//! Round-trip times (RFC 6298) and the congestion window (CUBIC, RFC 9438; NewReno's recovery, RFC 6582).
+//! Round-trip times (RFC 6298) and the congestion window (CUBIC, RFC 9438; in a recovery proportional rate reduction, RFC 6937).
 //!
-//! Owns no data and no clock: it is told what was sent and acknowledged, in microseconds. smoltcp has both, but begins with 2 KiB, forgets
-//! a recovery at its first partial acknowledgement, counts in whole milliseconds and waits for a second at least. Called by `connection`.
+//! Owns no data and no clock: it is told what was sent, what arrived and what is lost, in bytes and microseconds. Called by `connection`.
 
 /// A time that never comes.
 pub(crate) const NEVER: u64 = u64::MAX;
@@ -9,8 +8,8 @@ pub(crate) const NEVER: u64 = u64::MAX;
 const SECOND: u64 = 1_000_000;
 /// As Linux: RFC 6298's second is a SHOULD that nobody keeps.
 const MIN_RTO: u64 = 200_000;
-/// As smoltcp's, whose timer would be the earlier one else.
-const MAX_RTO: u64 = 60 * SECOND;
+/// As Linux.
+const MAX_RTO: u64 = 120 * SECOND;
 
 /// The estimate of the round-trip time.
 #[derive(Clone, Copy, Debug)]
@@ -18,8 +17,6 @@ pub(crate) struct RoundTrip {
     /// Zero until there was a measurement.
     smoothed: u32,
     deviation: u32,
-    /// The end of the segment that is timed, and when it left.
-    timed: Option<(u32, u64)>,
     backoff: u8,
     /// The least that was measured, and how many measurements in a row were well above it.
     least: u32,
@@ -29,7 +26,7 @@ pub(crate) struct RoundTrip {
 
 impl RoundTrip {
     pub(crate) fn new() -> Self {
-        RoundTrip { smoothed: 0, deviation: 0, timed: None, backoff: 0, least: u32::MAX, above: 0, samples: 0 }
+        RoundTrip { smoothed: 0, deviation: 0, backoff: 0, least: u32::MAX, above: 0, samples: 0 }
     }
 
     pub(crate) fn sample(&mut self, micros: u64) {
@@ -55,26 +52,6 @@ impl RoundTrip {
         (self.above >= 1, self.above >= 4)
     }
 
-    pub(crate) fn sent(&mut self, end: u32, now: u64) {
-        if self.timed.is_none() {
-            self.timed = Some((end, now));
-        }
-    }
-
-    /// Karn: what was sent twice is not timed.
-    pub(crate) fn resent(&mut self) {
-        self.timed = None;
-    }
-
-    pub(crate) fn acknowledged(&mut self, ack: u32, now: u64) {
-        if let Some((end, at)) = self.timed
-            && (ack.wrapping_sub(end) as i32) >= 0
-        {
-            self.timed = None;
-            self.sample(now.saturating_sub(at));
-        }
-    }
-
     pub(crate) fn back_off(&mut self) {
         self.backoff = self.backoff.saturating_add(1).min(16);
     }
@@ -96,6 +73,11 @@ impl RoundTrip {
         (self.smoothed > 0).then_some(self.smoothed)
     }
 
+    /// The shortest that was measured of late.
+    pub(crate) fn least(&self) -> u64 {
+        if self.least == u32::MAX { 0 } else { u64::from(self.least) }
+    }
+
     pub(crate) fn deviation(&self) -> u32 {
         self.deviation
     }
@@ -105,20 +87,22 @@ impl RoundTrip {
 enum Phase {
     /// Nothing known to be lost.
     Open,
-    /// Since three acknowledgements said the same: until all is acknowledged that had been sent then. So many holes were filled.
-    Recovery { until: u32, holes: u8 },
-    /// After the timer, or too many holes: what had been sent then is sent again, in slow start.
+    /// Something was lost: until all is acknowledged that had been sent then. What was on its way, what arrived since and what was sent.
+    Recovery { until: u32, flight: u32, delivered: u32, sent: u32 },
+    /// After the timer: what had been sent then is sent again, in slow start.
     Loss { until: u32 },
 }
 
-/// What is to be done after an acknowledgement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Then {
-    Nothing,
-    /// The first segment that is not acknowledged is sent again.
-    Resend,
-    /// All that is not acknowledged is sent again.
-    Restart,
+/// What there was before a loss that was none, perhaps.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Before {
+    window: u32,
+    threshold: u32,
+    most: f32,
+    /// Bytes that were sent again and did not arrive twice.
+    again: u32,
+    /// What had been sent then: long after it what comes twice is about something else.
+    until: u32,
 }
 
 /// The congestion window, in bytes.
@@ -127,23 +111,20 @@ pub(crate) struct Congestion {
     window: u32,
     threshold: u32,
     mss: u32,
-    duplicates: u16,
     phase: Phase,
+    undo: Option<Before>,
     /// CUBIC: the window before the last loss, when this epoch began, how long until that window is reached again (seconds).
     before: f32,
     epoch: Option<u64>,
     reach: f32,
     /// What Reno would have.
     reno: f32,
-    /// Bytes that make up the next byte of growth.
     used_at: u64,
 }
 
 const BETA: f32 = 0.7;
 const CUBIC: f32 = 0.4;
 const LARGEST: u32 = 1 << 30;
-/// So many holes are filled one by one.
-const HOLES: u8 = 10;
 
 impl Congestion {
     pub(crate) fn new(mss: u32) -> Self {
@@ -152,8 +133,8 @@ impl Congestion {
             window: Self::initial(mss),
             threshold: LARGEST,
             mss,
-            duplicates: 0,
             phase: Phase::Open,
+            undo: None,
             before: 0.0,
             epoch: None,
             reach: 0.0,
@@ -189,32 +170,22 @@ impl Congestion {
         self.used_at = now;
     }
 
-    /// An acknowledgement of `bytes` more, up to `ack`; `flight` was on its way before.
-    pub(crate) fn acknowledged(&mut self, ack: u32, bytes: u32, flight: u32, now: u64, round_trip: &RoundTrip) -> Then {
+    /// The peer has `bytes` more, all before `ack`; `flight` was on its way before.
+    pub(crate) fn acknowledged(&mut self, ack: u32, bytes: u32, flight: u32, now: u64, round_trip: &RoundTrip) {
         if bytes == 0 {
-            return Then::Nothing;
+            return;
         }
-        self.duplicates = 0;
         match self.phase {
-            Phase::Recovery { until, holes } if (ack.wrapping_sub(until) as i32) < 0 => {
-                // A hole takes a round trip. After some it is faster to send again what may have arrived, too: acknowledgements leap over it.
-                if holes >= HOLES {
-                    self.phase = Phase::Loss { until };
-                    self.window = self.mss.saturating_mul(4);
-                    return Then::Restart;
-                }
-                self.phase = Phase::Recovery { until, holes: holes.saturating_add(1) };
-                // A part of it: the next hole begins here. The window shrinks by what left (RFC 6582, 3.2).
-                self.window = self.window.saturating_sub(bytes).saturating_add(self.mss).max(self.mss);
-                return Then::Resend;
-            }
+            Phase::Recovery { until, .. } if !reached(ack, until) => return,
             Phase::Recovery { .. } => {
-                let left = flight.saturating_sub(bytes).max(self.mss).saturating_add(self.mss);
-                self.window = self.threshold.min(left).max(self.mss.saturating_mul(2));
+                self.window = self.threshold.max(self.mss.saturating_mul(2));
                 self.phase = Phase::Open;
-                return Then::Nothing;
+                return;
             }
-            Phase::Loss { until } if (ack.wrapping_sub(until) as i32) >= 0 => self.phase = Phase::Open,
+            Phase::Loss { until } if reached(ack, until) => self.phase = Phase::Open,
+            Phase::Open if self.undo.is_some_and(|before| reached(ack, before.until.wrapping_add(before.window))) => {
+                self.undo = None;
+            }
             Phase::Loss { .. } | Phase::Open => {}
         }
         if self.window < self.threshold {
@@ -233,7 +204,36 @@ impl Congestion {
         } else if flight.saturating_add(self.mss.saturating_mul(3)) >= self.window {
             self.avoid(bytes, now, round_trip);
         }
-        Then::Nothing
+    }
+
+    /// In a recovery: so many bytes arrived just now, so many are in the network. What leaves follows what arrives (RFC 6937).
+    pub(crate) fn delivered(&mut self, bytes: u32, pipe: u32) {
+        let mss = self.mss;
+        let Phase::Recovery { flight, delivered, sent, .. } = &mut self.phase else { return };
+        *delivered = delivered.saturating_add(bytes);
+        let may = if pipe > self.threshold {
+            let share = u64::from(*delivered).saturating_mul(u64::from(self.threshold));
+            let share = share.div_ceil(u64::from((*flight).max(1)));
+            u32::try_from(share).unwrap_or(u32::MAX).saturating_sub(*sent)
+        } else {
+            let most = delivered.saturating_sub(*sent).max(bytes).saturating_add(mss);
+            self.threshold.saturating_sub(pipe).min(most)
+        };
+        // The first is sent again at once.
+        let may = if *sent == 0 { may.max(mss) } else { may };
+        self.window = pipe.saturating_add(may).clamp(mss, LARGEST);
+    }
+
+    /// So many bytes left, so many of them not for the first time.
+    pub(crate) fn sent(&mut self, bytes: u32, again: u32) {
+        if let Phase::Recovery { sent, .. } = &mut self.phase {
+            *sent = sent.saturating_add(bytes);
+        }
+        if let Some(before) = &mut self.undo
+            && self.phase != Phase::Open
+        {
+            before.again = before.again.saturating_add(again);
+        }
     }
 
     fn avoid(&mut self, bytes: u32, now: u64, round_trip: &RoundTrip) {
@@ -268,23 +268,41 @@ impl Congestion {
         self.epoch = None;
     }
 
-    /// An acknowledgement that said nothing new while `flight` was on its way. `sacked`: bytes that arrived behind the hole, if known.
-    pub(crate) fn duplicate(&mut self, una: u32, highest: u32, sacked: u32) -> Then {
-        let flight = highest.wrapping_sub(una);
-        self.duplicates = self.duplicates.saturating_add(1);
-        match self.phase {
-            Phase::Open if self.duplicates >= 3 || sacked >= self.mss.saturating_mul(3) => {
-                self.reduce(flight);
-                self.phase = Phase::Recovery { until: highest, holes: 0 };
-                let arrived = sacked.max(u32::from(self.duplicates).saturating_mul(self.mss));
-                self.window = self.threshold.saturating_add(arrived).min(flight.saturating_add(self.mss));
-                Then::Resend
-            }
-            Phase::Recovery { .. } => {
-                self.window = self.window.saturating_add(self.mss).min(LARGEST);
-                Then::Nothing
-            }
-            Phase::Open | Phase::Loss { .. } => Then::Nothing,
+    /// Something was lost of what is between the two.
+    pub(crate) fn lose(&mut self, una: u32, highest: u32) {
+        if self.phase == Phase::Open {
+            let flight = highest.wrapping_sub(una);
+            self.remember(highest);
+            self.reduce(flight);
+            self.phase = Phase::Recovery { until: highest, flight, delivered: 0, sent: 0 };
+        }
+    }
+
+    fn remember(&mut self, until: u32) {
+        let (window, threshold, most) = (self.window, self.threshold, self.before);
+        self.undo = Some(Before { window, threshold, most, again: 0, until });
+    }
+
+    /// So many bytes came to the peer twice: if all did that were sent again, nothing was lost. True: so it is.
+    pub(crate) fn came_twice(&mut self, bytes: u32) -> bool {
+        let Some(before) = &mut self.undo else { return false };
+        if before.again == 0 {
+            return false;
+        }
+        before.again = before.again.saturating_sub(bytes);
+        let none = before.again == 0;
+        if none {
+            self.restore();
+        }
+        none
+    }
+
+    /// What was taken for lost had only been late.
+    pub(crate) fn restore(&mut self) {
+        if let Some(before) = self.undo.take() {
+            self.window = self.window.max(before.window);
+            (self.threshold, self.before) = (before.threshold.max(self.threshold), before.most);
+            (self.phase, self.epoch) = (Phase::Open, None);
         }
     }
 
@@ -293,9 +311,9 @@ impl Congestion {
         self.phase == Phase::Open
     }
 
-    /// What was sent before the timer is being sent again.
-    pub(crate) fn lost(&self) -> bool {
-        matches!(self.phase, Phase::Loss { .. })
+    /// In a recovery, and not after the timer.
+    pub(crate) fn recovers(&self) -> bool {
+        matches!(self.phase, Phase::Recovery { .. })
     }
 
     /// One segment was lost, and is there now.
@@ -309,12 +327,19 @@ impl Congestion {
     /// The retransmission timer.
     pub(crate) fn expired(&mut self, una: u32, highest: u32) {
         if !matches!(self.phase, Phase::Loss { .. }) {
+            if self.phase == Phase::Open {
+                self.remember(highest);
+            }
             self.reduce(highest.wrapping_sub(una));
         }
         self.phase = Phase::Loss { until: highest };
         self.window = self.mss;
-        self.duplicates = 0;
     }
+}
+
+/// Whether `ack` is at or after `until`.
+fn reached(ack: u32, until: u32) -> bool {
+    (ack.wrapping_sub(until) as i32) >= 0
 }
 
 #[cfg(test)]
@@ -325,11 +350,7 @@ mod tests {
     fn timeouts_follow_the_round_trip() {
         let mut round_trip = RoundTrip::new();
         assert_eq!(round_trip.timeout(), SECOND);
-        round_trip.sent(100, 0);
-        round_trip.sent(200, 5);
-        round_trip.acknowledged(99, 10);
-        assert_eq!(round_trip.smoothed(), None);
-        round_trip.acknowledged(100, 50_000);
+        round_trip.sample(50_000);
         assert_eq!(round_trip.smoothed(), Some(50_000));
         assert_eq!(round_trip.timeout(), 250_000);
         round_trip.back_off();
@@ -354,14 +375,32 @@ mod tests {
         }
         assert_eq!(congestion.window(), 10_240_000);
         let highest = una.wrapping_add(1_000_000);
-        assert_eq!(congestion.duplicate(una, highest, 0), Then::Nothing);
-        assert_eq!(congestion.duplicate(una, highest, 0), Then::Nothing);
-        assert_eq!(congestion.duplicate(una, highest, 0), Then::Resend);
+        congestion.lose(una, highest);
         assert_eq!(congestion.threshold(), 700_000);
+        // Half of the flight arrives, the other half is in the network: of what arrived seven tenths may leave.
+        congestion.delivered(100_000, 800_000);
+        assert_eq!(congestion.window(), 870_000);
+        congestion.sent(70_000, 70_000);
+        congestion.delivered(50_000, 750_000);
+        assert_eq!(congestion.window(), 785_000);
         let part = una.wrapping_add(10_000);
-        assert_eq!(congestion.acknowledged(part, 10_000, 1_000_000, 20_000, &round_trip), Then::Resend);
-        assert_eq!(congestion.acknowledged(highest, 990_000, 990_000, 20_000, &round_trip), Then::Nothing);
-        assert!(congestion.window() <= 700_000);
+        congestion.acknowledged(part, 10_000, 1_000_000, 20_000, &round_trip);
+        assert!(congestion.recovers());
+        congestion.acknowledged(highest, 990_000, 990_000, 20_000, &round_trip);
+        assert!(congestion.open());
+        assert_eq!(congestion.window(), 700_000);
+    }
+
+    #[test]
+    fn what_was_only_late_costs_nothing() {
+        let mut congestion = Congestion::new(1000);
+        congestion.lose(0, 10_000);
+        congestion.delivered(1000, 8000);
+        congestion.sent(1000, 1000);
+        assert!(congestion.threshold() == 7000 && congestion.recovers());
+        congestion.came_twice(1000);
+        assert!(congestion.open());
+        assert_eq!((congestion.window(), congestion.threshold()), (10_000, LARGEST));
     }
 
     #[test]
@@ -369,6 +408,7 @@ mod tests {
         let mut congestion = Congestion::new(1000);
         congestion.expired(0, 50_000);
         assert_eq!(congestion.window(), 1000);
-        assert_eq!(congestion.duplicate(0, 50_000, 30_000), Then::Nothing);
+        congestion.lose(0, 50_000);
+        assert_eq!((congestion.window(), congestion.open(), congestion.recovers()), (1000, false, false));
     }
 }

@@ -7,14 +7,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::congestion::NEVER;
-use crate::connection::{Birth, CHALLENGE, Connection, Owner, Peer, Stage, Works, sane_mtu};
+use crate::connection::{Birth, CHALLENGE, Connection, Owner, Peer, Stage, Stamps, Works, sane_mtu};
 use crate::handshake::{COOKIES, Half, Halves, RETRIES, cookie, redeem};
 use crate::keyed::{Key, Secret};
 use crate::listeners::Listeners;
-use crate::live::{Interfaces, mss_of};
+use crate::live::mss_of;
 use crate::segment::{ACK, Draft, FIN, Fault, RST, SYN, Segment, after};
 use crate::slab::Slab;
-use crate::train::Train;
 use crate::waiting::{TIME_WAIT, Waiting, Waits};
 use crate::{Bind, Counters, Error, Flow, Id, Limits, ListenerId, Look, Output, Phase, Tuning, Unreachable};
 
@@ -61,10 +60,9 @@ impl Engine {
     pub fn new(limits: Limits, seed: u64) -> Self {
         Engine {
             works: Works {
-                interfaces: Interfaces::new(),
-                train: Train::new(),
                 counters: Counters::default(),
                 limits,
+                packet: Vec::with_capacity(65_535),
                 spare: Vec::new(),
             },
             table: HashMap::with_hasher(Secret::new(seed, 1)),
@@ -98,6 +96,11 @@ impl Engine {
     /// RFC 6528: a hash of the four-tuple and a clock of 4 us.
     fn initial(&self, key: &Key) -> u32 {
         (self.sequence.hash(&key.words()) as u32).wrapping_add((self.now / 4) as u32)
+    }
+
+    /// Where the timestamps of a connection begin.
+    fn stamp_offset(&self, key: &Key) -> u32 {
+        (self.sequence.hash(&key.words()) >> 32) as u32
     }
 
     // Listeners.
@@ -183,7 +186,8 @@ impl Engine {
             }
             None => {}
         }
-        let birth = Birth { flow, owner: Owner::Held, tuning, mtu, initial, now };
+        let stamp_offset = self.stamp_offset(&key);
+        let birth = Birth { flow, owner: Owner::Held, tuning, mtu, initial, stamp_offset, now };
         let mut connection = Connection::connecting(&birth);
         connection.known = true;
         let (index, generation) = self.connections.insert(connection);
@@ -404,7 +408,7 @@ impl Engine {
                 Some(mss) => {
                     let counters = &mut self.works.counters;
                     counters.cookies_received = counters.cookies_received.saturating_add(1);
-                    let peer = Peer { mss, scale: None, sack: false };
+                    let peer = Peer { mss, scale: None, sack: false, stamp: None };
                     self.accept(key, id, ours, segment.seq, peer, mtu, now);
                     if let Some(&Entry::Connection(index)) = self.table.get(key) {
                         self.for_connection(index, segment, mtu, now, out);
@@ -437,7 +441,7 @@ impl Engine {
             let tuning = listener.tuning;
             let counters = &mut self.works.counters;
             counters.cookies_sent = counters.cookies_sent.saturating_add(1);
-            let peer = Peer { scale: None, sack: false, ..peer };
+            let peer = Peer { scale: None, sack: false, stamp: None, ..peer };
             return self.answer_syn(&flow, ours, segment.seq, &peer, mtu, &tuning, out);
         }
         listener.half_open = listener.half_open.saturating_add(1);
@@ -458,6 +462,7 @@ impl Engine {
             tries: 0,
             at: now.saturating_add(1_000_000),
             began: now,
+            quiet: 0,
         };
         let index = self.halves.add(half);
         self.table.insert(*key, Entry::Half(index));
@@ -481,6 +486,8 @@ impl Engine {
         draft.mss = Some(mss_of(flow.local.ip(), mtu).min(largest));
         draft.scale = peer.scale.map(|_| self.works.scale());
         draft.sack = peer.sack;
+        let offset = self.stamp_offset(&Key::new(flow.local, flow.remote));
+        draft.stamps = peer.stamp.map(|echo| (Stamps::value(offset, self.now), echo));
         draft.window = self.works.first_window();
         draft.hop_limit = tuning.hop_limit.max(1);
         draft.traffic_class = tuning.traffic_class;
@@ -516,12 +523,21 @@ impl Engine {
                 counters.resets_in = counters.resets_in.saturating_add(1);
                 counters.attempt_fails = counters.attempt_fails.saturating_add(1);
                 self.remove_half(index);
+            } else if segment.seq.wrapping_sub(expected) < window && now >= half.quiet {
+                half.quiet = now.saturating_add(CHALLENGE);
+                counters.challenges = counters.challenges.saturating_add(1);
+                let draft = Draft::new(segment.local, segment.remote, 0, half.ours.wrapping_add(1), Some(expected));
+                let draft = Draft { window: u16::try_from(window).unwrap_or(u16::MAX), ..draft };
+                Connection::send_draft(&draft, &mut self.works, out);
             }
             return;
         }
         if segment.has(SYN) {
             // Again, or another one: who sent it will reset the one that it does not know.
             counters.retransmitted = counters.retransmitted.saturating_add(1);
+            if let (Some(stamp), Some((value, _))) = (&mut half.peer.stamp, segment.options.stamps) {
+                *stamp = value;
+            }
             return self.again(index, out);
         }
         if !segment.has(ACK) {
@@ -561,7 +577,9 @@ impl Engine {
         listener.queued = listener.queued.saturating_add(1);
         let (local, remote) = key.flow();
         let flow = Flow { local, remote };
-        let birth = Birth { flow, owner: Owner::Listener(id), tuning: listener.tuning, mtu, initial: ours, now };
+        let tuning = listener.tuning;
+        let stamp_offset = self.stamp_offset(key);
+        let birth = Birth { flow, owner: Owner::Listener(id), tuning, mtu, initial: ours, stamp_offset, now };
         let mut connection = Connection::established(&birth, peer, tail, 0, &self.works);
         connection.known = true;
         let (index, generation) = self.connections.insert(connection);
@@ -585,8 +603,12 @@ impl Engine {
         if segment.has(RST) {
             return;
         }
+        let stamp = wait.stamps.and_then(|s| Some((s, segment.options.stamps?.0)));
+        let is_old = stamp.is_some_and(|(s, value)| s.is_old(value, now));
         if segment.has(SYN) {
-            if !segment.has(ACK) && after(segment.seq, wait.expected) && self.listeners.find(key).is_some() {
+            // RFC 6191: a later time is as good as a later number.
+            let newer = after(segment.seq, wait.expected) || stamp.is_some_and(|(s, value)| after(value, s.recent));
+            if !segment.has(ACK) && !is_old && newer && self.listeners.find(key).is_some() {
                 let least = wait.next.wrapping_add(65_537);
                 self.waits.remove(index);
                 self.table.remove(key);
@@ -621,6 +643,7 @@ impl Engine {
         }
         let (local, remote) = key.flow();
         let mut draft = Draft::new(local, remote, 0, wait.next, Some(wait.expected));
+        draft.stamps = wait.stamps.map(|s| (Stamps::value(s.offset, now), s.recent));
         draft.window = wait.window;
         draft.hop_limit = wait.hop_limit;
         draft.traffic_class = wait.traffic_class;
@@ -777,6 +800,7 @@ impl Engine {
                 key: connection.key,
                 next: connection.highest,
                 expected: connection.expected(),
+                stamps: connection.stamps,
                 window: connection.window_field(),
                 hop_limit: connection.tuning.hop_limit.max(1),
                 traffic_class: connection.tuning.traffic_class,
@@ -811,7 +835,7 @@ impl Engine {
             }
             return self.tell(index);
         }
-        let at = connection.deadline(now, &mut self.works);
+        let at = connection.deadline(&self.works);
         // A later time can wait for the earlier one: then it is asked again.
         if at < connection.armed {
             if connection.armed != NEVER {
@@ -846,7 +870,7 @@ impl Engine {
     /// Ends a connection at once.
     fn drop_connection(&mut self, index: u32, reset: bool) {
         let Some(connection) = self.connections.get(index) else { return };
-        if let (true, Some(draft)) = (reset, connection.reset_draft())
+        if let (true, Some(draft)) = (reset, connection.reset_draft(self.now))
             && self.resets.len() < RESETS
         {
             self.resets.push_back(draft);

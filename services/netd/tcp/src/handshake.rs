@@ -25,6 +25,8 @@ pub(crate) struct Half {
     /// When the SYN|ACK is sent again.
     pub(crate) at: u64,
     pub(crate) began: u64,
+    /// No answer to what may be forged before.
+    pub(crate) quiet: u64,
 }
 
 #[derive(Debug)]

@@ -1,57 +1,50 @@
 //! The TCP engine of netd: packets in, packets out.
 //!
-//! Owns every TCP connection of a sandbox with the world outside: handshakes, listeners, timers, congestion control, TIME_WAIT, and for the
-//! stream of a connection that is in use a smoltcp socket. Has no descriptor, no clock, no thread; what it knows of the time its caller says.
+//! Owns every TCP connection of a sandbox with the world outside: handshakes, listeners, timers, congestion control, TIME_WAIT, and
+//! the bytes of both directions. Has no descriptor, no clock, no thread; what it knows of the time its caller says.
 //! Must never panic on what a packet or a caller says, take more than constant time for a packet, or more memory than `Limits` allow.
 //! Called by netd.
 //!
-//! # How smoltcp is used
-//! smoltcp walks all sockets of a set for every packet. So each socket is in a set of its own and found by its four-tuple in a hash map.
-//! `Interface` has nothing that belongs to a connection: there is one for each MTU. And a socket exists only while its connection has
-//! something to do (`live`): handshakes, TIME_WAIT and silence are records of some hundred bytes here. It is made by playing the peer's part of a
-//! handshake to it, with the sequence numbers that the connection has; so it can be thrown away when all is read and acknowledged, and
-//! made again, with larger buffers if the stream is a fast one: smoltcp's buffers cannot be replaced.
+//! # Where things are
+//! `engine` finds the connection that a packet, a timer or a call is for. A connection (`connection`) is a record of some hundred bytes; while
+//! there is something to do it has buffers, too (`live`: two rings, `holes` of what came, a `board` of what is on its way). Handshakes
+//! (`handshake`), TIME_WAIT (`waiting`) and silence need none. `congestion` has windows and times, `segment` every byte that comes or goes.
 //!
-//! # What smoltcp 0.14 lacks, and where it is made up for
-//! Evidence: functions of its `src/socket/tcp.rs`.
-//! - After SYN|ACK it takes the unscaled window of it for a scaled one (`process`: `remote_last_win << remote_win_shift`) and accepts what
-//!   lies behind its buffer; `enqueue_unallocated` then panics. `Live::new` lets it promise a window once more, and `connection` cuts what is
-//!   beyond the buffer.
-//! - Initial sequence numbers come from a generator that can be foretold (`random_seq_no`). Here: RFC 6528.
-//! - The initial window is 2 KiB (`Cubic::new`) and an acknowledgement adds one segment however much it acknowledges; a recovery ends at the first
-//!   partial acknowledgement (`on_ack`), so that the second hole waits for the timer, which has a minimum of a second and counts whole
-//!   milliseconds (`RTTE_MIN_RTO`). Here: `congestion` (10 segments, CUBIC, NewReno, 200 ms and microseconds). smoltcp is told a window that is the
-//!   smaller of the peer's and the congestion window, retransmits its first segment when it is told the same three times, and all
-//!   when its timer is told to be due.
-//! - Its timeout ends connections that are merely silent (`timed_out`), and without it nothing ends: here (`connection`).
-//! - A delayed acknowledgement waits even when what came were forty segments in one packet. Here: at once when there is more than one.
-//! - SYN, SYN|ACK are repeated for ever, TIME_WAIT is a whole socket for 10 s, a RST anywhere in the window is believed: here, as RFC 5961 and
-//!   RFC 1337 say.
-//! - A segment with an old acknowledgement is dropped with its data (`ack_number < ack_min`): it gets the current one before.
-//! - In LAST_ACK nothing is believed but what acknowledges something new: no window, no repeated acknowledgement (`process`), and a FIN that
-//!   comes before what precedes it is forgotten. smoltcp never knows of a FIN: both are the engine's, and what it says is put right (`train`).
-//! - Left as they are: it sends SACK (one block), but cannot send anything again but its first segment or all, so that of what the peer
-//!   sends only the count of bytes is used; 32 holes in what came; no timestamps (its generator is a function without state) and no PAWS;
-//!   urgent data is a part of the stream; no ECN; no Fast Open.
+//! # What it does, and as whom
+//! - RFC 9293 with RFC 5961 and RFC 1337; initial sequence numbers as RFC 6528; windows are scaled, and never shrink.
+//! - Timestamps and PAWS (RFC 7323), an offset for each connection; a SYN in TIME_WAIT as RFC 6191.
+//! - SACK both ways (RFC 2018, RFC 6675's pipe), D-SACK both ways (RFC 2883): what came twice undoes a slowing down that was none. What is late is
+//!   told from what is lost by time (RACK, RFC 8985, with its probe for the tail); peers without SACK have NewReno (RFC 6582) and limited transmit
+//!   (RFC 3042, which follows from the pipe for all).
+//! - CUBIC (RFC 9438) from 10 segments on, proportional rate reduction (RFC 6937), the retransmission timer in microseconds with Linux's 200 ms.
+//! - What Linux does where RFCs leave it open; `tests/integration/tests/network_segments` plays scripts against both, and names the differences.
+//!
+//! No ECN, no Fast Open, no F-RTO; urgent data is a part of the stream.
+//!
+//! # Why not smoltcp's sockets
+//! It was built on them. smoltcp 0.14 sends its first segment again or all, has one SACK block and no timestamps, believes a RST anywhere in the
+//! window, and can be made to panic by data behind the window of its SYN|ACK; what made up for that was more than what was used.
 
 #![deny(unsafe_code)]
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 #![cfg_attr(test, allow(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
+mod board;
 mod congestion;
 mod connection;
 mod engine;
 mod handshake;
+mod holes;
 mod keyed;
 mod listeners;
 mod live;
+mod ring;
 mod segment;
 mod slab;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(test)]
 mod tests;
-mod train;
 mod waiting;
 
 use std::net::{IpAddr, SocketAddr};

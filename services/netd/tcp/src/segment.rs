@@ -1,7 +1,6 @@
 //! IP packets with a TCP segment: taken apart and put together.
 //!
-//! Owns every byte that comes from a peer until it is known to be well-formed: smoltcp sees no packet that this has refused. Must never
-//! panic. Called by `engine` and `connection`.
+//! Owns every byte that comes from a peer until it is known to be well-formed. Must never panic. Called by `engine` and `connection`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -16,14 +15,18 @@ pub(crate) fn after(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) > 0
 }
 
+/// What was received out of order: left and right edges, the first block first.
+pub(crate) type Blocks = [Option<(u32, u32)>; 4];
+
 /// What a segment's options said. Those that belong to a SYN are for a SYN only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options {
     pub(crate) mss: Option<u16>,
     pub(crate) scale: Option<u8>,
     pub(crate) sack: bool,
-    /// The highest end of a block that was received out of order, and how many bytes such blocks have in all.
-    pub(crate) sacked: Option<(u32, u32)>,
+    /// TSval and TSecr.
+    pub(crate) stamps: Option<(u32, u32)>,
+    pub(crate) blocks: Blocks,
 }
 
 impl Options {
@@ -45,16 +48,12 @@ impl Options {
                 (2, [high, low]) => options.mss = Some(u16::from_be_bytes([*high, *low])),
                 (3, [scale]) => options.scale = Some((*scale).min(14)),
                 (4, []) => options.sack = true,
-                (5, blocks) if !blocks.is_empty() && blocks.len().is_multiple_of(8) => {
-                    for block in blocks.chunks_exact(8) {
-                        let (Some(left), Some(right)) = (u32_at(block, 0), u32_at(block, 4)) else { return None };
-                        let bytes = right.wrapping_sub(left);
-                        let (high, all) = options.sacked.unwrap_or((right, 0));
-                        let high = if after(right, high) { right } else { high };
-                        options.sacked = Some((high, all.saturating_add(bytes)));
+                (5, body) if !body.is_empty() && body.len().is_multiple_of(8) => {
+                    for (to, block) in options.blocks.iter_mut().zip(body.chunks_exact(8)) {
+                        *to = Some((u32_at(block, 0)?, u32_at(block, 4)?));
                     }
                 }
-                (8, body) if body.len() == 8 => {}
+                (8, body) if body.len() == 8 => options.stamps = Some((u32_at(body, 0)?, u32_at(body, 4)?)),
                 (2..=5 | 8, _) => return None,
                 _ => {}
             }
@@ -77,6 +76,7 @@ pub(crate) struct Segment<'a> {
     pub(crate) options: Options,
     pub(crate) payload: &'a [u8],
     /// The packet without what followed it.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) packet: &'a [u8],
 }
 
@@ -206,6 +206,7 @@ impl<'a> Segment<'a> {
             window: u16_at(tcp, 14)?,
             options: Options::parse(options)?,
             payload,
+            #[cfg(any(test, feature = "testing"))]
             packet: whole,
         }))
     }
@@ -233,6 +234,8 @@ pub(crate) struct Draft {
     pub(crate) mss: Option<u16>,
     pub(crate) scale: Option<u8>,
     pub(crate) sack: bool,
+    pub(crate) stamps: Option<(u32, u32)>,
+    pub(crate) blocks: Blocks,
     pub(crate) hop_limit: u8,
     pub(crate) traffic_class: u8,
 }
@@ -249,6 +252,8 @@ impl Draft {
             mss: None,
             scale: None,
             sack: false,
+            stamps: None,
+            blocks: Blocks::default(),
             hop_limit: 64,
             traffic_class: 0,
         }
@@ -265,13 +270,33 @@ impl Draft {
             put(&mut bytes, at, &[2, 4, high, low]);
             at = at.saturating_add(4);
         }
-        if self.sack {
-            put(&mut bytes, at, &[1, 1, 4, 2]);
-            at = at.saturating_add(4);
+        // In Linux's order.
+        if self.sack || self.stamps.is_some() {
+            let filler = if self.sack { [4, 2] } else { [1, 1] };
+            if let Some((value, echo)) = self.stamps {
+                put(&mut bytes, at, &filler);
+                put(&mut bytes, at.saturating_add(2), &[8, 10]);
+                put(&mut bytes, at.saturating_add(4), &value.to_be_bytes());
+                put(&mut bytes, at.saturating_add(8), &echo.to_be_bytes());
+                at = at.saturating_add(12);
+            } else {
+                put(&mut bytes, at, &[1, 1, 4, 2]);
+                at = at.saturating_add(4);
+            }
         }
         if let Some(scale) = self.scale {
             put(&mut bytes, at, &[1, 3, 3, scale]);
             at = at.saturating_add(4);
+        }
+        let blocks = self.blocks.iter().flatten().count().min(if self.stamps.is_some() { 3 } else { 4 });
+        if blocks > 0 {
+            put(&mut bytes, at, &[1, 1, 5, (blocks as u8).saturating_mul(8).saturating_add(2)]);
+            at = at.saturating_add(4);
+            for (left, right) in self.blocks.iter().flatten().take(blocks) {
+                put(&mut bytes, at, &left.to_be_bytes());
+                put(&mut bytes, at.saturating_add(4), &right.to_be_bytes());
+                at = at.saturating_add(8);
+            }
         }
         let tcp = at.saturating_sub(start);
         put(&mut bytes, start, &self.from.port().to_be_bytes());
@@ -361,7 +386,7 @@ mod tests {
             let segment = Segment::parse(&packet, false).unwrap();
             assert_eq!((segment.seq, segment.ack, segment.flags, segment.window), (77, 99, SYN | ACK, 1000));
             assert_eq!((segment.local.port(), segment.remote.port(), segment.payload), (9, 7, &b"abc"[..]));
-            assert_eq!(segment.options, Options { mss: Some(1460), scale: Some(7), sack: true, sacked: None });
+            assert_eq!(segment.options, Options { mss: Some(1460), scale: Some(7), sack: true, ..Options::default() });
             let mut longer = packet.clone();
             longer.extend([0; 9]);
             assert_eq!(Segment::parse(&longer, false).unwrap().payload, b"abc", "what follows the packet is not of it");
@@ -386,11 +411,35 @@ mod tests {
     }
 
     #[test]
+    fn stamps_and_blocks_are_built_as_they_are_parsed() {
+        let (from, to) = ("10.0.0.1:7".parse().unwrap(), "10.0.0.2:9".parse().unwrap());
+        let blocks = [Some((1, 2)), Some((u32::MAX, 5)), Some((7, 9)), Some((11, 12))];
+        for (stamps, kept) in [(None, 4), (Some((77, u32::MAX)), 3)] {
+            let mut draft = Draft { stamps, blocks, ..Draft::new(from, to, 0, 1, Some(2)) };
+            let (bytes, length) = draft.build(0);
+            let mut packet = bytes[..length].to_vec();
+            complete_checksum(&mut packet);
+            let options = Segment::parse(&packet, false).unwrap().options;
+            assert_eq!((options.stamps, &options.blocks[..kept]), (stamps, &blocks[..kept]));
+            assert!(options.blocks[kept..].iter().all(Option::is_none));
+            (draft.mss, draft.scale, draft.sack, draft.blocks, draft.flags) =
+                (Some(9), Some(3), true, Blocks::default(), SYN);
+            let (bytes, length) = draft.build(0);
+            complete_checksum(&mut bytes[..length].to_vec());
+            let options = Segment::parse(&bytes[..length], true).unwrap().options;
+            assert_eq!(
+                options,
+                Options { mss: Some(9), scale: Some(3), sack: true, stamps, blocks: Blocks::default() }
+            );
+        }
+    }
+
+    #[test]
     fn options_that_lie_are_refused() {
         assert_eq!(Options::parse(&[2, 4, 5, 180, 1, 3, 3, 20, 0, 99]).unwrap().scale, Some(14));
         assert_eq!(Options::parse(&[99, 2, 1]), Some(Options::default()));
         let blocks = [5, 18, 0, 0, 0, 9, 0, 0, 0, 11, 0, 0, 0, 20, 0, 0, 0, 25];
-        assert_eq!(Options::parse(&blocks).unwrap().sacked, Some((25, 7)));
+        assert_eq!(Options::parse(&blocks).unwrap().blocks, [Some((9, 11)), Some((20, 25)), None, None]);
         for bad in [
             &[2][..],
             &[2, 0],

@@ -149,6 +149,15 @@ fn drive(
                     draft.scale = (what & 4 == 0).then_some(ports % 16);
                     draft.sack = true;
                 }
+                // Timestamps that go and come back, blocks around what was sent.
+                if ports & 64 != 0 {
+                    draft.stamps = Some((u32::from(ports).wrapping_add_signed(i32::from(delta) << 4), next));
+                }
+                if ports & 32 != 0 && flags & SYN == 0 {
+                    let near = |by: i32| next.wrapping_add_signed(i32::from(delta).wrapping_mul(by));
+                    let block = |by: i32| Some((near(by), near(by).wrapping_add(u32::from(draft.window) >> by)));
+                    draft.blocks = [block(1), block(2), block(3), Some((near(4), next))];
+                }
                 let (head, size) = draft.build(length);
                 let mut packet = head[..size].to_vec();
                 packet.resize(size + length, 0x55);

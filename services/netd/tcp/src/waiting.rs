@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 
+use crate::connection::Stamps;
 use crate::keyed::Key;
 use crate::slab::Slab;
 
@@ -16,6 +17,8 @@ pub(crate) struct Waiting {
     /// Our next sequence number, the peer's.
     pub(crate) next: u32,
     pub(crate) expected: u32,
+    /// Its timestamps.
+    pub(crate) stamps: Option<Stamps>,
     /// The window field that is said.
     pub(crate) window: u16,
     pub(crate) hop_limit: u8,

@@ -244,6 +244,8 @@ impl State {
         const WINDOW_CLAMP: i32 = 10;
         const NODELAY: i32 = 1;
         const KEEPIDLE: i32 = 4;
+        const KEEPINTVL: i32 = 5;
+        const KEEPCNT: i32 = 6;
         const USER_TIMEOUT: i32 = 18;
         let of = |option| self.values.get(options::TCP, option);
         let alive = self.options.switch(crate::ipc::unix::KEEPALIVE);
@@ -263,6 +265,8 @@ impl State {
             send_buffer: buffer(true, self.send_buffer),
             nodelay: of(NODELAY) != 0,
             keepalive: if alive { u16::try_from(of(KEEPIDLE)).unwrap_or(u16::MAX) } else { 0 },
+            keepalive_interval: u16::try_from(of(KEEPINTVL)).unwrap_or(0),
+            keepalive_probes: u8::try_from(of(KEEPCNT)).unwrap_or(0),
             user_timeout: u32::try_from(of(USER_TIMEOUT)).unwrap_or(0),
             hops: self.time_to_live(to),
         }
