@@ -232,8 +232,8 @@ pub enum Request {
         /// Which process.
         process: u32,
     },
-    /// What the container's network comes from. Descriptors with it: a network namespace, then a socket for each published port. Answered by
-    /// `Done`.
+    /// What the container's network comes from. Descriptors with it: a network namespace, then a socket for each published port; or, of a
+    /// namespace that is the container's, none or as many as names are asked by (`netd::ASKING`). Answered by `Done`.
     Network {
         /// The container.
         id: String,

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use cofferdam_control::client::{Create, NetworkFrom, Owner, State, Status};
 use cofferdam_control::gofer::{Export, ExportKind, FromGofer, GoferOrders, ToGofer};
+use cofferdam_control::netd::ASKING;
 use cofferdam_control::sentry::{ExitStatus, FailureKind, FromSentry, InVain, ToSentry, Usage};
 use cofferdam_control::{AsyncChannel, Channel};
 use tokio::sync::watch;
@@ -717,7 +718,7 @@ impl Container {
         let doors: Vec<_> = descriptors.collect();
         let way = match from {
             NetworkFrom::User(user) if user.published.len() == doors.len() => Way::User { namespace, user, doors },
-            NetworkFrom::Namespace if doors.is_empty() => Way::Take(namespace),
+            NetworkFrom::Namespace if [0, ASKING].contains(&doors.len()) => Way::Take { namespace, names: doors },
             NetworkFrom::Host if doors.is_empty() => Way::Host(namespace),
             _ => return Err(wrong()),
         };

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cofferdam_control::netd::{
-    Counts, FromNetd, INTERFACES, InterfaceCounts, Mode, NetdOrders, Network, Place, ToNetd, User,
+    ASKING, Counts, FromNetd, INTERFACES, InterfaceCounts, Mode, NetdOrders, Network, Place, ToNetd, User,
 };
 use cofferdam_control::sentry::{FailureKind, FromSentry, ToSentry};
 use cofferdam_control::{Channel, LogLevel, LogSettings, rung};
@@ -34,7 +34,12 @@ const SOON: Duration = Duration::from_secs(2);
 /// Where a sandbox's network comes from.
 pub enum Way {
     /// What is in a network namespace is taken over.
-    Take(OwnedFd),
+    Take {
+        /// It.
+        namespace: OwnedFd,
+        /// Sockets that ask for names, where they are asked for at `netd::NAMES` and nobody answers in the namespace itself.
+        names: Vec<OwnedFd>,
+    },
     /// The host's own, by sockets in that namespace.
     Host(OwnedFd),
     /// Sockets of the caller's, in his own network namespace.
@@ -82,15 +87,19 @@ fn host(why: impl std::fmt::Display) -> Refused {
 }
 
 /// Takes over what is in a network namespace, unless it is the host's own. `None`: there is nothing.
-pub async fn take(house: &House, namespace: OwnedFd) -> Result<Option<Outside>, Refused> {
+pub async fn take(house: &House, namespace: OwnedFd, names: Vec<OwnedFd>) -> Result<Option<Outside>, Refused> {
     // The host's own is not for anybody to have for himself.
     if takeover::is_own(namespace.as_fd()).map_err(host)? {
         return Outside::of_host(house, namespace).await.map(Some);
     }
-    let (answer, sockets) = house.network(Order::Take, namespace.as_fd()).await?;
-    let Answer { network, warnings, .. } = answer;
+    let (answer, mut sockets) = house.network(Order::Take, namespace.as_fd()).await?;
+    let Answer { mut network, warnings, .. } = answer;
     if network.sockets() != sockets.len() {
         return Err(host("a wrong number of packet sockets"));
+    }
+    if !network.names && names.len() == ASKING {
+        network.names = true;
+        sockets.extend(names);
     }
     let outside = Outside { network, mode: Mode::Devices, namespace, sockets, warnings };
     Ok((!outside.sockets.is_empty() || !outside.warnings.is_empty()).then_some(outside))
