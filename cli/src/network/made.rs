@@ -121,9 +121,8 @@ impl Made {
     ) -> io::Result<Vec<(Address, Address)>> {
         let four = self.settle_four(&mut taken)?;
         let own = six.then(|| {
-            let random = u128::from(chance(6)) << 64 | u128::from(chance(7));
             // Of those that are for everybody to choose from by chance (RFC 4193).
-            let network = 0xfd << 120 | random >> 8 << 2 & (1 << 120) - 1;
+            let network = 0xfd << 120 | u128::from(chance(6) >> 8) << 64;
             let end = |n: u128| Address { ip: Ipv6Addr::from_bits(network | n).into(), prefix: BITS6 };
             (end(1), end(2))
         });

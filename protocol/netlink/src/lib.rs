@@ -194,11 +194,8 @@ pub fn route_message(route: &Route) -> RouteMessage {
     message
 }
 
-/// A route as the kernel tells it: what leads somewhere, of any table. `None`: it says that nothing does, or is of a link between two that is known by its addresses.
+/// A route as the kernel tells it: of any table and kind. `None`: it is of neither family.
 pub fn read_route(message: &RouteMessage) -> Option<Route> {
-    if message.header.kind != RouteType::Unicast {
-        return None;
-    }
     let ip = |a: &RouteAddress| match a {
         RouteAddress::Inet(ip) => Some(IpAddr::V4(*ip)),
         RouteAddress::Inet6(ip) => Some(IpAddr::V6(*ip)),

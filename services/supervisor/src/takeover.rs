@@ -16,7 +16,7 @@ use cofferdam_control::netd::{
 };
 use cofferdam_netlink::route::address::AddressMessage;
 use cofferdam_netlink::route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
-use cofferdam_netlink::route::route::{RouteHeader, RouteMessage};
+use cofferdam_netlink::route::route::{RouteHeader, RouteMessage, RouteType};
 use cofferdam_netlink::route::{AddressFamily as AddressFamilyOf, RouteNetlinkMessage};
 use cofferdam_netlink::{Netlink, address_message, own_address, read_route, route_message};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
@@ -256,7 +256,7 @@ fn routes(netlink: &mut Netlink, interfaces: &BTreeMap<u32, Interface>) -> Resul
         ask.header.address_family = family;
         for message in netlink.dump(RouteNetlinkMessage::GetRoute(ask)).map_err(told)? {
             let RouteNetlinkMessage::NewRoute(route) = message else { continue };
-            let main = route.header.table == RouteHeader::RT_TABLE_MAIN;
+            let main = route.header.table == RouteHeader::RT_TABLE_MAIN && route.header.kind == RouteType::Unicast;
             let route = read_route(&route).filter(|r| main && interfaces.contains_key(&r.interface));
             all.extend(route.filter(|_| all.len() < ADDRESSES));
         }

@@ -1,8 +1,8 @@
-"""Answers for names as Docker does: at a port of 127.0.0.11 in the container's namespace. Each question is answered by where it came from."""
-import socket
+"""Answers for names as Docker does: at a port of 127.0.0.11 in the container's namespace, or where it is told to."""
+import socket, sys
 
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-s.bind(("127.0.0.11", 0))
+s.bind((sys.argv[1], 53) if sys.argv[1:] else ("127.0.0.11", 0))
 print("ready", flush=True)
 while True:
     question, who = s.recvfrom(4096)
