@@ -115,7 +115,7 @@ fn look(netlink: &mut Netlink) -> Result<Network, String> {
         ports: settings("ip_local_port_range"),
         pingers: settings("ping_group_range"),
     };
-    Ok(Network { interfaces, routes, names: false, host: true, settings })
+    Ok(Network { interfaces, routes, names: false, host: true, reports: false, settings })
 }
 
 /// Numbers of a setting of IPv4's.
@@ -164,6 +164,7 @@ fn take(netlink: &mut Netlink) -> Result<(Answer, Vec<OwnedFd>), String> {
         interfaces: interfaces.into_values().collect(),
         routes,
         names: !names.is_empty(),
+        reports: true,
         ..Network::default()
     };
     sockets.extend(names);

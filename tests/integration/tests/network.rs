@@ -136,6 +136,21 @@ fn clients_beyond_reach_servers_within() {
     install.nothing_left().unwrap();
 }
 
+/// Groups that a program joins and leaves: what the wire brings of it, and what is answered to who asks.
+#[test]
+fn groups_are_reported() {
+    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
+    let (install, rig) = (Install::with_services("net-groups").unwrap(), Rig::new("g"));
+    let link = || {
+        !String::from_utf8_lossy(&Rig::natively(&rig.outer, &["ip", "addr"]).output().unwrap().stdout)
+            .contains("tentative")
+    };
+    until("the links have addresses", link);
+    let (within, caller) = (script("groups.py"), script("groups_caller.py"));
+    served(&install, &rig, "groups", &["python3", "-u", &within], &["python3", "-u", &caller]);
+    install.nothing_left().unwrap();
+}
+
 /// A path that loses, delays, doubles and reorders packets: a third namespace between the two, and a program there that passes frames on.
 #[test]
 fn what_is_sent_arrives_over_a_bad_path() {

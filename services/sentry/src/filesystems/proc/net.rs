@@ -36,6 +36,7 @@ pub const FILES: &[(&str, Make)] = &[
         }
         routes(net)
     }),
+    ("igmp", |net, _| groups(net)),
     ("ipv6_route", |net, _| routes6(net)),
     ("snmp", snmp),
     ("sockstat", sockstat),
@@ -92,6 +93,24 @@ fn devices(net: &NetNamespace, _: &Creds) -> String {
             0,
             0
         );
+    }
+    text
+}
+
+/// Groups of IPv4 that there are members of.
+fn groups(net: &NetNamespace) -> String {
+    let mut text = String::from("Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n");
+    let outside = net.outside().into_iter().flat_map(|o| &o.network.interfaces).map(|i| (i.index, i.name.as_str()));
+    let own = net.loopback.was_up().then_some((crate::ipc::netlink::INDEX, "lo"));
+    for (index, name) in own.into_iter().chain(outside) {
+        let (version, mut members) = net.groups.list(index, false);
+        members.push((std::net::Ipv4Addr::new(224, 0, 0, 1).into(), 1, false));
+        let _ = writeln!(text, "{index}\t{name:<10}: {:>5} {:>7}", members.len(), format!("V{version}"));
+        for (group, times, told) in members {
+            let IpAddr::V4(group) = group else { continue };
+            let group = u32::from_ne_bytes(group.octets());
+            let _ = writeln!(text, "\t\t\t\t{group:08X} {times:>5} 0:00000000\t\t{}", u8::from(told));
+        }
     }
     text
 }
