@@ -104,12 +104,19 @@ fn groups(net: &NetNamespace) -> String {
     let own = net.loopback.was_up().then_some((crate::ipc::netlink::INDEX, "lo"));
     for (index, name) in own.into_iter().chain(outside) {
         let (version, mut members) = net.groups.list(index, false);
-        members.push((std::net::Ipv4Addr::new(224, 0, 0, 1).into(), 1, false));
+        members.push((std::net::Ipv4Addr::new(224, 0, 0, 1).into(), 1, None, false));
         let _ = writeln!(text, "{index}\t{name:<10}: {:>5} {:>7}", members.len(), format!("V{version}"));
-        for (group, times, told) in members {
+        for (group, times, due, told) in members {
             let IpAddr::V4(group) = group else { continue };
             let group = u32::from_ne_bytes(group.octets());
-            let _ = writeln!(text, "\t\t\t\t{group:08X} {times:>5} 0:00000000\t\t{}", u8::from(told));
+            // In hundredths of a second.
+            let ticks = due.unwrap_or(0) / (crate::time::NS / 100);
+            let _ = writeln!(
+                text,
+                "\t\t\t\t{group:08X} {times:>5} {}:{ticks:08X}\t\t{}",
+                u8::from(due.is_some()),
+                u8::from(told)
+            );
         }
     }
     text

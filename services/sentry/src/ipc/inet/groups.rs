@@ -526,19 +526,16 @@ impl Groups {
         }
     }
 
-    /// The members of a device, of one family: each group, how often it was joined, and whether this host told of it last. With the version that is spoken.
-    pub fn list(&self, device: u32, six: bool) -> (u8, Vec<(IpAddr, usize, bool)>) {
-        let s = self.state.lock();
-        let version = s.links.get(&(device, six)).map_or(Version::New, |l| l.version(now(Clock::Monotonic)));
-        let of = |m: &Member| (m.since, m.times, m.told);
-        let mut all: Vec<_> = s
-            .members
-            .iter()
-            .filter(|((d, g), m)| *d == device && g.is_ipv6() == six && m.times > 0)
-            .map(|((_, g), m)| (of(m), *g))
-            .collect();
+    /// The members of a device, of one family: each group, how often it was joined, when it is told of by itself (in nanoseconds), and whether this host
+    /// told of it last. With the version that is spoken.
+    pub fn list(&self, device: u32, six: bool) -> (u8, Vec<(IpAddr, usize, Option<i64>, bool)>) {
+        let (s, now) = (self.state.lock(), now(Clock::Monotonic));
+        let version = s.links.get(&(device, six)).map_or(Version::New, |l| l.version(now));
+        let own = s.members.iter().filter(|((d, g), m)| *d == device && g.is_ipv6() == six && m.times > 0);
+        let of = |m: &Member| (m.times, m.due.map(|at| at.saturating_sub(now).max(0)), m.told);
+        let mut all: Vec<_> = own.map(|((_, g), m)| (m.since, *g, of(m))).collect();
         all.sort_unstable_by(|a, b| b.cmp(a));
-        (version as u8 + 1, all.into_iter().map(|((_, times, told), g)| (g, times, told)).collect())
+        (version as u8 + 1, all.into_iter().map(|(_, g, (times, due, told))| (g, times, due, told)).collect())
     }
 
     fn woken(&self, net: &NetNamespace) {
@@ -585,5 +582,106 @@ fn send(net: &NetNamespace, message: &Message) {
         from.unwrap_or(if message.to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() });
     if let Some(p) = packet(message, from) {
         outside.send_packet(&p, (true, 0), message.device);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn heard(state: &mut State, from: &str, to: &str, data: &[u8], now: i64) {
+        let (from, to) = (ip(from), ip(to));
+        let protocol = if to.is_ipv4() { IGMP } else { ICMP6 };
+        state.heard(&Packet { from, to, protocol, ttl: 1, tos: 0, data: data.to_vec(), whole: None, device: 2 }, now);
+    }
+
+    /// All that is said until nothing is left to be said, and how long that takes.
+    fn said(state: &mut State, mut now: i64) -> (Vec<Message>, i64) {
+        let (mut all, begun) = (state.tick(now), now);
+        while let Some(next) = state.next() {
+            now = now.max(next);
+            all.extend(state.tick(now));
+        }
+        (all, now - begun)
+    }
+
+    #[test]
+    fn the_oldest_routers_are_answered_in_their_words() {
+        let (mut state, group) = (State::default(), ip("239.1.1.1"));
+        state.join(group, 2, true, 0).unwrap();
+        let kinds = |all: &[Message]| all.iter().map(|m| m.kind).collect::<Vec<_>>();
+        assert_eq!(kinds(&said(&mut state, 0).0), [kind::REPORT3; 2]);
+        heard(&mut state, "10.0.0.1", "224.0.0.1", &[kind::QUERY, 0, 0, 0, 0, 0, 0, 0], NS);
+        let (all, time) = said(&mut state, NS);
+        assert_eq!((kinds(&all), all[0].to, time < RESPONSE), (vec![kind::REPORT1], group, true));
+        // They are not told of who goes; and are forgotten after a while.
+        assert_eq!(state.leave(group, 2, true, 20 * NS), None);
+        state.join(group, 2, true, 20 * NS).unwrap();
+        assert_eq!(kinds(&said(&mut state, 20 * NS).0), [kind::REPORT1; 2]);
+        state.leave(group, 2, true, 300 * NS);
+        let (all, _) = said(&mut state, 300 * NS);
+        assert_eq!(all[1].records, [(record::TO_NONE, group)]);
+        assert!(state.members.is_empty());
+    }
+
+    #[test]
+    fn what_stays_here_is_told_to_nobody() {
+        let mut state = State::default();
+        for group in ["224.0.0.1", "ff02::1", "ff01::5"] {
+            state.join(ip(group), 2, true, 0).unwrap();
+        }
+        state.join(ip("239.1.1.1"), 1, false, 0).unwrap();
+        heard(&mut state, "10.0.0.1", "224.0.0.1", &[kind::QUERY, 1, 0, 0, 0, 0, 0, 0, 2, 9, 0, 0], 0);
+        assert_eq!(said(&mut state, 0).0, []);
+        assert_eq!(solicited("fe80::1:2:3".parse().unwrap()), ip("ff02::1:ff02:3"));
+    }
+
+    #[test]
+    fn nobody_is_made_to_say_much() {
+        let mut state = State::default();
+        for n in 0..MOST as u32 {
+            state.join(Ipv4Addr::from_bits(0xef00_0000 + n).into(), 2, true, 0).unwrap();
+        }
+        assert_eq!(state.join(ip("239.9.9.9"), 2, true, 0), Err(Errno::ENOBUFS));
+        said(&mut state, 0);
+        // An older router that wants all of it within a tenth of a second gets it, but not so soon.
+        heard(&mut state, "10.0.0.1", "224.0.0.1", &[kind::QUERY, 1, 0, 0, 0, 0, 0, 0], NS);
+        let (all, time) = said(&mut state, NS);
+        assert!(all.len() == MOST && time >= (MOST / TURN - 1) as i64 * PAUSE, "{} {time}", all.len());
+        // All of it in packets that fit.
+        let mut state = State::default();
+        (0..150).for_each(|n| state.join(Ipv4Addr::from_bits(0xef00_0000 + n).into(), 2, true, 0).unwrap());
+        let (all, _) = said(&mut state, 0);
+        assert_eq!(all.iter().map(|m| m.records.len()).collect::<Vec<_>>(), [60, 60, 30, 60, 60, 30]);
+        let packet = packet(&all[0], ip("10.0.0.2")).unwrap();
+        assert_eq!(packet.whole.unwrap().len(), 24 + 8 + 60 * 8);
+    }
+
+    #[test]
+    fn nonsense_changes_nothing_but_times() {
+        let mut state = State::default();
+        let groups = ["239.1.1.1", "ff05::1"].map(ip);
+        groups.iter().for_each(|g| state.join(*g, 2, true, 0).unwrap());
+        let (mut seed, mut now) = (7u64, 0);
+        let mut random = || {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) as usize
+        };
+        for n in 0..50_000 {
+            let mut data: Vec<u8> = (0..random() % 40).map(|_| random() as u8).collect();
+            if let Some(kind) = data.first_mut() {
+                *kind = [kind::QUERY, kind::QUERY6, kind::REPORT2, kind::REPORT6][n % 4];
+            }
+            let (from, to) = if n % 2 == 0 { ("10.0.0.1", "224.0.0.1") } else { ("fe80::1", "ff02::1") };
+            heard(&mut state, from, to, &data, now);
+            now += random() as i64 % NS;
+            assert!(state.tick(now).len() <= 4);
+            assert_eq!((state.members.len(), state.links.len()), (2, 2));
+        }
+        assert!(groups.iter().all(|g| state.members[&(2, *g)].times == 1));
     }
 }
