@@ -316,7 +316,8 @@ pub enum FromNetd {
         /// Why.
         message: String,
     },
-    /// A socket in a place that it may not take itself is needed. Answered by [`ToNetd::Bound`].
+    /// A socket in a place that it may not take itself is needed; or one that is connected to [`NAMES`], where there are packet devices. Answered by
+    /// [`ToNetd::Bound`].
     Bind {
         /// For the answer.
         number: u32,

@@ -28,6 +28,8 @@ use crate::takeover::{self, Answer, Order};
 
 /// Ports below that are for who has CAP_NET_BIND_SERVICE (`ip_unprivileged_port_start`, unless the host has another).
 const LOW: u16 = 1024;
+/// How long a netd that asks for connections is made to wait for each.
+const SELDOM: Duration = Duration::from_millis(10);
 /// How long numbers are waited for.
 const SOON: Duration = Duration::from_secs(2);
 
@@ -192,8 +194,16 @@ async fn begin(
     };
     let mut rights: Vec<BorrowedFd<'_>> = vec![netds.as_fd(), window.as_fd()];
     rights.extend(outside.sockets.iter().map(AsFd::as_fd));
-    let hosts = (outside.mode == Mode::Host).then(|| outside.namespace.try_clone()).transpose().map_err(host)?;
-    tokio::task::spawn_local(hear(netd.clone(), sandbox.clone(), hosts));
+    let serves = match &outside.mode {
+        Mode::Host => Some(Serves::Places),
+        Mode::Devices if outside.network.names => Some(Serves::Names),
+        _ => None,
+    };
+    let serves = serves
+        .map(|what| Ok((what, outside.namespace.try_clone()?)))
+        .transpose()
+        .map_err(|e: std::io::Error| host(e))?;
+    tokio::task::spawn_local(hear(netd.clone(), sandbox.clone(), serves));
     match netd.ask(&orders, &rights).await {
         Ok(FromNetd::Ready) => Ok(netd),
         Ok(FromNetd::Failed { message }) => Err(host(format!("netd: {message}"))),
@@ -212,15 +222,25 @@ async fn introduce(sandbox: &Sandbox, outside: &Outside, between: &Between) -> R
     }
 }
 
-/// Hears what a netd says until it is gone. `hosts`: the host's own network, if it is in that.
-async fn hear(netd: Rc<Link<FromNetd>>, sandbox: Rc<Sandbox>, hosts: Option<OwnedFd>) {
+/// What sockets a netd may ask for.
+#[derive(Clone, Copy)]
+enum Serves {
+    /// In the host's own network: at ports that need a right.
+    Places,
+    /// Connections to who answers for names in the container's.
+    Names,
+}
+
+/// Hears what a netd says until it is gone. `serves`: what sockets it may ask for, and where.
+async fn hear(netd: Rc<Link<FromNetd>>, sandbox: Rc<Sandbox>, serves: Option<(Serves, OwnedFd)>) {
     let why = loop {
         match netd.channel.receive::<FromNetd>().await {
             Ok(got) => match got.message {
                 FromNetd::Log(line) => sandbox.log("netd", &line),
                 FromNetd::Bind { number, place } => {
-                    let made = match &hosts {
-                        Some(namespace) => bind(&sandbox, namespace, place).await,
+                    let made = match &serves {
+                        Some((Serves::Places, namespace)) => bind(&sandbox, namespace, place).await,
+                        Some((Serves::Names, namespace)) => ask(&sandbox, namespace).await,
                         None => Err(libc::EACCES),
                     };
                     let bound = ToNetd::Bound { number, error: made.as_ref().err().copied().unwrap_or(0) };
@@ -254,6 +274,20 @@ async fn bind(sandbox: &Sandbox, namespace: &OwnedFd, place: Place) -> Result<Ow
         Err(refused) => {
             sandbox.tell_log(LogLevel::Error, refused.message);
             Err(libc::EACCES)
+        }
+    }
+}
+
+/// A connection to who answers for names, whatever place was asked for: there is but that one. A number of an error.
+async fn ask(sandbox: &Sandbox, namespace: &OwnedFd) -> Result<OwnedFd, i32> {
+    // Each is a process for a moment: a netd that asks and asks has few of them.
+    tokio::time::sleep(SELDOM).await;
+    let house = sandbox.house().ok_or(libc::ECONNREFUSED)?;
+    match house.network(Order::Ask, namespace.as_fd()).await {
+        Ok((answer, sockets)) => sockets.into_iter().next().ok_or(answer.error),
+        Err(refused) => {
+            sandbox.tell_log(LogLevel::Error, refused.message);
+            Err(libc::ECONNREFUSED)
         }
     }
 }

@@ -32,6 +32,8 @@ pub enum Order {
     Look,
     /// A socket in a place that needs a right.
     Bind(Place),
+    /// A connection to who answers for names at [`NAMES`].
+    Ask,
     /// Give it back: the addresses and routes are the host's again.
     Give(Network),
 }
@@ -60,6 +62,10 @@ pub fn serve(order: &Order, namespace: &OwnedFd, answer: &Channel) {
         Order::Take => take(&mut netlink),
         Order::Look => look(&mut netlink).map(|network| (Answer { network, ..Answer::default() }, Vec::new())),
         Order::Bind(place) => Ok(match bind(place) {
+            Ok(socket) => (Answer::default(), vec![socket]),
+            Err(e) => (Answer { error: e.raw_os_error(), ..Answer::default() }, Vec::new()),
+        }),
+        Order::Ask => Ok(match ask() {
             Ok(socket) => (Answer::default(), vec![socket]),
             Err(e) => (Answer { error: e.raw_os_error(), ..Answer::default() }, Vec::new()),
         }),
@@ -174,11 +180,7 @@ fn take(netlink: &mut Netlink) -> Result<(Answer, Vec<OwnedFd>), String> {
 /// Sockets that ask who answers for names here, as Docker does in the networks that it has names for: by a socket of its own in this namespace, to which
 /// the host's rules lead what is sent to the usual port. None, if there is none such.
 fn names() -> Result<Vec<OwnedFd>, String> {
-    let IpAddr::V4(ip) = NAMES else { return Ok(Vec::new()) };
-    let own = format!("{:08X}", u32::from_ne_bytes(ip.octets()));
-    let table = std::fs::read_to_string("/proc/thread-self/net/udp").map_err(|e| format!("/proc/net/udp: {e}"))?;
-    let port = table.lines().filter_map(|l| l.split_whitespace().nth(1)?.split_once(':')).find(|(ip, _)| *ip == own);
-    let Some(port) = port.and_then(|(_, port)| u16::from_str_radix(port, 16).ok()) else { return Ok(Vec::new()) };
+    let Some(port) = answerer("udp").map_err(|e| format!("/proc/net/udp: {e}"))? else { return Ok(Vec::new()) };
     let ask = |_| {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None)?;
@@ -186,6 +188,42 @@ fn names() -> Result<Vec<OwnedFd>, String> {
         Ok(socket)
     };
     (0..ASKING).map(ask).collect::<Result<_, rustix::io::Errno>>().map_err(|e| e.to_string())
+}
+
+/// The port of [`NAMES`] that somebody has, by what the kernel tells of its sockets of a protocol; of several that are connected, where it listens.
+fn answerer(protocol: &str) -> std::io::Result<Option<u16>> {
+    const LISTENS: &str = "0A";
+    let IpAddr::V4(ip) = NAMES else { return Ok(None) };
+    let own = format!("{:08X}", u32::from_ne_bytes(ip.octets()));
+    let table = std::fs::read_to_string(format!("/proc/thread-self/net/{protocol}"))?;
+    let port = |line: &str| {
+        let mut words = line.split_whitespace().skip(1);
+        let (ip, port) = words.next()?.split_once(':')?;
+        let there = ip == own && (protocol == "udp" || words.nth(1)? == LISTENS);
+        u16::from_str_radix(port, 16).ok().filter(|_| there)
+    };
+    Ok(table.lines().find_map(port))
+}
+
+/// A connection to who answers for names here. He is in the same namespace: either he is there at once or nobody is.
+fn ask() -> Result<OwnedFd, rustix::io::Errno> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::io::Errno;
+    const PATIENCE: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
+    let port = answerer("tcp").ok().flatten().ok_or(Errno::CONNREFUSED)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+    match rustix::net::connect(&socket, &std::net::SocketAddr::new(NAMES, port)) {
+        Err(Errno::INPROGRESS) => {
+            let waits = PollFd::new(&socket, PollFlags::OUT);
+            if poll(&mut [waits], Some(&PATIENCE))? == 0 {
+                return Err(Errno::TIMEDOUT);
+            }
+            sockopt::socket_error(&socket)??;
+        }
+        other => other?,
+    }
+    Ok(socket)
 }
 
 fn without_ipv6(interface: &Interface, is: bool) -> std::io::Result<()> {

@@ -225,3 +225,30 @@ fn names_are_asked_of_the_engine() {
     assert_eq!(run.output, format!("[{}]\nstatus 0\n", wanted.join(", ")));
     install.nothing_left().unwrap();
 }
+
+/// The same by streams, where answers are too long for datagrams: beside the same natively.
+#[test]
+fn long_answers_of_the_engine_arrive() {
+    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
+    let (install, rig) = (Install::with_services("net-asks").unwrap(), Rig::new("a"));
+    let _names = Peer::begin(Rig::natively(&rig.inner, &["python3", "-u", &script("names.py"), "127.0.0.11"]));
+    let folder = std::path::Path::new("/etc/netns").join(&rig.inner);
+    std::fs::create_dir_all(&folder).unwrap();
+    let resolv = folder.join("resolv.conf");
+    std::fs::write(&resolv, "nameserver 127.0.0.11\noptions ndots:0\n").unwrap();
+    let asks = script("asks.py");
+    let native = compare::run(Rig::natively(&rig.inner, &["python3", "-u", &asks]), LIMIT);
+    let bundle = network::bundle(&install, &rig, "asks", &["python3", "-u", &asks]);
+    Install::edit(&bundle, |document| {
+        let mount = serde_json::json!({"destination": "/etc/resolv.conf", "type": "bind", "source": resolv, "options": ["bind", "ro"]});
+        document["mounts"].as_array_mut().unwrap().push(mount);
+    })
+    .unwrap();
+    let mut command = install.command(&["--log"]);
+    command.arg(install.folder.join("asks.log")).args(["run", "--bundle"]).arg(bundle).arg("asks");
+    let sandbox = compare::run(command, LIMIT);
+    std::fs::remove_dir_all(&folder).unwrap();
+    let _ = std::fs::remove_dir("/etc/netns");
+    the_same(&install, "asks", &native.unwrap(), &sandbox.unwrap());
+    install.nothing_left().unwrap();
+}
