@@ -198,13 +198,16 @@ impl Network {
                 let ports: Vec<_> = asked.publish.iter().map(|p| (p.at, p.port, p.to)).collect();
                 let made = Made::new(&ports, &names.servers, leads_far())?;
                 let namespace = made.namespace().try_clone_to_owned().map_err(Failure::host("its namespace"))?;
-                let mut descriptors = vec![namespace];
+                let (mut descriptors, mut from) = (vec![namespace], NetworkFrom::Namespace);
                 if names.near {
+                    from = NetworkFrom::Named(SocketAddr::new(names.resolver, DOMAIN));
                     let asks = (0..ASKING).map(|_| asking(names.resolver)).collect::<Result<Vec<_>, _>>();
                     let what = format!("asking {} for names", names.resolver);
                     descriptors.extend(asks.map_err(|e| Failure::Host { what, source: e.into() })?);
+                    descriptors.push(own()?);
                 }
-                Ok(Self { descriptors, made: Some(made), _reserved: reserved, names: file(names.text)?, ..none })
+                let names = file(names.text)?;
+                Ok(Self { from, descriptors, made: Some(made), _reserved: reserved, names })
             }
         }
     }

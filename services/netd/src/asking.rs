@@ -18,7 +18,7 @@ use crate::sentry::Sentry;
 
 /// What their sockets are watched as, by their slots.
 pub const ASKED: u64 = 1 << 32;
-/// How many there may be.
+/// How many there may be, and how many sockets may be asked for at a time.
 const MOST: usize = 16;
 /// Bytes that are moved at a time, and how often before something else gets its turn.
 const PIECE: usize = 4096;
@@ -50,6 +50,8 @@ pub struct Asking {
     /// Those that a socket is to be asked for.
     wanted: Vec<u32>,
     requests: u32,
+    /// Those that no answer came to yet.
+    unanswered: usize,
     /// Slots that are to be looked at once more.
     again: Vec<u32>,
 }
@@ -77,10 +79,11 @@ impl Asking {
 
     /// A slot begins one.
     pub fn begin(&mut self, slot: Slot, window: &Arc<Window>) -> Result<(), Errno> {
-        if self.epoll.is_none() || self.streams.len() >= MOST {
+        if self.epoll.is_none() || self.streams.len() >= MOST || self.unanswered >= MOST {
             return Err(Errno::CONNREFUSED);
         }
         self.requests = self.requests.wrapping_add(1);
+        self.unanswered += 1;
         self.wanted.push(self.requests);
         let (incoming, outgoing) = slot.rings(window, Side::Netd);
         let stream = Stream {
@@ -106,6 +109,7 @@ impl Asking {
         window: &Window,
         sentry: &mut Sentry,
     ) -> Result<(), Broken> {
+        self.unanswered = self.unanswered.saturating_sub(1);
         let Some(stream) = self.streams.values_mut().find(|s| s.request == request && s.socket.is_none()) else {
             return Ok(());
         };

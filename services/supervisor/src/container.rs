@@ -26,7 +26,7 @@ use crate::house::House;
 use crate::launcher::{Service, Who};
 use crate::link::{FAREWELL, LATE, Link, Lost, PATIENCE, internal};
 use crate::logbook::Logbook;
-use crate::network::{self, Way};
+use crate::network::{self, Answerer, Way};
 use crate::pods::{self, Pod};
 use crate::record::Record;
 use crate::sandbox::{Cache, Sandbox};
@@ -718,7 +718,12 @@ impl Container {
         let doors: Vec<_> = descriptors.collect();
         let way = match from {
             NetworkFrom::User(user) if user.published.len() == doors.len() => Way::User { namespace, user, doors },
-            NetworkFrom::Namespace if [0, ASKING].contains(&doors.len()) => Way::Take { namespace, names: doors },
+            NetworkFrom::Namespace if doors.is_empty() => Way::Take { namespace, names: None },
+            NetworkFrom::Named(at) if doors.len() == ASKING + 1 => {
+                let mut sockets = doors;
+                let names = sockets.pop().map(|namespace| Answerer { at, sockets, namespace });
+                Way::Take { namespace, names }
+            }
             NetworkFrom::Host if doors.is_empty() => Way::Host(namespace),
             _ => return Err(wrong()),
         };

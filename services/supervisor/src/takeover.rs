@@ -7,7 +7,7 @@
 //! what the host's kernel says. Called by `launcher`.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use cofferdam_control::Channel;
@@ -32,8 +32,8 @@ pub enum Order {
     Look,
     /// A socket in a place that needs a right.
     Bind(Place),
-    /// A connection to who answers for names at [`NAMES`].
-    Ask,
+    /// A connection to who answers for names: there, or at [`NAMES`].
+    Ask(Option<SocketAddr>),
     /// Give it back: the addresses and routes are the host's again.
     Give(Network),
 }
@@ -65,7 +65,7 @@ pub fn serve(order: &Order, namespace: &OwnedFd, answer: &Channel) {
             Ok(socket) => (Answer::default(), vec![socket]),
             Err(e) => (Answer { error: e.raw_os_error(), ..Answer::default() }, Vec::new()),
         }),
-        Order::Ask => Ok(match ask() {
+        Order::Ask(at) => Ok(match ask(*at) {
             Ok(socket) => (Answer::default(), vec![socket]),
             Err(e) => (Answer { error: e.raw_os_error(), ..Answer::default() }, Vec::new()),
         }),
@@ -205,15 +205,17 @@ fn answerer(protocol: &str) -> std::io::Result<Option<u16>> {
     Ok(table.lines().find_map(port))
 }
 
-/// A connection to who answers for names here. He is in the same namespace: either he is there at once or nobody is.
-fn ask() -> Result<OwnedFd, rustix::io::Errno> {
+/// A connection to who answers for names. He is on the same host: either he is there at once or nobody is.
+fn ask(at: Option<SocketAddr>) -> Result<OwnedFd, rustix::io::Errno> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     use rustix::io::Errno;
     const PATIENCE: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
-    let port = answerer("tcp").ok().flatten().ok_or(Errno::CONNREFUSED)?;
+    let own = || answerer("tcp").ok().flatten().map(|port| SocketAddr::new(NAMES, port));
+    let at = at.or_else(own).ok_or(Errno::CONNREFUSED)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
-    match rustix::net::connect(&socket, &std::net::SocketAddr::new(NAMES, port)) {
+    let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    match rustix::net::connect(&socket, &at) {
         Err(Errno::INPROGRESS) => {
             let waits = PollFd::new(&socket, PollFlags::OUT);
             if poll(&mut [waits], Some(&PATIENCE))? == 0 {

@@ -237,8 +237,8 @@ fn long_answers_of_the_engine_arrive() {
     let resolv = folder.join("resolv.conf");
     std::fs::write(&resolv, "nameserver 127.0.0.11\noptions ndots:0\n").unwrap();
     let asks = script("asks.py");
-    let native = compare::run(Rig::natively(&rig.inner, &["python3", "-u", &asks]), LIMIT);
-    let bundle = network::bundle(&install, &rig, "asks", &["python3", "-u", &asks]);
+    let native = compare::run(Rig::natively(&rig.inner, &["python3", "-u", &asks, "127.0.0.11"]), LIMIT);
+    let bundle = network::bundle(&install, &rig, "asks", &["python3", "-u", &asks, "127.0.0.11"]);
     Install::edit(&bundle, |document| {
         let mount = serde_json::json!({"destination": "/etc/resolv.conf", "type": "bind", "source": resolv, "options": ["bind", "ro"]});
         document["mounts"].as_array_mut().unwrap().push(mount);

@@ -1,5 +1,7 @@
 """Asks for names that have too many addresses for a datagram, and by streams of its own."""
-import errno, socket, struct, threading, time
+import errno, socket, struct, sys, time
+
+NAMES = sys.argv[1]
 
 print(len(socket.getaddrinfo("yes", 80, socket.AF_INET, socket.SOCK_STREAM)))
 print(socket.getaddrinfo("no", 80, socket.AF_INET, socket.SOCK_STREAM)[0][4])
@@ -30,8 +32,8 @@ def told(name, of):
         print(name, errno.errorcode.get(e.errno, e))
 
 
-c = socket.create_connection(("127.0.0.11", 53), 5)
-print(c.getpeername())
+c = socket.create_connection((NAMES, 53), 5)
+print(c.getpeername() == (NAMES, 53))
 c.sendall(question("a") + question("yb", 8) + question("c", 9)[:5])
 print(answer(c), answer(c))
 c.settimeout(0.3)
@@ -44,7 +46,7 @@ print(answer(c), c.recv(9))
 c.close()
 
 # Much of it at once, read late.
-c = socket.create_connection(("127.0.0.11", 53), 5)
+c = socket.create_connection((NAMES, 53), 5)
 c.sendall(question("y") * 100)
 time.sleep(0.5)
 print({answer(c) for _ in range(100)})
@@ -54,11 +56,11 @@ c.close()
 
 # One after the other, and several at once.
 for _ in range(40):
-    c = socket.create_connection(("127.0.0.11", 53), 5)
+    c = socket.create_connection((NAMES, 53), 5)
     c.sendall(question("d"))
     assert answer(c)[2] == 1
     c.close()
-several = [socket.create_connection(("127.0.0.11", 53), 5) for _ in range(12)]
+several = [socket.create_connection((NAMES, 53), 5) for _ in range(12)]
 [c.sendall(question("y" * n, n)) for n, c in enumerate(several, 1)]
 print([answer(c) for c in several])
-told("elsewhere", lambda: socket.create_connection(("127.0.0.11", 54), 5))
+told("elsewhere", lambda: socket.create_connection((NAMES, 54), 5))
