@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::ipc::inet::address::{Domain, Endpoint, six};
+use crate::ipc::inet::groups::Shown;
 use crate::ipc::inet::tcp::Phase;
 use crate::ipc::inet::{Inet, Kind};
 use crate::namespaces::NetNamespace;
@@ -104,9 +105,10 @@ fn groups(net: &NetNamespace) -> String {
     let own = net.loopback.was_up().then_some((crate::ipc::netlink::INDEX, "lo"));
     for (index, name) in own.into_iter().chain(outside) {
         let (version, mut members) = net.groups.list(index, false);
-        members.push((std::net::Ipv4Addr::new(224, 0, 0, 1).into(), 1, None, false));
+        let all = std::net::Ipv4Addr::new(224, 0, 0, 1).into();
+        members.push(Shown { group: all, times: 1, due: None, told: false });
         let _ = writeln!(text, "{index}\t{name:<10}: {:>5} {:>7}", members.len(), format!("V{version}"));
-        for (group, times, due, told) in members {
+        for Shown { group, times, due, told } in members {
             let IpAddr::V4(group) = group else { continue };
             let group = u32::from_ne_bytes(group.octets());
             // In hundredths of a second.

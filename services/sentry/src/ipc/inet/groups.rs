@@ -447,6 +447,19 @@ fn packet(message: &Message, from: IpAddr) -> Option<Packet> {
     Some(Packet { from, to, protocol, ttl: 1, tos: 0xc0, data, whole: Some(raw), device })
 }
 
+/// What is shown of a member.
+#[derive(Debug)]
+pub struct Shown {
+    /// The group.
+    pub group: IpAddr,
+    /// How often it was joined.
+    pub times: usize,
+    /// When it is told of by itself, in nanoseconds.
+    pub due: Option<i64>,
+    /// This host told of it last.
+    pub told: bool,
+}
+
 /// The groups of a namespace.
 #[derive(Default)]
 pub struct Groups {
@@ -526,16 +539,20 @@ impl Groups {
         }
     }
 
-    /// The members of a device, of one family: each group, how often it was joined, when it is told of by itself (in nanoseconds), and whether this host
-    /// told of it last. With the version that is spoken.
-    pub fn list(&self, device: u32, six: bool) -> (u8, Vec<(IpAddr, usize, Option<i64>, bool)>) {
+    /// The members of a device, of one family, and the version that is spoken.
+    pub fn list(&self, device: u32, six: bool) -> (u8, Vec<Shown>) {
         let (s, now) = (self.state.lock(), now(Clock::Monotonic));
         let version = s.links.get(&(device, six)).map_or(Version::New, |l| l.version(now));
         let own = s.members.iter().filter(|((d, g), m)| *d == device && g.is_ipv6() == six && m.times > 0);
-        let of = |m: &Member| (m.times, m.due.map(|at| at.saturating_sub(now).max(0)), m.told);
-        let mut all: Vec<_> = own.map(|((_, g), m)| (m.since, *g, of(m))).collect();
-        all.sort_unstable_by(|a, b| b.cmp(a));
-        (version as u8 + 1, all.into_iter().map(|(_, g, (times, due, told))| (g, times, due, told)).collect())
+        let shown = |(group, m): (IpAddr, &Member)| Shown {
+            group,
+            times: m.times,
+            due: m.due.map(|at| at.saturating_sub(now).max(0)),
+            told: m.told,
+        };
+        let mut all: Vec<_> = own.map(|((_, g), m)| (m.since, shown((*g, m)))).collect();
+        all.sort_unstable_by_key(|(since, _)| std::cmp::Reverse(*since));
+        (version as u8 + 1, all.into_iter().map(|(_, shown)| shown).collect())
     }
 
     fn woken(&self, net: &NetNamespace) {
@@ -570,13 +587,12 @@ impl Groups {
 
 fn send(net: &NetNamespace, message: &Message) {
     let Some(outside) = net.outside() else { return };
-    let own = outside.network.interface(message.device).map(|i| i.addresses.iter().map(|a| a.ip)).into_iter().flatten();
-    let from = own
-        .filter(|ip| match ip {
-            IpAddr::V4(_) => message.to.is_ipv4(),
-            IpAddr::V6(ip) => message.to.is_ipv6() && ip.is_unicast_link_local(),
-        })
-        .next();
+    let mut own =
+        outside.network.interface(message.device).map(|i| i.addresses.iter().map(|a| a.ip)).into_iter().flatten();
+    let from = own.find(|ip| match ip {
+        IpAddr::V4(_) => message.to.is_ipv4(),
+        IpAddr::V6(ip) => message.to.is_ipv6() && ip.is_unicast_link_local(),
+    });
     // Who has no address of the link yet speaks as nobody.
     let from =
         from.unwrap_or(if message.to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() });
