@@ -14,7 +14,6 @@ use cofferdam_integration::network::{LIMIT, Peer, Rig, SOMEBODY, script, served,
 /// One after the other: the interfaces of all have the same addresses.
 static ONE: Mutex<()> = Mutex::new(());
 
-
 const MADE: [&str; 2] = ["--network", "sandbox"];
 
 /// What is printed by a command in the host's namespace.
