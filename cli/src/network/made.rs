@@ -299,7 +299,7 @@ fn free(taken: &[Address], chance: u64) -> Option<u32> {
         let size = 1u32.checked_shl(u32::from(BITS.checked_sub(pool.prefix)?))?;
         let start = u32::try_from(chance % u64::from(size)).ok()?;
         let near: Vec<&Address> = taken.iter().filter(|a| meets(a, pool)).collect();
-        let network = |n: u32| first.to_bits() | start.wrapping_add(n) % size << 2;
+        let network = |n: u32| first.to_bits() | ((start.wrapping_add(n) % size) << 2);
         let is_free = |bits: &u32| {
             let own = Address { ip: Ipv4Addr::from_bits(*bits).into(), prefix: BITS };
             !near.iter().any(|a| meets(a, &own))
