@@ -138,7 +138,8 @@ struct State {
     /// By device, and whether it is IPv6's.
     links: BTreeMap<(u32, bool), Link>,
     count: u64,
-    /// When nothing more may be sent before.
+    /// When the time began in which so many packets were sent, and when nothing more may be sent before.
+    sent: (i64, usize),
     pause: i64,
     /// When the kernel's timers wake this.
     alarm: Option<i64>,
@@ -335,9 +336,13 @@ impl State {
         if now < self.pause {
             return all;
         }
+        if now.saturating_sub(self.sent.0) >= PAUSE {
+            self.sent = (now, 0);
+        }
+        let most = TURN.saturating_sub(self.sent.1);
         let State { members, links, .. } = self;
         for ((device, six), link) in links.iter_mut() {
-            if all.len() >= TURN {
+            if all.len() >= most {
                 break;
             }
             let to: IpAddr = if *six { ALL_REPORTS6.into() } else { ALL_REPORTS.into() };
@@ -368,7 +373,7 @@ impl State {
             }
         }
         for ((device, group), member) in members.iter_mut() {
-            if all.len() >= TURN || member.due.is_none_or(|at| at > now) {
+            if all.len() >= most || member.due.is_none_or(|at| at > now) {
                 continue;
             }
             let version = links.get(&(*device, group.is_ipv6())).map_or(Version::New, |l| l.version(now));
@@ -385,8 +390,9 @@ impl State {
             };
             all.push(Message { device: *device, to, kind, records, group: *group });
         }
-        if all.len() >= TURN {
-            self.pause = now + PAUSE;
+        self.sent.1 += all.len();
+        if all.len() >= most {
+            self.pause = self.sent.0 + PAUSE;
         }
         all
     }
