@@ -259,8 +259,9 @@ pub struct Do {
     /// Make the root read-only instead of writable in memory
     #[arg(long)]
     pub readonly: bool,
-    /// Network of the sandbox: user (one of its own, which leads out by your sockets), host (yours), none (its loopback device alone), or ns:PATH
-    /// (what is in that network namespace is the sandbox's while it runs)
+    /// Network of the sandbox: user (one of its own, which leads out by your sockets), host (yours), sandbox (an interface and addresses of its own,
+    /// behind this host's; root only), none (its loopback device alone), or ns:PATH (what is in that network namespace is the sandbox's while it
+    /// runs)
     #[arg(long, value_name = "MODE", default_value = "user")]
     pub network: network::Mode,
     /// Let a port of yours lead into the sandbox

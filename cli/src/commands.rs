@@ -145,6 +145,7 @@ fn of_bundle(create: &Create, bundle: &Path, tty: bool, globals: &Globals) -> cl
 fn do_command(asked: &Do, globals: &Globals, root: &Path, report: &Report) -> Result<ExitCode, Failure> {
     let tty = terminal::interactive();
     let network = Network::of(asked)?;
+    network.warnings().iter().for_each(|w| report.warning(w));
     let (config, verbatim) = document::of_do(asked, &network, tty)?;
     let id = format!("do-{}-{:x}", std::process::id(), monotonic_ns());
     let create = client::Create {
@@ -159,6 +160,8 @@ fn do_command(asked: &Do, globals: &Globals, root: &Path, report: &Report) -> Re
         ..request(globals)
     };
     let end = in_foreground(create, Of::Do(&network), &[], globals, root, report, false)?;
+    // What was made for it goes before this process does, which may be by a signal.
+    drop(network);
     Ok(standin::end_as(end))
 }
 

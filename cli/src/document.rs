@@ -163,9 +163,9 @@ pub fn of_do(asked: &Do, network: &Network, terminal: bool) -> Result<(Value, Ve
     let own = own.chain(Some("network").filter(|_| network.from != NetworkFrom::Host));
     let namespaces: Vec<Value> = own.map(|kind| json!({"type": kind})).collect();
     // As Docker has it: anybody may ask whether somebody answers.
-    let sysctl = match &network.from {
-        NetworkFrom::User(_) => json!({"net.ipv4.ping_group_range": "0 2147483647"}),
-        _ => json!({}),
+    let sysctl = match network.is_own() {
+        true => json!({"net.ipv4.ping_group_range": "0 2147483647"}),
+        false => json!({}),
     };
     let mut rules = Rules::default();
     for rule in &asked.net_rule {

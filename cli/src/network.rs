@@ -1,8 +1,11 @@
 //! The network of a `do`: `--network` and `--publish`.
 //!
-//! Behind the caller's own sockets by default. What takes the caller's rights is done here, with his rights: published ports are bound, and it is
-//! looked where names are asked for. The sockets behind it are made by netd, in the caller's network namespace, which it is handed. Called
-//! by `commands` and `document`.
+//! Behind the caller's own sockets by default. What takes the caller's rights is done here, with his rights: published ports are bound, it is
+//! looked where names are asked for, a network of its own is made (`made`). The sockets behind it are made by netd, in the caller's network
+//! namespace, which it is handed. Called by `commands` and `document`.
+
+mod firewall;
+mod made;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -11,11 +14,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use cofferdam_control::client::NetworkFrom;
-use cofferdam_control::netd::{PUBLISHED, Published, RESOLVER, User};
+use cofferdam_control::netd::{ASKING, DOMAIN, PUBLISHED, Published, RESOLVER, User};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 
+use self::made::Made;
 use crate::arguments::Do;
 use crate::failure::Failure;
 
@@ -37,6 +41,8 @@ pub enum Mode {
     User,
     /// The caller's own.
     Host,
+    /// One that is made for it.
+    Sandbox,
     /// What is in that network namespace is taken over.
     Namespace(PathBuf),
 }
@@ -49,8 +55,9 @@ impl std::str::FromStr for Mode {
             None if text == "none" => Ok(Self::None),
             None if text == "user" => Ok(Self::User),
             None if text == "host" => Ok(Self::Host),
+            None if text == "sandbox" => Ok(Self::Sandbox),
             Some(("ns", path)) if path.starts_with('/') => Ok(Self::Namespace(path.into())),
-            _ => Err("want user, host, none, or ns:PATH of a network namespace".into()),
+            _ => Err("want user, host, sandbox, none, or ns:PATH of a network namespace".into()),
         }
     }
 }
@@ -89,13 +96,14 @@ impl std::str::FromStr for Publish {
 }
 
 impl Publish {
-    fn bound(&self) -> Result<OwnedFd, Failure> {
+    /// A socket there, which listens or else keeps others from it.
+    fn bound(&self, listens: bool) -> Result<OwnedFd, Failure> {
         let any = [IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
         let own = self.at.map(|ip| [ip; 1]);
         let places: &[IpAddr] = own.as_ref().map_or(&any, |own| own);
         let mut last = Errno::AFNOSUPPORT;
         for ip in places {
-            match self.bind(SocketAddr::new(*ip, self.port)) {
+            match self.bind(SocketAddr::new(*ip, self.port), listens) {
                 Ok(socket) => return Ok(socket),
                 // A host without IPv6.
                 Err(e @ (Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL)) => last = e,
@@ -111,7 +119,7 @@ impl Publish {
     }
 
     /// One that does not wait. At any address of IPv6 it is at any of IPv4, too.
-    fn bind(&self, at: SocketAddr) -> Result<OwnedFd, Errno> {
+    fn bind(&self, at: SocketAddr, listens: bool) -> Result<OwnedFd, Errno> {
         let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let (kind, protocol) =
             if self.to.udp { (SocketType::DGRAM, ipproto::UDP) } else { (SocketType::STREAM, ipproto::TCP) };
@@ -124,7 +132,7 @@ impl Publish {
             sockopt::set_socket_reuseaddr(&socket, true)?;
         }
         rustix::net::bind(&socket, &at)?;
-        if !self.to.udp {
+        if !self.to.udp && listens {
             rustix::net::listen(&socket, WAITING)?;
         }
         Ok(socket)
@@ -136,6 +144,10 @@ pub struct Network {
     /// What the first of the descriptors is for it.
     pub from: NetworkFrom,
     descriptors: Vec<OwnedFd>,
+    /// What was made for it, and is there as long as this is.
+    made: Option<Made>,
+    /// What keeps others from published ports.
+    _reserved: Vec<OwnedFd>,
     /// A resolv.conf to be shown in the place of the host's.
     names: Option<File>,
 }
@@ -143,8 +155,8 @@ pub struct Network {
 impl Network {
     /// What was asked for, with published ports bound.
     pub fn of(asked: &Do) -> Result<Self, Failure> {
-        if asked.network != Mode::User && !asked.publish.is_empty() {
-            return Err(Failure::Usage("--publish: only with --network user".into()));
+        if !matches!(asked.network, Mode::User | Mode::Sandbox) && !asked.publish.is_empty() {
+            return Err(Failure::Usage("--publish: only with --network user or sandbox".into()));
         }
         if asked.publish.len() > PUBLISHED {
             return Err(Failure::Usage(format!("--publish: more than {PUBLISHED} ports")));
@@ -154,27 +166,60 @@ impl Network {
             File::open(path).map(OwnedFd::from).map_err(Failure::host(what))
         };
         let own = || open(Path::new("/proc/thread-self/ns/net"));
+        let none = Self {
+            from: NetworkFrom::Namespace,
+            descriptors: Vec::new(),
+            made: None,
+            _reserved: Vec::new(),
+            names: None,
+        };
+        // There must be a place for it, unless one can be made.
+        let root = asked.rootfs.as_deref().unwrap_or(Path::new("/"));
+        let has_place = !asked.readonly || root.join("etc/resolv.conf").exists();
+        let file = |text: Option<String>| text.filter(|_| has_place).map(|text| nameless(&text)).transpose();
+        let another = asked.rootfs.is_some();
         match &asked.network {
-            Mode::None => Ok(Self { from: NetworkFrom::Namespace, descriptors: Vec::new(), names: None }),
-            Mode::Namespace(path) => {
-                Ok(Self { from: NetworkFrom::Namespace, descriptors: vec![open(path)?], names: None })
-            }
-            Mode::Host => Ok(Self { from: NetworkFrom::Host, descriptors: vec![own()?], names: None }),
+            Mode::None => Ok(none),
+            Mode::Namespace(path) => Ok(Self { descriptors: vec![open(path)?], ..none }),
+            Mode::Host => Ok(Self { from: NetworkFrom::Host, descriptors: vec![own()?], ..none }),
             Mode::User => {
                 let mut descriptors = vec![own()?];
                 for publish in &asked.publish {
-                    descriptors.push(publish.bound()?);
+                    descriptors.push(publish.bound(true)?);
                 }
-                let (resolver, names) = names(&host_names(), asked.rootfs.is_some());
-                // There must be a place for it, unless one can be made.
-                let root = asked.rootfs.as_deref().unwrap_or(Path::new("/"));
-                let has_place = !asked.readonly || root.join("etc/resolv.conf").exists();
-                let names = names.filter(|_| has_place).map(|text| nameless(&text)).transpose()?;
+                let names = names(&host_names(), another, RESOLVER.into());
                 let published = asked.publish.iter().map(|p| p.to).collect();
-                let from = NetworkFrom::User(User { resolver, six: leads_far(), published });
-                Ok(Self { from, descriptors, names })
+                let user = User { resolver: Some(names.resolver), six: leads_far(), published };
+                Ok(Self { from: NetworkFrom::User(user), descriptors, names: file(names.text)?, ..none })
+            }
+            Mode::Sandbox => {
+                let reserved = asked.publish.iter().map(|p| p.bound(false)).collect::<Result<_, _>>()?;
+                let names = names(&host_names(), another, cofferdam_control::netd::NAMES);
+                let ports: Vec<_> = asked.publish.iter().map(|p| (p.at, p.port, p.to)).collect();
+                let made = Made::new(&ports, &names.servers, leads_far())?;
+                let namespace = made.namespace().try_clone_to_owned().map_err(Failure::host("its namespace"))?;
+                let (mut descriptors, mut from) = (vec![namespace], NetworkFrom::Namespace);
+                if names.near {
+                    from = NetworkFrom::Named(SocketAddr::new(names.resolver, DOMAIN));
+                    let asks = (0..ASKING).map(|_| asking(names.resolver)).collect::<Result<Vec<_>, _>>();
+                    let what = format!("asking {} for names", names.resolver);
+                    descriptors.extend(asks.map_err(|e| Failure::Host { what, source: e.into() })?);
+                    descriptors.push(own()?);
+                }
+                let names = file(names.text)?;
+                Ok(Self { from, descriptors, made: Some(made), _reserved: reserved, names })
             }
         }
+    }
+
+    /// What it lacks.
+    pub fn warnings(&self) -> &[String] {
+        self.made.as_ref().map_or(&[], |made| &made.warnings)
+    }
+
+    /// Whether it is one that was made for it alone.
+    pub fn is_own(&self) -> bool {
+        matches!(self.from, NetworkFrom::User(_)) || self.made.is_some()
     }
 
     /// What goes with the request for it; `None`: there is nothing to be asked for.
@@ -195,9 +240,22 @@ fn host_names() -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// Whom netd is to ask for names, and the text of the resolv.conf that the sandbox gets, if not the host's will do. `another`: the root is not the
-/// host's. Who is asked at the host's loopback addresses is out of reach inside: there it is [`RESOLVER`].
-fn names(host: &str, another: bool) -> (Option<IpAddr>, Option<String>) {
+/// Who answers for names.
+#[derive(Debug, PartialEq, Eq)]
+struct Names {
+    /// Whom netd is to ask.
+    resolver: IpAddr,
+    /// All that the host asks.
+    servers: Vec<IpAddr>,
+    /// One of them is not to be reached but from the host itself.
+    near: bool,
+    /// The text of the resolv.conf that the sandbox gets, if not the host's will do.
+    text: Option<String>,
+}
+
+/// As a resolv.conf says. `another`: the root is not the host's. Who is asked at the host's loopback addresses is out of reach inside: there he
+/// is `instead`.
+fn names(host: &str, another: bool, instead: IpAddr) -> Names {
     let server = |line: &str| {
         let mut words = line.split_whitespace();
         let name = (words.next() == Some("nameserver")).then(|| words.next()).flatten()?;
@@ -205,24 +263,28 @@ fn names(host: &str, another: bool) -> (Option<IpAddr>, Option<String>) {
     };
     let servers: Vec<IpAddr> = host.lines().filter_map(server).collect();
     let first = servers.first().copied().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    let near = |ip: &IpAddr| match ip.to_canonical() {
+    let is_near = |ip: &IpAddr| match ip.to_canonical() {
         IpAddr::V4(ip) => ip.is_loopback() || ip.is_unspecified(),
         IpAddr::V6(ip) => ip.is_loopback() || ip.is_unspecified() || ip.is_unicast_link_local(),
     };
-    let resolver = servers.iter().copied().find(near).unwrap_or(first);
-    let plain = !servers.is_empty() && !servers.iter().any(near);
-    if plain && !another {
-        return (Some(first), None);
+    let resolver = servers.iter().copied().find(is_near).unwrap_or(first);
+    let near = servers.is_empty() || servers.iter().any(is_near);
+    if !near {
+        return Names { resolver, servers, near, text: another.then(|| host.to_owned()) };
     }
-    let mut text = String::new();
-    if plain {
-        text.push_str(host);
-    } else {
-        text.push_str(&format!("nameserver {RESOLVER}\n"));
-        let others = host.lines().filter(|l| server(l).is_none_or(|ip| !near(&ip)));
-        others.for_each(|line| text.push_str(&format!("{line}\n")));
-    }
-    (Some(resolver), Some(text))
+    let mut text = format!("nameserver {instead}\n");
+    let others = host.lines().filter(|l| server(l).is_none_or(|ip| !is_near(&ip)));
+    others.for_each(|line| text.push_str(&format!("{line}\n")));
+    Names { resolver, servers, near, text: Some(text) }
+}
+
+/// A socket that asks there, and nowhere else.
+fn asking(resolver: IpAddr) -> Result<OwnedFd, Errno> {
+    let family = if resolver.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::DGRAM, flags, None)?;
+    rustix::net::connect(&socket, &SocketAddr::new(resolver, DOMAIN))?;
+    Ok(socket)
 }
 
 /// A file without a name, to be read. In a file system all the same: the Gofer's walls are told of files in such alone.
@@ -264,6 +326,7 @@ mod tests {
         }
         let mode = |text: &str| text.parse::<Mode>();
         assert_eq!((mode("user"), mode("none"), mode("host")), (Ok(Mode::User), Ok(Mode::None), Ok(Mode::Host)));
+        assert_eq!(mode("sandbox"), Ok(Mode::Sandbox));
         assert_eq!(mode("ns:/run/netns/a"), Ok(Mode::Namespace("/run/netns/a".into())));
         for bad in ["", "ns", "ns:", "ns:a", "bridge", "none:/a"] {
             assert!(mode(bad).is_err(), "{bad}");
@@ -272,12 +335,16 @@ mod tests {
 
     #[test]
     fn who_is_asked_for_names_at_a_loopback_address_is_asked_by_another() {
-        let ip = |text: &str| Some(text.parse::<IpAddr>().unwrap());
-        assert_eq!(names("nameserver 9.9.9.9\nsearch a\n", false), (ip("9.9.9.9"), None));
-        assert_eq!(names("nameserver 9.9.9.9\n", true), (ip("9.9.9.9"), Some("nameserver 9.9.9.9\n".into())));
+        let of = |text: &str, another| {
+            let names = names(text, another, RESOLVER.into());
+            (names.resolver.to_string(), names.near, names.text)
+        };
+        let is = |ip: &str, near, text: Option<&str>| (ip.to_owned(), near, text.map(str::to_owned));
+        assert_eq!(of("nameserver 9.9.9.9\nsearch a\n", false), is("9.9.9.9", false, None));
+        assert_eq!(of("nameserver 9.9.9.9\n", true), is("9.9.9.9", false, Some("nameserver 9.9.9.9\n")));
         let text = "# stub\nnameserver 127.0.0.53\nnameserver 9.9.9.9\noptions edns0\n";
         let wanted = "nameserver 10.0.2.3\n# stub\nnameserver 9.9.9.9\noptions edns0\n";
-        assert_eq!(names(text, false), (ip("127.0.0.53"), Some(wanted.into())));
-        assert_eq!(names("", false), (ip("127.0.0.1"), Some("nameserver 10.0.2.3\n".into())));
+        assert_eq!(of(text, false), is("127.0.0.53", true, Some(wanted)));
+        assert_eq!(of("", false), is("127.0.0.1", true, Some("nameserver 10.0.2.3\n")));
     }
 }

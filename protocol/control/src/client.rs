@@ -1,5 +1,7 @@
 //! Command line <-> supervisor, over `DIR/supervisor.sock`.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::gofer::ExportKind;
@@ -150,6 +152,8 @@ pub struct Opened {
 pub enum NetworkFrom {
     /// The one that stands for the container's on the host: what an engine puts there until the container starts is the container's.
     Namespace,
+    /// The same, and who answers for names at `netd::NAMES` is at that place, in another namespace.
+    Named(SocketAddr),
     /// The sender's own, whose sockets the container is to use for a network like that.
     User(User),
     /// The sender's own, which is the container's as well.
@@ -232,8 +236,8 @@ pub enum Request {
         /// Which process.
         process: u32,
     },
-    /// What the container's network comes from. Descriptors with it: a network namespace, then a socket for each published port. Answered by
-    /// `Done`.
+    /// What the container's network comes from. Descriptors with it: a network namespace, then a socket for each published port; or, of one
+    /// with somebody who answers for names, as many as he is asked by (`netd::ASKING`), and his namespace. Answered by `Done`.
     Network {
         /// The container.
         id: String,

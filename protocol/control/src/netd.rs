@@ -23,6 +23,8 @@ pub struct Network {
     pub names: bool,
     /// It is the host's own, and nothing stays within: the sandbox's loopback device is the host's.
     pub host: bool,
+    /// Groups that are joined are told of: its interfaces lead to networks where somebody may listen for that.
+    pub reports: bool,
     /// Of the host's own: what its settings are.
     pub settings: Settings,
 }
@@ -314,7 +316,8 @@ pub enum FromNetd {
         /// Why.
         message: String,
     },
-    /// A socket in a place that it may not take itself is needed. Answered by [`ToNetd::Bound`].
+    /// A socket in a place that it may not take itself is needed; or one that is connected to [`NAMES`], where there are packet devices. Answered by
+    /// [`ToNetd::Bound`].
     Bind {
         /// For the answer.
         number: u32,

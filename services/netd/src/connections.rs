@@ -8,10 +8,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::asking::Asking;
 use crate::ip::TCP;
 use crate::sentry::{Numbers, Sentry};
 use crate::stack::Wire;
 use crate::tap::Tap;
+use cofferdam_control::netd::DOMAIN;
 use cofferdam_control::rules::{Action, Direction};
 use cofferdam_socket::queue::Receiver;
 use cofferdam_socket::ring::{Consumer, Producer};
@@ -61,6 +63,8 @@ pub struct Connections {
     numbers: Numbers,
     /// Slots that are to be looked at once more.
     again: Vec<u32>,
+    /// Those to who answers for names.
+    asking: Asking,
 }
 
 impl Connections {
@@ -78,7 +82,13 @@ impl Connections {
             listeners_by_id: HashMap::new(),
             numbers: Numbers::default(),
             again: Vec::new(),
+            asking: Asking::default(),
         })
+    }
+
+    /// Those to who answers for names, with what they need of the rest.
+    pub fn asking(&mut self) -> (&mut Asking, &Window, &mut Sentry) {
+        (&mut self.asking, &self.window, &mut self.sentry)
     }
 
     /// The slot of frames.
@@ -121,7 +131,7 @@ impl Connections {
 
     /// Whether there is something to do at once.
     pub fn is_busy(&self) -> bool {
-        !self.again.is_empty()
+        !self.again.is_empty() || self.asking.is_busy()
     }
 
     /// Whether there is such a connection. `begins`: for a packet that begins one, for which one that is over is none.
@@ -152,6 +162,7 @@ impl Connections {
         for number in std::mem::take(&mut self.again) {
             self.pump(number)?;
         }
+        self.asking.work(&self.window, &mut self.sentry)?;
         self.engine.poll(now, out);
         self.changes()
     }
@@ -217,6 +228,9 @@ impl Connections {
         if self.by_slot.contains_key(&number) {
             return self.pump(number);
         }
+        if self.asking.has(number) {
+            return self.asking.pump(number, &self.window, &mut self.sentry);
+        }
         if let Some(listener) = self.listeners.get(&number) {
             let (id, said) = (listener.id, slot.said(&self.window));
             if said & said::CLOSED != 0 {
@@ -256,6 +270,10 @@ impl Connections {
                 self.listeners_by_id.insert(id, slot.number());
                 self.listeners.insert(slot.number(), Listener { id, slot, given: 0 });
             }),
+            Operation::Connect if wire.names.is_meant(remote.ip()) => {
+                let asks = Some(()).filter(|()| remote.port() == DOMAIN).ok_or(Errno::CONNREFUSED);
+                asks.and_then(|()| self.asking.begin(slot, &self.window)).map_err(Errno::raw_os_error)
+            }
             Operation::Connect => {
                 let begun = self.engine.connect(Flow { local, remote }, wire.mtu(remote.ip()), tuning, now);
                 begun.map_err(refusal).map(|id| {

@@ -2,16 +2,19 @@
 //!
 //! Owns which devices are watched for room. Called by `service`.
 
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cofferdam_control::netd::{DOMAIN, NAMES, Place};
 use cofferdam_socket::Broken;
 use cofferdam_socket::slot::Slot;
 use cofferdam_socket::traffic::Traffic;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 
+use crate::asking::ASKED;
 use crate::behind::Behind;
 use crate::device::LONGEST;
 use crate::filter::Filter;
@@ -39,7 +42,8 @@ pub struct Devices {
 
 impl Devices {
     /// Of a stack and its devices, which are watched from now on. They are so before the walls stand: behind them nothing further is.
-    pub fn new(stack: Stack, epoll: Arc<OwnedFd>) -> Self {
+    pub fn new(mut stack: Stack, epoll: Arc<OwnedFd>) -> Self {
+        stack.connections.asking().0.watch_by(epoll.clone());
         let waits = vec![false; stack.wire.links.len()];
         let now = Instant::now();
         Self { stack, epoll, buffer: vec![0; LONGEST], waits, now, asked: now }
@@ -94,6 +98,10 @@ impl Behind for Devices {
 
     /// Frames of a device, or room.
     fn happened(&mut self, which: u64, what: EventFlags, deaf: bool) -> Result<(), Broken> {
+        if which >= ASKED {
+            let (asking, window, sentry) = self.stack.connections.asking();
+            return asking.happened(which, window, sentry);
+        }
         let at = usize::try_from(which.saturating_sub(BEHIND)).unwrap_or(usize::MAX);
         if let Some(asked) = at.checked_sub(self.stack.wire.links.len()) {
             return self.answers(asked, deaf);
@@ -121,6 +129,18 @@ impl Behind for Devices {
             self.ask_for_lost();
         }
         self.stack.tick()
+    }
+
+    /// Who answers for names.
+    fn places(&mut self) -> Vec<(u32, Place)> {
+        let at = SocketAddr::new(NAMES, DOMAIN);
+        let place = Place { stream: true, at, reuse: false, reuseport: false, only_v6: false };
+        self.stack.connections.asking().0.wanted().into_iter().map(|number| (number, place)).collect()
+    }
+
+    fn bound(&mut self, number: u32, socket: Result<OwnedFd, i32>) -> Result<(), Broken> {
+        let (asking, window, sentry) = self.stack.connections.asking();
+        asking.got(number, socket, window, sentry)
     }
 
     /// Watches for room on the devices that have none, and on no others.

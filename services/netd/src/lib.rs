@@ -8,6 +8,7 @@
 //! Must never: open or make anything once its walls are up, wait for anybody but in its loop, keep more for a peer than its bounds say. Packets
 //! and what the Sentry writes are hostile alike. Started by the supervisor (`main`).
 
+pub mod asking;
 pub mod behind;
 pub mod connections;
 mod counters;

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use cofferdam_control::client::{Create, NetworkFrom, Owner, State, Status};
 use cofferdam_control::gofer::{Export, ExportKind, FromGofer, GoferOrders, ToGofer};
+use cofferdam_control::netd::ASKING;
 use cofferdam_control::sentry::{ExitStatus, FailureKind, FromSentry, InVain, ToSentry, Usage};
 use cofferdam_control::{AsyncChannel, Channel};
 use tokio::sync::watch;
@@ -25,7 +26,7 @@ use crate::house::House;
 use crate::launcher::{Service, Who};
 use crate::link::{FAREWELL, LATE, Link, Lost, PATIENCE, internal};
 use crate::logbook::Logbook;
-use crate::network::{self, Way};
+use crate::network::{self, Answerer, Way};
 use crate::pods::{self, Pod};
 use crate::record::Record;
 use crate::sandbox::{Cache, Sandbox};
@@ -717,7 +718,12 @@ impl Container {
         let doors: Vec<_> = descriptors.collect();
         let way = match from {
             NetworkFrom::User(user) if user.published.len() == doors.len() => Way::User { namespace, user, doors },
-            NetworkFrom::Namespace if doors.is_empty() => Way::Take(namespace),
+            NetworkFrom::Namespace if doors.is_empty() => Way::Take { namespace, names: None },
+            NetworkFrom::Named(at) if doors.len() == ASKING + 1 => {
+                let mut sockets = doors;
+                let names = sockets.pop().map(|namespace| Answerer { at, sockets, namespace });
+                Way::Take { namespace, names }
+            }
             NetworkFrom::Host if doors.is_empty() => Way::Host(namespace),
             _ => return Err(wrong()),
         };

@@ -4,13 +4,14 @@
 //! (`takeover`), and a netd is started if there is any. A person's command uses its caller's network by sockets that a netd makes there: that is
 //! started when it is first needed. One that dies takes its connections with it, and another one takes its place. Called by `container`.
 
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
 use cofferdam_control::netd::{
-    Counts, FromNetd, INTERFACES, InterfaceCounts, Mode, NetdOrders, Network, Place, ToNetd, User,
+    ASKING, Counts, FromNetd, INTERFACES, InterfaceCounts, Mode, NetdOrders, Network, Place, ToNetd, User,
 };
 use cofferdam_control::sentry::{FailureKind, FromSentry, ToSentry};
 use cofferdam_control::{Channel, LogLevel, LogSettings, rung};
@@ -28,13 +29,20 @@ use crate::takeover::{self, Answer, Order};
 
 /// Ports below that are for who has CAP_NET_BIND_SERVICE (`ip_unprivileged_port_start`, unless the host has another).
 const LOW: u16 = 1024;
+/// How long a netd that asks for connections is made to wait for each.
+const SELDOM: Duration = Duration::from_millis(10);
 /// How long numbers are waited for.
 const SOON: Duration = Duration::from_secs(2);
 
 /// Where a sandbox's network comes from.
 pub enum Way {
     /// What is in a network namespace is taken over.
-    Take(OwnedFd),
+    Take {
+        /// It.
+        namespace: OwnedFd,
+        /// Who answers for names at `netd::NAMES`, if nobody does in the namespace itself.
+        names: Option<Answerer>,
+    },
     /// The host's own, by sockets in that namespace.
     Host(OwnedFd),
     /// Sockets of the caller's, in his own network namespace.
@@ -48,6 +56,16 @@ pub enum Way {
     },
 }
 
+/// Who answers for names at `netd::NAMES`, and is in another network namespace.
+pub struct Answerer {
+    /// Where he is.
+    pub at: SocketAddr,
+    /// Sockets that are connected to him.
+    pub sockets: Vec<OwnedFd>,
+    /// His network namespace.
+    pub namespace: OwnedFd,
+}
+
 /// A network that is a sandbox's.
 pub struct Outside {
     /// It.
@@ -56,6 +74,8 @@ pub struct Outside {
     namespace: OwnedFd,
     /// Packet sockets of its interfaces, or those of published ports.
     sockets: Vec<OwnedFd>,
+    /// Who answers for names, where that is somewhere else: his place, and his namespace.
+    answerer: Option<(SocketAddr, OwnedFd)>,
     /// What could not be taken over.
     pub warnings: Vec<String>,
 }
@@ -64,7 +84,7 @@ impl Outside {
     /// The host's own, as it is now.
     pub async fn of_host(house: &House, namespace: OwnedFd) -> Result<Self, Refused> {
         let (Answer { network, warnings, .. }, _) = house.network(Order::Look, namespace.as_fd()).await?;
-        Ok(Self { network, mode: Mode::Host, namespace, sockets: Vec::new(), warnings })
+        Ok(Self { network, mode: Mode::Host, namespace, sockets: Vec::new(), answerer: None, warnings })
     }
 
     /// One behind sockets of the caller's.
@@ -73,7 +93,7 @@ impl Outside {
             return Err(Refused::new(FailureKind::Invalid, "published ports without their sockets"));
         }
         let network = Network::user(user.six);
-        Ok(Self { network, mode: Mode::User(user), namespace, sockets, warnings: Vec::new() })
+        Ok(Self { network, mode: Mode::User(user), namespace, sockets, answerer: None, warnings: Vec::new() })
     }
 }
 
@@ -82,17 +102,23 @@ fn host(why: impl std::fmt::Display) -> Refused {
 }
 
 /// Takes over what is in a network namespace, unless it is the host's own. `None`: there is nothing.
-pub async fn take(house: &House, namespace: OwnedFd) -> Result<Option<Outside>, Refused> {
+pub async fn take(house: &House, namespace: OwnedFd, names: Option<Answerer>) -> Result<Option<Outside>, Refused> {
     // The host's own is not for anybody to have for himself.
     if takeover::is_own(namespace.as_fd()).map_err(host)? {
         return Outside::of_host(house, namespace).await.map(Some);
     }
-    let (answer, sockets) = house.network(Order::Take, namespace.as_fd()).await?;
-    let Answer { network, warnings, .. } = answer;
+    let (answer, mut sockets) = house.network(Order::Take, namespace.as_fd()).await?;
+    let Answer { mut network, warnings, .. } = answer;
     if network.sockets() != sockets.len() {
         return Err(host("a wrong number of packet sockets"));
     }
-    let outside = Outside { network, mode: Mode::Devices, namespace, sockets, warnings };
+    let mut answerer = None;
+    if let Some(names) = names.filter(|n| !network.names && n.sockets.len() == ASKING) {
+        network.names = true;
+        answerer = Some((names.at, names.namespace));
+        sockets.extend(names.sockets);
+    }
+    let outside = Outside { network, mode: Mode::Devices, namespace, sockets, answerer, warnings };
     Ok((!outside.sockets.is_empty() || !outside.warnings.is_empty()).then_some(outside))
 }
 
@@ -183,8 +209,15 @@ async fn begin(
     };
     let mut rights: Vec<BorrowedFd<'_>> = vec![netds.as_fd(), window.as_fd()];
     rights.extend(outside.sockets.iter().map(AsFd::as_fd));
-    let hosts = (outside.mode == Mode::Host).then(|| outside.namespace.try_clone()).transpose().map_err(host)?;
-    tokio::task::spawn_local(hear(netd.clone(), sandbox.clone(), hosts));
+    let serves = match (&outside.mode, &outside.answerer) {
+        (Mode::Host, _) => Some((Serves::Places, &outside.namespace)),
+        (Mode::Devices, Some((at, namespace))) => Some((Serves::Names(Some(*at)), namespace)),
+        (Mode::Devices, None) if outside.network.names => Some((Serves::Names(None), &outside.namespace)),
+        _ => None,
+    };
+    let serves = serves.map(|(what, namespace)| Ok((what, namespace.try_clone()?))).transpose();
+    let serves = serves.map_err(|e: std::io::Error| host(e))?;
+    tokio::task::spawn_local(hear(netd.clone(), sandbox.clone(), serves));
     match netd.ask(&orders, &rights).await {
         Ok(FromNetd::Ready) => Ok(netd),
         Ok(FromNetd::Failed { message }) => Err(host(format!("netd: {message}"))),
@@ -203,15 +236,25 @@ async fn introduce(sandbox: &Sandbox, outside: &Outside, between: &Between) -> R
     }
 }
 
-/// Hears what a netd says until it is gone. `hosts`: the host's own network, if it is in that.
-async fn hear(netd: Rc<Link<FromNetd>>, sandbox: Rc<Sandbox>, hosts: Option<OwnedFd>) {
+/// What sockets a netd may ask for.
+#[derive(Clone, Copy)]
+enum Serves {
+    /// In the host's own network: at ports that need a right.
+    Places,
+    /// Connections to who answers for names: there, or in the container's own.
+    Names(Option<SocketAddr>),
+}
+
+/// Hears what a netd says until it is gone. `serves`: what sockets it may ask for, and where.
+async fn hear(netd: Rc<Link<FromNetd>>, sandbox: Rc<Sandbox>, serves: Option<(Serves, OwnedFd)>) {
     let why = loop {
         match netd.channel.receive::<FromNetd>().await {
             Ok(got) => match got.message {
                 FromNetd::Log(line) => sandbox.log("netd", &line),
                 FromNetd::Bind { number, place } => {
-                    let made = match &hosts {
-                        Some(namespace) => bind(&sandbox, namespace, place).await,
+                    let made = match &serves {
+                        Some((Serves::Places, namespace)) => bind(&sandbox, namespace, place).await,
+                        Some((Serves::Names(at), namespace)) => ask(&sandbox, namespace, *at).await,
                         None => Err(libc::EACCES),
                     };
                     let bound = ToNetd::Bound { number, error: made.as_ref().err().copied().unwrap_or(0) };
@@ -245,6 +288,20 @@ async fn bind(sandbox: &Sandbox, namespace: &OwnedFd, place: Place) -> Result<Ow
         Err(refused) => {
             sandbox.tell_log(LogLevel::Error, refused.message);
             Err(libc::EACCES)
+        }
+    }
+}
+
+/// A connection to who answers for names, whatever place was asked for: there is but that one. A number of an error.
+async fn ask(sandbox: &Sandbox, namespace: &OwnedFd, at: Option<SocketAddr>) -> Result<OwnedFd, i32> {
+    // Each is a process for a moment: a netd that asks and asks has few of them.
+    tokio::time::sleep(SELDOM).await;
+    let house = sandbox.house().ok_or(libc::ECONNREFUSED)?;
+    match house.network(Order::Ask(at), namespace.as_fd()).await {
+        Ok((answer, sockets)) => sockets.into_iter().next().ok_or(answer.error),
+        Err(refused) => {
+            sandbox.tell_log(LogLevel::Error, refused.message);
+            Err(libc::ECONNREFUSED)
         }
     }
 }

@@ -191,7 +191,7 @@ impl Sandbox {
             return Ok(());
         }
         let outside = match way {
-            Way::Take(namespace) => network::take(&house, namespace).await?,
+            Way::Take { namespace, names } => network::take(&house, namespace, names).await?,
             Way::Host(namespace) => Some(Outside::of_host(&house, namespace).await?),
             Way::User { namespace, user, doors } => Some(Outside::of_user(namespace, user, doors)?),
         };

@@ -7,23 +7,19 @@
 //! what the host's kernel says. Called by `launcher`.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use cofferdam_control::Channel;
 use cofferdam_control::netd::{
     ADDRESSES, ASKING, Address, INTERFACES, Interface, NAMES, Network, Place, Route, Settings,
 };
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
-};
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
-};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, sockopt};
+use cofferdam_netlink::route::address::AddressMessage;
+use cofferdam_netlink::route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
+use cofferdam_netlink::route::route::{RouteHeader, RouteMessage, RouteType};
+use cofferdam_netlink::route::{AddressFamily as AddressFamilyOf, RouteNetlinkMessage};
+use cofferdam_netlink::{Netlink, address_message, own_address, read_route, route_message};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::thread::LinkNameSpaceType;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +32,8 @@ pub enum Order {
     Look,
     /// A socket in a place that needs a right.
     Bind(Place),
+    /// A connection to who answers for names: there, or at [`NAMES`].
+    Ask(Option<SocketAddr>),
     /// Give it back: the addresses and routes are the host's again.
     Give(Network),
 }
@@ -58,12 +56,16 @@ pub fn serve(order: &Order, namespace: &OwnedFd, answer: &Channel) {
             rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
                 .map_err(|e| format!("entering it: {e}"))?;
         }
-        Netlink::open().map_err(|e| format!("netlink: {e}"))
+        Netlink::open().map_err(told)
     };
     let done = enter().and_then(|mut netlink| match order {
         Order::Take => take(&mut netlink),
         Order::Look => look(&mut netlink).map(|network| (Answer { network, ..Answer::default() }, Vec::new())),
         Order::Bind(place) => Ok(match bind(place) {
+            Ok(socket) => (Answer::default(), vec![socket]),
+            Err(e) => (Answer { error: e.raw_os_error(), ..Answer::default() }, Vec::new()),
+        }),
+        Order::Ask(at) => Ok(match ask(*at) {
             Ok(socket) => (Answer::default(), vec![socket]),
             Err(e) => (Answer { error: e.raw_os_error(), ..Answer::default() }, Vec::new()),
         }),
@@ -76,6 +78,10 @@ pub fn serve(order: &Order, namespace: &OwnedFd, answer: &Channel) {
     let sockets: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
     // Who does not listen any more does not need it.
     let _ = answer.send(&result, &sockets);
+}
+
+fn told(why: std::io::Error) -> String {
+    format!("netlink: {why}")
 }
 
 /// Whether a network namespace is the one that this process is in.
@@ -115,7 +121,7 @@ fn look(netlink: &mut Netlink) -> Result<Network, String> {
         ports: settings("ip_local_port_range"),
         pingers: settings("ping_group_range"),
     };
-    Ok(Network { interfaces, routes, names: false, host: true, settings })
+    Ok(Network { interfaces, routes, names: false, host: true, reports: false, settings })
 }
 
 /// Numbers of a setting of IPv4's.
@@ -164,6 +170,7 @@ fn take(netlink: &mut Netlink) -> Result<(Answer, Vec<OwnedFd>), String> {
         interfaces: interfaces.into_values().collect(),
         routes,
         names: !names.is_empty(),
+        reports: true,
         ..Network::default()
     };
     sockets.extend(names);
@@ -173,11 +180,7 @@ fn take(netlink: &mut Netlink) -> Result<(Answer, Vec<OwnedFd>), String> {
 /// Sockets that ask who answers for names here, as Docker does in the networks that it has names for: by a socket of its own in this namespace, to which
 /// the host's rules lead what is sent to the usual port. None, if there is none such.
 fn names() -> Result<Vec<OwnedFd>, String> {
-    let IpAddr::V4(ip) = NAMES else { return Ok(Vec::new()) };
-    let own = format!("{:08X}", u32::from_ne_bytes(ip.octets()));
-    let table = std::fs::read_to_string("/proc/thread-self/net/udp").map_err(|e| format!("/proc/net/udp: {e}"))?;
-    let port = table.lines().filter_map(|l| l.split_whitespace().nth(1)?.split_once(':')).find(|(ip, _)| *ip == own);
-    let Some(port) = port.and_then(|(_, port)| u16::from_str_radix(port, 16).ok()) else { return Ok(Vec::new()) };
+    let Some(port) = answerer("udp").map_err(|e| format!("/proc/net/udp: {e}"))? else { return Ok(Vec::new()) };
     let ask = |_| {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None)?;
@@ -185,6 +188,44 @@ fn names() -> Result<Vec<OwnedFd>, String> {
         Ok(socket)
     };
     (0..ASKING).map(ask).collect::<Result<_, rustix::io::Errno>>().map_err(|e| e.to_string())
+}
+
+/// The port of [`NAMES`] that somebody has, by what the kernel tells of its sockets of a protocol; of several that are connected, where it listens.
+fn answerer(protocol: &str) -> std::io::Result<Option<u16>> {
+    const LISTENS: &str = "0A";
+    let IpAddr::V4(ip) = NAMES else { return Ok(None) };
+    let own = format!("{:08X}", u32::from_ne_bytes(ip.octets()));
+    let table = std::fs::read_to_string(format!("/proc/thread-self/net/{protocol}"))?;
+    let port = |line: &str| {
+        let mut words = line.split_whitespace().skip(1);
+        let (ip, port) = words.next()?.split_once(':')?;
+        let there = ip == own && (protocol == "udp" || words.nth(1)? == LISTENS);
+        u16::from_str_radix(port, 16).ok().filter(|_| there)
+    };
+    Ok(table.lines().find_map(port))
+}
+
+/// A connection to who answers for names. He is on the same host: either he is there at once or nobody is.
+fn ask(at: Option<SocketAddr>) -> Result<OwnedFd, rustix::io::Errno> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::io::Errno;
+    const PATIENCE: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
+    let own = || answerer("tcp").ok().flatten().map(|port| SocketAddr::new(NAMES, port));
+    let at = at.or_else(own).ok_or(Errno::CONNREFUSED)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    match rustix::net::connect(&socket, &at) {
+        Err(Errno::INPROGRESS) => {
+            let waits = PollFd::new(&socket, PollFlags::OUT);
+            if poll(&mut [waits], Some(&PATIENCE))? == 0 {
+                return Err(Errno::TIMEDOUT);
+            }
+            sockopt::socket_error(&socket)??;
+        }
+        other => other?,
+    }
+    Ok(socket)
 }
 
 fn without_ipv6(interface: &Interface, is: bool) -> std::io::Result<()> {
@@ -213,58 +254,9 @@ fn give(netlink: &mut Netlink, network: &Network) -> Answer {
     Answer { warnings, ..Answer::default() }
 }
 
-fn family(ip: IpAddr) -> netlink_packet_route::AddressFamily {
-    match ip {
-        IpAddr::V4(_) => netlink_packet_route::AddressFamily::Inet,
-        IpAddr::V6(_) => netlink_packet_route::AddressFamily::Inet6,
-    }
-}
-
-fn address_message(index: u32, address: &Address) -> AddressMessage {
-    const NODAD: u32 = 2;
-    let mut message = AddressMessage::default();
-    message.header.family = family(address.ip);
-    message.header.prefix_len = address.prefix;
-    message.header.index = index;
-    message.attributes.push(AddressAttribute::Address(address.ip));
-    message.attributes.push(AddressAttribute::Local(address.ip));
-    if let Some(IpAddr::V4(to)) = address.broadcast() {
-        message.attributes.push(AddressAttribute::Broadcast(to));
-    }
-    // It was asked for before, and was the container's all the while.
-    if address.ip.is_ipv6() {
-        message.attributes.push(AddressAttribute::Flags(AddressFlags::from_bits_retain(NODAD)));
-    }
-    message
-}
-
-fn route_message(route: &Route) -> RouteMessage {
-    let address = |ip: IpAddr| match ip {
-        IpAddr::V4(ip) => RouteAddress::Inet(ip),
-        IpAddr::V6(ip) => RouteAddress::Inet6(ip),
-    };
-    let mut message = RouteMessage::default();
-    message.header.address_family = family(route.to.ip);
-    message.header.destination_prefix_length = route.to.prefix;
-    message.header.table = RouteHeader::RT_TABLE_MAIN;
-    message.header.protocol = RouteProtocol::Boot;
-    message.header.scope = RouteScope::Universe;
-    message.header.kind = RouteType::Unicast;
-    if route.to.prefix > 0 {
-        message.attributes.push(RouteAttribute::Destination(address(route.to.ip)));
-    }
-    message.attributes.extend(route.via.map(|via| RouteAttribute::Gateway(address(via))));
-    message.attributes.push(RouteAttribute::Oif(route.interface));
-    message.attributes.extend(route.source.map(|ip| RouteAttribute::PrefSource(address(ip))));
-    if route.metric > 0 {
-        message.attributes.push(RouteAttribute::Priority(route.metric));
-    }
-    message
-}
-
 fn links(netlink: &mut Netlink, warnings: &mut Vec<String>) -> Result<BTreeMap<u32, Interface>, String> {
     let mut all = BTreeMap::new();
-    for message in netlink.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))? {
+    for message in netlink.dump(RouteNetlinkMessage::GetLink(LinkMessage::default())).map_err(told)? {
         let RouteNetlinkMessage::NewLink(link) = message else { continue };
         let mut interface =
             Interface { name: String::new(), index: link.header.index, mac: [0; 6], mtu: 1500, addresses: Vec::new() };
@@ -291,124 +283,24 @@ fn links(netlink: &mut Netlink, warnings: &mut Vec<String>) -> Result<BTreeMap<u
 }
 
 fn addresses(netlink: &mut Netlink) -> Result<Vec<AddressMessage>, String> {
-    let all = netlink.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
+    let all = netlink.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default())).map_err(told)?;
     Ok(all
         .into_iter()
         .filter_map(|m| if let RouteNetlinkMessage::NewAddress(a) = m { Some(a) } else { None })
         .collect())
 }
 
-/// The interface's own address: of a link between two the other end's is told beside it.
-fn own_address(message: &AddressMessage) -> Option<IpAddr> {
-    let local =
-        message.attributes.iter().find_map(|a| if let AddressAttribute::Local(ip) = a { Some(*ip) } else { None });
-    let or =
-        || message.attributes.iter().find_map(|a| if let AddressAttribute::Address(ip) = a { Some(*ip) } else { None });
-    local.or_else(or)
-}
-
 fn routes(netlink: &mut Netlink, interfaces: &BTreeMap<u32, Interface>) -> Result<Vec<Route>, String> {
     let mut all = Vec::new();
-    for family in [netlink_packet_route::AddressFamily::Inet, netlink_packet_route::AddressFamily::Inet6] {
+    for family in [AddressFamilyOf::Inet, AddressFamilyOf::Inet6] {
         let mut ask = RouteMessage::default();
         ask.header.address_family = family;
-        for message in netlink.dump(RouteNetlinkMessage::GetRoute(ask))? {
+        for message in netlink.dump(RouteNetlinkMessage::GetRoute(ask)).map_err(told)? {
             let RouteNetlinkMessage::NewRoute(route) = message else { continue };
-            if let Some(route) = read_route(&route, family).filter(|r| interfaces.contains_key(&r.interface))
-                && all.len() < ADDRESSES
-            {
-                all.push(route);
-            }
+            let main = route.header.table == RouteHeader::RT_TABLE_MAIN && route.header.kind == RouteType::Unicast;
+            let route = read_route(&route).filter(|r| main && interfaces.contains_key(&r.interface));
+            all.extend(route.filter(|_| all.len() < ADDRESSES));
         }
     }
     Ok(all)
-}
-
-fn read_route(message: &RouteMessage, family: netlink_packet_route::AddressFamily) -> Option<Route> {
-    if message.header.kind != RouteType::Unicast || message.header.table != RouteHeader::RT_TABLE_MAIN {
-        return None;
-    }
-    let ip = |a: &RouteAddress| match a {
-        RouteAddress::Inet(ip) => Some(IpAddr::V4(*ip)),
-        RouteAddress::Inet6(ip) => Some(IpAddr::V6(*ip)),
-        _ => None,
-    };
-    let any = match family {
-        netlink_packet_route::AddressFamily::Inet => IpAddr::from([0; 4]),
-        _ => IpAddr::from([0; 16]),
-    };
-    let to = Address { ip: any, prefix: message.header.destination_prefix_length };
-    let mut route = Route { to, via: None, interface: 0, source: None, metric: 0 };
-    for attribute in &message.attributes {
-        match attribute {
-            RouteAttribute::Destination(a) => route.to.ip = ip(a)?,
-            RouteAttribute::Gateway(a) => route.via = Some(ip(a)?),
-            RouteAttribute::PrefSource(a) => route.source = ip(a),
-            RouteAttribute::Oif(index) => route.interface = *index,
-            RouteAttribute::Priority(metric) => route.metric = *metric,
-            _ => {}
-        }
-    }
-    Some(route)
-}
-
-/// A socket to the host's kernel (`rtnetlink(7)`).
-struct Netlink(OwnedFd);
-
-impl Netlink {
-    fn open() -> rustix::io::Result<Self> {
-        let kind = SocketType::RAW;
-        rustix::net::socket_with(AddressFamily::NETLINK, kind, SocketFlags::CLOEXEC, None).map(Self)
-    }
-
-    fn send(&mut self, what: RouteNetlinkMessage, flags: u16) -> Result<(), String> {
-        let mut message = NetlinkMessage::from(what);
-        message.header.flags = NLM_F_REQUEST | flags;
-        message.finalize();
-        let mut raw = vec![0; message.buffer_len()];
-        message.serialize(&mut raw);
-        let to = netlink::SocketAddrNetlink::new(0, 0);
-        rustix::net::sendto(&self.0, &raw, SendFlags::empty(), &to).map(drop).map_err(|e| format!("netlink: {e}"))
-    }
-
-    /// What the kernel answers, until it says that this was all. `Err`: its error.
-    fn answers(&mut self) -> Result<Vec<RouteNetlinkMessage>, String> {
-        let mut all = Vec::new();
-        let mut buffer = vec![0; 1 << 18];
-        loop {
-            let (n, _) =
-                rustix::net::recv(&self.0, &mut buffer, RecvFlags::empty()).map_err(|e| format!("netlink: {e}"))?;
-            let mut rest = buffer.get(..n).unwrap_or_default();
-            while !rest.is_empty() {
-                let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
-                    .map_err(|e| format!("netlink: an answer that cannot be read: {e}"))?;
-                let len = (message.header.length as usize).next_multiple_of(4).max(16).min(rest.len());
-                rest = rest.get(len..).unwrap_or_default();
-                match message.payload {
-                    NetlinkPayload::Done(_) => return Ok(all),
-                    NetlinkPayload::Error(e) => match e.code {
-                        None => return Ok(all),
-                        Some(_) => return Err(format!("netlink: {}", e.to_io())),
-                    },
-                    NetlinkPayload::InnerMessage(inner) => all.push(inner),
-                    _ => {}
-                }
-            }
-        }
-    }
-
-    fn dump(&mut self, what: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, String> {
-        self.send(what, NLM_F_DUMP)?;
-        self.answers()
-    }
-
-    fn make(&mut self, what: RouteNetlinkMessage) -> Result<(), String> {
-        self.send(what, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE)?;
-        self.answers().map(drop)
-    }
-
-    fn change(&mut self, what: RouteNetlinkMessage) -> Result<(), String> {
-        self.send(what, NLM_F_ACK)?;
-        self.answers().map(drop)
-    }
 }

@@ -136,6 +136,21 @@ fn clients_beyond_reach_servers_within() {
     install.nothing_left().unwrap();
 }
 
+/// Groups that a program joins and leaves: what the wire brings of it, and what is answered to who asks.
+#[test]
+fn groups_are_reported() {
+    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
+    let (install, rig) = (Install::with_services("net-groups").unwrap(), Rig::new("g"));
+    let link = || {
+        !String::from_utf8_lossy(&Rig::natively(&rig.outer, &["ip", "addr"]).output().unwrap().stdout)
+            .contains("tentative")
+    };
+    until("the links have addresses", link);
+    let (within, caller) = (script("groups.py"), script("groups_caller.py"));
+    served(&install, &rig, "groups", &["python3", "-u", &within], &["python3", "-u", &caller]);
+    install.nothing_left().unwrap();
+}
+
 /// A path that loses, delays, doubles and reorders packets: a third namespace between the two, and a program there that passes frames on.
 #[test]
 fn what_is_sent_arrives_over_a_bad_path() {
@@ -208,5 +223,32 @@ fn names_are_asked_of_the_engine() {
     let run = compare::run(command, LIMIT).unwrap();
     let wanted: Vec<String> = (1..60).map(|n| format!("({n}, ('10.9.8.{n}', 80))")).collect();
     assert_eq!(run.output, format!("[{}]\nstatus 0\n", wanted.join(", ")));
+    install.nothing_left().unwrap();
+}
+
+/// The same by streams, where answers are too long for datagrams: beside the same natively.
+#[test]
+fn long_answers_of_the_engine_arrive() {
+    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
+    let (install, rig) = (Install::with_services("net-asks").unwrap(), Rig::new("a"));
+    let _names = Peer::begin(Rig::natively(&rig.inner, &["python3", "-u", &script("names.py"), "127.0.0.11"]));
+    let folder = std::path::Path::new("/etc/netns").join(&rig.inner);
+    std::fs::create_dir_all(&folder).unwrap();
+    let resolv = folder.join("resolv.conf");
+    std::fs::write(&resolv, "nameserver 127.0.0.11\noptions ndots:0\n").unwrap();
+    let asks = script("asks.py");
+    let native = compare::run(Rig::natively(&rig.inner, &["python3", "-u", &asks, "127.0.0.11"]), LIMIT);
+    let bundle = network::bundle(&install, &rig, "asks", &["python3", "-u", &asks, "127.0.0.11"]);
+    Install::edit(&bundle, |document| {
+        let mount = serde_json::json!({"destination": "/etc/resolv.conf", "type": "bind", "source": resolv, "options": ["bind", "ro"]});
+        document["mounts"].as_array_mut().unwrap().push(mount);
+    })
+    .unwrap();
+    let mut command = install.command(&["--log"]);
+    command.arg(install.folder.join("asks.log")).args(["run", "--bundle"]).arg(bundle).arg("asks");
+    let sandbox = compare::run(command, LIMIT);
+    std::fs::remove_dir_all(&folder).unwrap();
+    let _ = std::fs::remove_dir("/etc/netns");
+    the_same(&install, "asks", &native.unwrap(), &sandbox.unwrap());
     install.nothing_left().unwrap();
 }

@@ -80,9 +80,9 @@ fn ports_that_cannot_be_had_are_told() {
         (&["-p", "8080:80"][..], "port 8080/tcp: Address already in use"),
         (&["-p", "10.1.2.3:8081:80"], "10.1.2.3 port 8081/tcp: Cannot assign requested address"),
         (&["-p", "80"], "PORT:PORT_INSIDE"),
-        (&["--network", "none", "-p", "8081:80"], "only with --network user"),
+        (&["--network", "none", "-p", "8081:80"], "only with --network user or sandbox"),
         (&["--network", "ns:/run/netns/no-such"], "/run/netns/no-such"),
-        (&["--network", "bridge"], "want user, host, none, or ns:PATH"),
+        (&["--network", "bridge"], "want user, host, sandbox, none, or ns:PATH"),
     ] {
         let output = within(&install, &rig, options, &["true"]).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

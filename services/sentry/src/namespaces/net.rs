@@ -3,7 +3,6 @@
 //! Owns what of the network is one namespace's. Never here: what sockets do with it (`ipc::inet`, `ipc::netlink`). The
 //! sandbox's first one has what the engine gave it, by netd (`net::Outside`); others have their loopback device alone.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -12,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 use cofferdam_control::netd::NAMES;
 
 use super::Base;
+use crate::ipc::inet::groups::Groups;
 use crate::ipc::inet::limit::{Limit, Rates};
 use crate::ipc::inet::{Kind, ports};
 use crate::ipc::netlink::{INDEX, Loopback, Ports};
@@ -43,8 +43,8 @@ pub struct NetNamespace {
     pub icmp: Mutex<Limit>,
     /// What happened (`/proc/net/snmp`).
     pub counts: Counts,
-    /// Groups that sockets joined, and how many each.
-    groups: Mutex<HashMap<IpAddr, usize>>,
+    /// Groups that sockets joined.
+    pub groups: Groups,
 }
 
 impl NetNamespace {
@@ -64,7 +64,7 @@ impl NetNamespace {
             taps: Taps::default(),
             icmp: Mutex::default(),
             counts: Counts::default(),
-            groups: Mutex::default(),
+            groups: Groups::default(),
         })
     }
 
@@ -122,25 +122,20 @@ impl NetNamespace {
         }
     }
 
-    /// Whether some socket is a member of the group.
-    pub fn joined(&self, group: IpAddr) -> bool {
-        self.groups.lock().contains_key(&group)
+    /// The device on which a group is joined where none is named. `None`: nothing leads there.
+    pub fn device_for(&self, group: IpAddr) -> Option<u32> {
+        let outside = self.outside()?;
+        let by = outside.network.route(group, None).map(|r| r.interface);
+        by.or_else(|| outside.network.interfaces.first().map(|i| i.index))
     }
 
-    /// One more is a member.
-    pub fn join(&self, group: IpAddr) {
-        *self.groups.lock().entry(group).or_default() += 1;
-    }
-
-    /// One is no more.
-    pub fn leave(&self, group: IpAddr) {
-        let mut groups = self.groups.lock();
-        if let Some(n) = groups.get_mut(&group) {
-            *n = n.saturating_sub(1);
-            if *n == 0 {
-                groups.remove(&group);
-            }
-        }
+    /// The device that has an address.
+    pub fn device_of(&self, ip: IpAddr) -> u32 {
+        let has = |outside: &Arc<Outside>| {
+            let all = &outside.network.interfaces;
+            all.iter().find(|i| i.addresses.iter().any(|a| a.ip == ip)).map(|i| i.index)
+        };
+        self.outside().and_then(has).unwrap_or(INDEX)
     }
 }
 

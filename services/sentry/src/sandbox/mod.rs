@@ -276,6 +276,7 @@ impl Sandbox {
             net.settings.adopt(&network.settings);
             Outside::new(network, bell, window).map(|(outside, listener)| {
                 net.connect(outside);
+                net.groups.begin(&net, &self.kernel.timers);
                 listener
             })
         };

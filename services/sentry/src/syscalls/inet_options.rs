@@ -290,9 +290,14 @@ fn set_multicast(task: &Arc<Task>, socket: &Arc<Inet>, option: i32, at: u64, len
     if index != 0 && !socket.net.has_device(index) || index == 0 && !is_own && !led {
         return Err(if option == special::ADD_MEMBERSHIP { Errno::ENODEV } else { Errno::EADDRNOTAVAIL });
     }
+    let on = match index {
+        0 if led => socket.net.device_for(IpAddr::V4(group)).ok_or(Errno::ENODEV)?,
+        0 => socket.net.device_of(IpAddr::V4(device)),
+        index => index,
+    };
     match option {
-        special::ADD_MEMBERSHIP => socket.join(IpAddr::V4(group)),
-        _ => socket.leave(IpAddr::V4(group)),
+        special::ADD_MEMBERSHIP => socket.join(IpAddr::V4(group), on),
+        _ => socket.leave(IpAddr::V4(group), on),
     }
 }
 
@@ -313,9 +318,13 @@ fn set_ipv6(task: &Arc<Task>, socket: &Arc<Inet>, option: i32, at: u64, len: usi
         if !(socket.net.has_device(index) || index == 0 && socket.net.outside().is_some()) {
             return Err(if option == special::JOIN_GROUP { Errno::ENODEV } else { Errno::EADDRNOTAVAIL });
         }
+        let on = match index {
+            0 => socket.net.device_for(IpAddr::V6(group)).ok_or(Errno::ENODEV)?,
+            index => index,
+        };
         return match option {
-            special::JOIN_GROUP => socket.join(IpAddr::V6(group)),
-            _ => socket.leave(IpAddr::V6(group)),
+            special::JOIN_GROUP => socket.join(IpAddr::V6(group), on),
+            _ => socket.leave(IpAddr::V6(group), on),
         };
     }
     let int = if at == 0 || len < 4 { 0 } else { UserPtr::<i32>::new(at).read(task)? };

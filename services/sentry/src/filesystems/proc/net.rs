@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::ipc::inet::address::{Domain, Endpoint, six};
+use crate::ipc::inet::groups::Shown;
 use crate::ipc::inet::tcp::Phase;
 use crate::ipc::inet::{Inet, Kind};
 use crate::namespaces::NetNamespace;
@@ -36,6 +37,7 @@ pub const FILES: &[(&str, Make)] = &[
         }
         routes(net)
     }),
+    ("igmp", |net, _| groups(net)),
     ("ipv6_route", |net, _| routes6(net)),
     ("snmp", snmp),
     ("sockstat", sockstat),
@@ -92,6 +94,32 @@ fn devices(net: &NetNamespace, _: &Creds) -> String {
             0,
             0
         );
+    }
+    text
+}
+
+/// Groups of IPv4 that there are members of.
+fn groups(net: &NetNamespace) -> String {
+    let mut text = String::from("Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n");
+    let outside = net.outside().into_iter().flat_map(|o| &o.network.interfaces).map(|i| (i.index, i.name.as_str()));
+    let own = net.loopback.was_up().then_some((crate::ipc::netlink::INDEX, "lo"));
+    for (index, name) in own.into_iter().chain(outside) {
+        let (version, mut members) = net.groups.list(index, false);
+        let all = std::net::Ipv4Addr::new(224, 0, 0, 1).into();
+        members.push(Shown { group: all, times: 1, due: None, told: false });
+        let _ = writeln!(text, "{index}\t{name:<10}: {:>5} {:>7}", members.len(), format!("V{version}"));
+        for Shown { group, times, due, told } in members {
+            let IpAddr::V4(group) = group else { continue };
+            let group = u32::from_ne_bytes(group.octets());
+            // In hundredths of a second.
+            let ticks = due.unwrap_or(0) / (crate::time::NS / 100);
+            let _ = writeln!(
+                text,
+                "\t\t\t\t{group:08X} {times:>5} {}:{ticks:08X}\t\t{}",
+                u8::from(due.is_some()),
+                u8::from(told)
+            );
+        }
     }
     text
 }

@@ -11,6 +11,7 @@
 
 pub mod address;
 mod file;
+pub mod groups;
 pub mod host;
 pub mod icmp;
 pub mod limit;

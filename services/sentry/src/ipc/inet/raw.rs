@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::address::{Domain, Endpoint, canonical, six};
+use super::groups::IGMP;
 use super::icmp::{self, ICMP, ICMP6, checksum, pseudo};
 use super::udp::{self, Along, Sending};
 use super::{Inet, Kind, check_family, options};
@@ -230,9 +231,14 @@ pub fn come_in(net: &Arc<NetNamespace>, head: cofferdam_socket::packet::Head, da
             if let Some((_, inner)) = p.data.split_at_checked(icmp::HEADER) {
                 udp::failed(net, &p, inner);
             }
+            net.groups.heard(net, &p);
             icmp::take(net, &p)
         }
         (UDP, _) => unheard(net, &p, many),
+        (IGMP, _) => {
+            net.groups.heard(net, &p);
+            None
+        }
         (_, IpAddr::V4(_)) if !heard && !many => Some(icmp::unreachable(net, &p, 2)),
         _ => None,
     };

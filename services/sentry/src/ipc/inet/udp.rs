@@ -92,7 +92,7 @@ pub(crate) struct Udp {
     queue: VecDeque<Datagram>,
     bytes: Waiting,
     errors: VecDeque<Failed>,
-    groups: Vec<IpAddr>,
+    groups: Vec<(IpAddr, u32)>,
     /// What is held back until the rest comes (`MSG_MORE`, `UDP_CORK`), and where it goes.
     corked: Option<(Endpoint, Vec<u8>)>,
 }
@@ -500,8 +500,8 @@ impl Inet {
                 IpAddr::V6(_) => (options::IPV6, options::MULTICAST_ALL6),
             };
             let member = !to.ip.is_multicast()
-                || s.udp.groups.contains(&to.ip)
-                || s.values.get(level, all) != 0 && self.net.joined(to.ip);
+                || s.udp.groups.iter().any(|(group, _)| *group == to.ip)
+                || s.values.get(level, all) != 0 && self.net.groups.has(to.ip);
             return claim.score(to.ip).filter(|_| member);
         }
         claim.score(to.ip).map(|score| score + 4 * connected)
@@ -597,30 +597,34 @@ impl Inet {
         self.state.lock().udp.bytes.get()
     }
 
-    /// Joins a group. EADDRINUSE, ENOBUFS.
-    pub fn join(&self, group: IpAddr) -> Result<(), Errno> {
+    /// Joins a group on a device. EADDRINUSE, ENOBUFS.
+    pub fn join(&self, group: IpAddr, device: u32) -> Result<(), Errno> {
+        let own = (group, device);
         {
             let mut s = self.state.lock();
-            if s.udp.groups.contains(&group) {
+            if s.udp.groups.contains(&own) {
                 return Err(Errno::EADDRINUSE);
             }
             if s.udp.groups.len() >= MEMBERSHIPS {
                 return Err(Errno::ENOBUFS);
             }
-            s.udp.groups.push(group);
+            s.udp.groups.push(own);
         }
-        self.net.join(group);
-        Ok(())
+        let joined = self.net.groups.join(&self.net, group, device);
+        if joined.is_err() {
+            self.state.lock().udp.groups.retain(|g| *g != own);
+        }
+        joined
     }
 
     /// Leaves it. EADDRNOTAVAIL.
-    pub fn leave(&self, group: IpAddr) -> Result<(), Errno> {
+    pub fn leave(&self, group: IpAddr, device: u32) -> Result<(), Errno> {
         {
             let mut s = self.state.lock();
-            let at = s.udp.groups.iter().position(|g| *g == group).ok_or(Errno::EADDRNOTAVAIL)?;
+            let at = s.udp.groups.iter().position(|g| *g == (group, device)).ok_or(Errno::EADDRNOTAVAIL)?;
             s.udp.groups.swap_remove(at);
         }
-        self.net.leave(group);
+        self.net.groups.leave(&self.net, group, device);
         Ok(())
     }
 
@@ -648,7 +652,7 @@ impl Inet {
             place.close();
         }
         self.unregister(local, None, None);
-        groups.into_iter().for_each(|g| self.net.leave(g));
+        groups.into_iter().for_each(|(group, device)| self.net.groups.leave(&self.net, group, device));
         self.queue.wake(PollMask::empty());
     }
 
