@@ -4,19 +4,25 @@
 //! their slots themselves, on the thread of whoever writes; nobody waits for netd but that one thread. What netd says is hostile: a rule that it
 //! breaks ends this sandbox's network ([`Wire::lose`]), and nothing else.
 //!
-//! Locks: `slots`, `packets`, `frames`, `paths` and `queue` are held alone or after a socket's state, and nothing is taken after them.
+//! A ring of a bell wakes a thread on another core, which costs more than a call of a program. So each thread that has served a call looks
+//! ([`look`]) at what netd tells, and netd leaves the bell alone for a little while tasks run; and what a task sends is told to a netd
+//! that dozes once the task blocks, or [`LEAD`] later, so that what it sends meanwhile goes with it. A netd that sleeps is woken at once.
+//!
+//! Locks: `ears` and then `hears` are taken with nothing else held, and before all others. `slots`, `packets`, `frames`, `paths` and `queue` are held alone
+//! or after a socket's state, and nothing is taken after them.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use cofferdam_control::netd::{Interface, Network, Route};
 use cofferdam_socket::frame;
 use cofferdam_socket::packet::{self, flags};
 use cofferdam_socket::paths::Paths;
-use cofferdam_socket::queue::{Receiver, Sender};
+use cofferdam_socket::queue::{Receiver, Sender, has_news, hint};
 use cofferdam_socket::ring::{Consumer, Producer};
 use cofferdam_socket::slot::{Operation, Slot, Tuning};
 use cofferdam_socket::traffic::{self, Traffic};
@@ -63,6 +69,10 @@ pub struct Wire {
     frames: Mutex<Producer>,
     slots: Mutex<Slots>,
     lost: AtomicBool,
+    /// Since when something waits for a netd that dozes.
+    owed: Mutex<Option<Instant>>,
+    /// Whether something does.
+    owes: AtomicBool,
 }
 
 /// A slot in use: what a connection has of it.
@@ -193,17 +203,14 @@ impl Wire {
             frames: Mutex::new(out_frames),
             slots: Mutex::new(slots),
             lost: AtomicBool::new(false),
+            owed: Mutex::default(),
+            owes: AtomicBool::new(false),
             window: window.clone(),
             bell,
         });
-        let listener = Listener {
-            wire: wire.clone(),
-            queue: Receiver::new(window, Side::Sentry),
-            packets: incoming,
-            frames,
-            more: [false; 2],
-        };
-        Ok((wire, listener))
+        let queue = Receiver::new(window, Side::Sentry);
+        let hears = Hears { wire: wire.clone(), queue, packets: incoming, frames, more: [false; 2] };
+        Ok((wire.clone(), Listener { wire, hears }))
     }
 
     /// The window, for who reads a slot's words.
@@ -216,17 +223,48 @@ impl Wire {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Tells netd to look at a slot.
+    /// Tells netd to look at a slot: at once if it sleeps, and soon otherwise.
     pub fn tell(&self, slot: &Slot) {
-        let ring = self.queue.lock().tell(slot);
-        match ring {
-            Ok(false) => {}
-            Ok(true) => {
-                // One that has rings enough needs no more; one that is gone is found out by who listens.
-                let _ = rustix::net::send(&self.bell, &[1], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
-            }
-            Err(e) => self.lose(e),
+        let (put, rings, dozes) = {
+            let mut queue = self.queue.lock();
+            let put = queue.put(slot);
+            let rings = queue.wakes(false);
+            (put, rings, !rings && queue.dozes())
+        };
+        if rings {
+            self.ring();
         }
+        if dozes && !self.owes.load(Ordering::Acquire) {
+            self.owed.lock().get_or_insert_with(Instant::now);
+            self.owes.store(true, Ordering::Release);
+        }
+        if let Err(e) = put {
+            self.lose(e);
+        }
+    }
+
+    /// What was told is not to wait.
+    pub fn hurry(&self) {
+        if self.owes.swap(false, Ordering::AcqRel) {
+            *self.owed.lock() = None;
+            let rings = {
+                let queue = self.queue.lock();
+                !queue.is_taken() && queue.wakes(true)
+            };
+            if rings {
+                self.ring();
+            }
+        }
+    }
+
+    /// Whether something has waited long enough.
+    fn is_late(&self) -> bool {
+        self.owes.load(Ordering::Acquire) && self.owed.lock().is_some_and(|at| at.elapsed() >= LEAD)
+    }
+
+    fn ring(&self) {
+        // One that has rings enough needs no more; one that is gone is found out by who listens.
+        let _ = rustix::net::send(&self.bell, &[1], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
     }
 
     /// Sends a packet that is not TCP's. What has no room is lost.
@@ -331,8 +369,51 @@ impl Wire {
     }
 }
 
+/// How long what a task sends waits at most for what it sends next, while netd dozes. As long as whom it wakes waits (`wait`).
+const LEAD: Duration = Duration::from_micros(60);
+
+/// All who hear a netd, and how many those are.
+static EARS: RwLock<Vec<Arc<Ear>>> = RwLock::new(Vec::new());
+static EAR_COUNT: AtomicUsize = AtomicUsize::new(0);
+
+struct Ear {
+    wire: Arc<Wire>,
+    net: Arc<NetNamespace>,
+    hears: Mutex<Hears>,
+    /// There is more than had its turn.
+    more: AtomicBool,
+}
+
+/// Looks at some of what netds tell, between two calls of tasks, and rings for what tasks told them; whether there is more. `runs`: the task that
+/// was served runs on. Call it with no lock held, and see to those who were woken then.
+pub fn look(runs: bool) -> bool {
+    if EAR_COUNT.load(Ordering::Acquire) == 0 {
+        return false;
+    }
+    let mut more = false;
+    for ear in EARS.read().iter() {
+        if !runs || ear.wire.is_late() {
+            ear.wire.hurry();
+        }
+        let window = &ear.wire.window;
+        // Who runs makes a call soon, most likely.
+        hint(window, Side::Sentry, runs);
+        if has_news(window, Side::Sentry) || ear.more.load(Ordering::Acquire) {
+            // Who has it sees to all.
+            more |= ear.hears.try_lock().is_some_and(|mut hears| ear.work(&mut hears).unwrap_or(false));
+        }
+    }
+    more
+}
+
 /// What hears netd, on a thread of its own.
 pub struct Listener {
+    wire: Arc<Wire>,
+    hears: Hears,
+}
+
+/// What of it whoever looks has alone.
+struct Hears {
     wire: Arc<Wire>,
     queue: Receiver,
     packets: Consumer,
@@ -346,35 +427,54 @@ const TURN: usize = 64;
 
 impl Listener {
     /// Hears until netd is gone.
-    pub fn serve(mut self, net: &Arc<NetNamespace>) {
-        loop {
-            let more = match self.work(net) {
-                Ok(more) => more,
-                Err(e) => {
-                    self.wire.lose(e);
-                    break;
-                }
-            };
-            run_woken();
-            if more || !self.queue.sleep() {
-                continue;
-            }
-            let mut raw = [0; 64];
-            let rung = rustix::net::recv(&self.wire.bell, &mut raw, RecvFlags::empty());
-            self.queue.wake();
-            match rung {
-                Ok((0, _)) => break,
-                Ok(_) | Err(HostErrno::INTR) => {}
-                Err(_) => break,
-            }
-        }
-        self.wire.lost.store(true, Ordering::Relaxed);
-        for socket in self.wire.owners() {
+    pub fn serve(self, net: &Arc<NetNamespace>) {
+        let Self { wire, hears } = self;
+        let more = AtomicBool::new(false);
+        let ear = Arc::new(Ear { wire: wire.clone(), net: net.clone(), hears: Mutex::new(hears), more });
+        EARS.write().push(ear.clone());
+        EAR_COUNT.fetch_add(1, Ordering::AcqRel);
+        ear.serve();
+        EARS.write().retain(|e| !Arc::ptr_eq(e, &ear));
+        EAR_COUNT.fetch_sub(1, Ordering::AcqRel);
+        wire.lost.store(true, Ordering::Relaxed);
+        for socket in wire.owners() {
             socket.outside_is_gone();
         }
         run_woken();
     }
+}
 
+impl Ear {
+    /// Looks at some of what there is; whether there is more.
+    fn work(&self, hears: &mut Hears) -> Result<bool, Broken> {
+        let more = hears.work(&self.net).inspect_err(|e| self.wire.lose(*e));
+        self.more.store(more.unwrap_or(false), Ordering::Release);
+        more
+    }
+
+    fn serve(&self) {
+        loop {
+            let sleeps = {
+                let mut hears = self.hears.lock();
+                match self.work(&mut hears) {
+                    Ok(more) => !more && hears.queue.sleep(),
+                    Err(_) => return,
+                }
+            };
+            run_woken();
+            self.wire.hurry();
+            if sleeps {
+                match rustix::net::recv(&self.wire.bell, &mut [0; 64], RecvFlags::empty()) {
+                    Ok((0, _)) => return,
+                    Ok(_) | Err(HostErrno::INTR) => self.hears.lock().queue.wake(),
+                    Err(_) => return,
+                }
+            }
+        }
+    }
+}
+
+impl Hears {
     /// Looks at some of what there is, so that those whom it wakes get their turn; whether there is more.
     fn work(&mut self, net: &Arc<NetNamespace>) -> Result<bool, Broken> {
         for _ in 0..TURN {
