@@ -88,15 +88,6 @@ pub fn has_news(window: &Window, side: Side) -> bool {
     window.load(place(side) + TAIL) != window.load(place(side) + HEAD)
 }
 
-/// Says of a side that sleeps that it looks soon after all (`soon`), or that it does not. Either is no more than a hint of when to ring.
-pub fn hint(window: &Window, side: Side, soon: bool) {
-    let state = place(side) + STATE;
-    let (old, new) = if soon { (SLEEPS, DOZES) } else { (DOZES, SLEEPS) };
-    if window.load(state) == old {
-        window.replace(state, old, new);
-    }
-}
-
 /// The end that they are taken out of.
 #[derive(Debug)]
 pub struct Receiver {
@@ -186,16 +177,8 @@ mod tests {
         // It is awake by now.
         assert!(!tell.wakes(true) && hear.pop().unwrap().is_some() && tell.is_taken());
         assert!(hear.doze() && tell.wakes(true) && !tell.wakes(true));
-        // Who sleeps is woken always, unless it is said of it that it looks soon.
-        assert!(hear.sleep() && tell.wakes(false) && hear.sleep());
-        hint(&w, Side::Netd, true);
-        assert!(tell.dozes() && !tell.wakes(false));
-        hint(&w, Side::Netd, false);
-        assert!(tell.wakes(false));
-        // Nobody is put to sleep by it.
-        hint(&w, Side::Netd, false);
-        hint(&w, Side::Netd, true);
-        assert!(!tell.dozes() && !tell.wakes(true));
+        // Who sleeps is woken always.
+        assert!(hear.sleep() && tell.wakes(false) && !tell.wakes(true));
     }
 
     #[test]

@@ -4,37 +4,20 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use cofferdam_socket::queue::Sender;
 use cofferdam_socket::ring::{Consumer, Producer};
 use cofferdam_socket::slot::Slot;
 use cofferdam_socket::{Broken, NETDS, PACKETS, SLOTS, Side, Window, packet};
 
-/// How long news waits for a Sentry that looks by itself as its tasks make calls. Less than its bell costs both.
-const LINGER: Duration = Duration::from_micros(15);
-
-/// What is to be done about a bell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bell {
-    /// Nothing.
-    Rests,
-    /// It is to be rung.
-    Rings,
-    /// To be asked again, soon.
-    Waits,
-}
-
-/// What the Sentry is told by: its packets, its queue, and when its bell is to be rung.
+/// What the Sentry is told by: its packets, its queue, and whether its bell is to be rung.
 #[derive(Debug)]
 pub struct Sentry {
     queue: Sender,
     packets: Producer,
     slot: Slot,
-    /// Something was put in for it since its bell was last thought of.
-    news: bool,
-    /// Since when something waits for it that looks soon by itself.
-    since: Option<Instant>,
+    /// It sleeps and something is there for it.
+    pub ring: bool,
 }
 
 impl Sentry {
@@ -43,33 +26,13 @@ impl Sentry {
         let slot = Slot::new(window, PACKETS)?;
         let (packets, taken) = slot.rings(window, Side::Netd);
         let queue = Sender::new(window.clone(), Side::Sentry);
-        Ok((Self { queue, packets, slot, news: false, since: None }, taken))
+        Ok((Self { queue, packets, slot, ring: false }, taken))
     }
 
     /// Tells it to look at a slot.
     pub fn tell(&mut self, slot: &Slot) -> Result<(), Broken> {
-        self.news = true;
-        self.queue.put(slot)
-    }
-
-    /// What is to be done about its bell.
-    pub fn bell(&mut self, now: Instant) -> Bell {
-        if !self.news {
-            return Bell::Rests;
-        }
-        let late = self.since.is_some_and(|at| now.saturating_duration_since(at) >= LINGER);
-        let bell = match () {
-            () if self.queue.is_taken() => Bell::Rests,
-            () if self.queue.wakes(late) => Bell::Rings,
-            () if self.queue.dozes() => Bell::Waits,
-            () => Bell::Rests,
-        };
-        if bell == Bell::Waits {
-            self.since.get_or_insert(now);
-        } else {
-            (self.news, self.since) = (false, None);
-        }
-        bell
+        self.ring |= self.queue.tell(slot)?;
+        Ok(())
     }
 
     /// Hands a packet on; whether there was room.

@@ -26,7 +26,6 @@ use crate::device::Device;
 use crate::devices::Devices;
 use crate::hosted::{self, Hosted};
 use crate::names::Names;
-use crate::sentry::Bell;
 use crate::stack::{Stack, Wire};
 
 /// Name of the policy with packet devices.
@@ -211,7 +210,7 @@ impl<B: Behind> Service<'_, B> {
             for (number, place) in self.behind.places() {
                 self.control.send_plain(&FromNetd::Bind { number, place })?;
             }
-            busy |= self.ring(now)?;
+            self.ring()?;
             self.behind.watch().map_err(host("epoll_ctl"))?;
             // Not while something was put into the queue meanwhile.
             busy |= self.behind.is_busy();
@@ -275,21 +274,16 @@ impl<B: Behind> Service<'_, B> {
         Ok(true)
     }
 
-    /// Rings the Sentry's bell if something is there for it that it does not see by itself; whether that is to be asked again soon. One that has
-    /// rings enough needs no more.
-    fn ring(&mut self, now: Instant) -> Result<bool, ServiceError> {
-        match self.behind.sentry().bell(now) {
-            Bell::Rests => Ok(false),
-            Bell::Waits => Ok(!self.deaf),
-            Bell::Rings => {
-                match rustix::net::send(&self.bell, &[1], SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-                    Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
-                    // It is gone; the supervisor ends this process soon.
-                    Err(_) => self.deaf = true,
-                }
-                Ok(false)
+    /// Rings the Sentry's bell if it sleeps and something is there for it. One that has rings enough needs no more.
+    fn ring(&mut self) -> Result<(), ServiceError> {
+        if std::mem::take(&mut self.behind.sentry().ring) {
+            match rustix::net::send(&self.bell, &[1], SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+                Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
+                // It is gone; the supervisor ends this process soon.
+                Err(_) => self.deaf = true,
             }
         }
+        Ok(())
     }
 
     /// Takes a ring of the bell: where there are more, it is told anew.

@@ -4,9 +4,9 @@
 //! their slots themselves, on the thread of whoever writes; nobody waits for netd but that one thread. What netd says is hostile: a rule that it
 //! breaks ends this sandbox's network ([`Wire::lose`]), and nothing else.
 //!
-//! A ring of a bell wakes a thread on another core, which costs more than a call of a program. So each thread that has served a call looks
-//! ([`look`]) at what netd tells, and netd leaves the bell alone for a little while tasks run; and what a task sends is told to a netd
-//! that dozes once the task blocks, or [`LEAD`] later, so that what it sends meanwhile goes with it. A netd that sleeps is woken at once.
+//! A ring of a bell wakes a thread on another core, which costs more than a call of a program. So what a task sends is told to a netd that only dozes
+//! when the task blocks, or [`LEAD`] later: what it sends meanwhile goes with it. A netd that sleeps is woken at once. And a thread whose task
+//! blocks looks ([`look`]) at what netd tells, before the one that hears has woken.
 //!
 //! Locks: `ears` and then `hears` are taken with nothing else held, and before all others. `slots`, `packets`, `frames`, `paths` and `queue` are held alone
 //! or after a socket's state, and nothing is taken after them.
@@ -14,15 +14,15 @@
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Weak};
 use std::time::{Duration, Instant};
 
 use cofferdam_control::netd::{Interface, Network, Route};
 use cofferdam_socket::frame;
 use cofferdam_socket::packet::{self, flags};
 use cofferdam_socket::paths::Paths;
-use cofferdam_socket::queue::{Receiver, Sender, has_news, hint};
+use cofferdam_socket::queue::{Receiver, Sender, has_news};
 use cofferdam_socket::ring::{Consumer, Producer};
 use cofferdam_socket::slot::{Operation, Slot, Tuning};
 use cofferdam_socket::traffic::{self, Traffic};
@@ -69,10 +69,8 @@ pub struct Wire {
     frames: Mutex<Producer>,
     slots: Mutex<Slots>,
     lost: AtomicBool,
-    /// Since when something waits for a netd that dozes.
-    owed: Mutex<Option<Instant>>,
-    /// Whether something does.
-    owes: AtomicBool,
+    /// Since when something waits for a netd that dozes ([`moment`]); 0: nothing does.
+    owed: AtomicU64,
 }
 
 /// A slot in use: what a connection has of it.
@@ -203,8 +201,7 @@ impl Wire {
             frames: Mutex::new(out_frames),
             slots: Mutex::new(slots),
             lost: AtomicBool::new(false),
-            owed: Mutex::default(),
-            owes: AtomicBool::new(false),
+            owed: AtomicU64::new(0),
             window: window.clone(),
             bell,
         });
@@ -234,9 +231,8 @@ impl Wire {
         if rings {
             self.ring();
         }
-        if dozes && !self.owes.load(Ordering::Acquire) {
-            self.owed.lock().get_or_insert_with(Instant::now);
-            self.owes.store(true, Ordering::Release);
+        if dozes && self.owed.load(Ordering::Acquire) == 0 {
+            self.owed.store(moment(), Ordering::Release);
         }
         if let Err(e) = put {
             self.lose(e);
@@ -245,8 +241,7 @@ impl Wire {
 
     /// What was told is not to wait.
     pub fn hurry(&self) {
-        if self.owes.swap(false, Ordering::AcqRel) {
-            *self.owed.lock() = None;
+        if self.owed.load(Ordering::Acquire) != 0 && self.owed.swap(0, Ordering::AcqRel) != 0 {
             let rings = {
                 let queue = self.queue.lock();
                 !queue.is_taken() && queue.wakes(true)
@@ -259,7 +254,10 @@ impl Wire {
 
     /// Whether something has waited long enough.
     fn is_late(&self) -> bool {
-        self.owes.load(Ordering::Acquire) && self.owed.lock().is_some_and(|at| at.elapsed() >= LEAD)
+        match self.owed.load(Ordering::Acquire) {
+            0 => false,
+            at => moment().saturating_sub(at) >= LEAD.as_nanos() as u64,
+        }
     }
 
     fn ring(&self) {
@@ -369,8 +367,14 @@ impl Wire {
     }
 }
 
-/// How long what a task sends waits at most for what it sends next, while netd dozes. As long as whom it wakes waits (`wait`).
-const LEAD: Duration = Duration::from_micros(60);
+/// How long what a task sends waits for what it sends next while netd dozes, if the task makes calls; else netd looks soon by itself.
+const LEAD: Duration = Duration::from_micros(15);
+
+/// Nanoseconds since something that was before all that is measured.
+fn moment() -> u64 {
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    u64::try_from(BEGAN.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
+}
 
 /// All who hear a netd, and how many those are.
 static EARS: RwLock<Vec<Arc<Ear>>> = RwLock::new(Vec::new());
@@ -384,8 +388,8 @@ struct Ear {
     more: AtomicBool,
 }
 
-/// Looks at some of what netds tell, between two calls of tasks, and rings for what tasks told them; whether there is more. `runs`: the task that
-/// was served runs on. Call it with no lock held, and see to those who were woken then.
+/// After a call of a task: rings for what tasks told netds, and where the task does not run on (`runs`) looks at some of what netds tell; whether there
+/// is more. Call it with no lock held, and see to those who were woken then.
 pub fn look(runs: bool) -> bool {
     if EAR_COUNT.load(Ordering::Acquire) == 0 {
         return false;
@@ -395,10 +399,8 @@ pub fn look(runs: bool) -> bool {
         if !runs || ear.wire.is_late() {
             ear.wire.hurry();
         }
-        let window = &ear.wire.window;
-        // Who runs makes a call soon, most likely.
-        hint(window, Side::Sentry, runs);
-        if has_news(window, Side::Sentry) || ear.more.load(Ordering::Acquire) {
+        // A thread whose task runs on is wanted again at once, and the one that hears is on another core.
+        if !runs && (has_news(&ear.wire.window, Side::Sentry) || ear.more.load(Ordering::Acquire)) {
             // Who has it sees to all.
             more |= ear.hears.try_lock().is_some_and(|mut hears| ear.work(&mut hears).unwrap_or(false));
         }
@@ -524,5 +526,46 @@ impl Hears {
             self.wire.tell(slot);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+
+    use super::*;
+
+    #[test]
+    fn a_netd_that_dozes_is_rung_for_once_that_is_worth_it() {
+        let window = Arc::new(Window::create("test", WINDOW_BYTES).unwrap());
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let (wire, _) = Wire::new(ours.into(), window.fd().try_clone_to_owned().unwrap()).unwrap();
+        let mut netd = Receiver::new(window.clone(), Side::Netd);
+        let slot = Slot::new(&window, 5).unwrap();
+        let rung = || theirs.recv(&mut [0; 8]).is_ok();
+        // One that sleeps is woken at once.
+        assert!(netd.sleep());
+        wire.tell(&slot);
+        assert!(rung() && netd.pop().unwrap().is_some());
+        // One that dozes as somebody says so, and once.
+        assert!(netd.doze());
+        wire.tell(&slot);
+        assert!(!rung());
+        std::thread::sleep(LEAD);
+        assert!(wire.is_late());
+        wire.hurry();
+        assert!(rung() && !wire.is_late());
+        wire.hurry();
+        assert!(!rung() && netd.pop().unwrap().is_some());
+        // One that has looked meanwhile needs no bell, and one that is awake none either.
+        assert!(netd.doze());
+        wire.tell(&slot);
+        assert!(netd.pop().unwrap().is_some() && netd.doze());
+        wire.hurry();
+        netd.wake();
+        wire.tell(&slot);
+        wire.hurry();
+        assert!(!rung() && !wire.is_late());
     }
 }

@@ -241,6 +241,8 @@ impl State {
         }
         if moved && remote.rings.slot.was_waited_for(remote.wire.window(), Side::Netd) {
             remote.wire.tell(&remote.rings.slot);
+            // It has more that had no room.
+            remote.wire.hurry();
         }
         self.tcp.remote = Some(remote);
     }
