@@ -272,19 +272,9 @@ pub fn has_woken() -> bool {
     WOKEN.with_borrow(|w| !w.is_empty())
 }
 
-/// As [`run_woken`], after an event of the task that is served. Then looks at what has come from beyond the sandbox.
+/// As [`run_woken`], after an event of the task that is served. What it has sent beyond the sandbox leaves first.
 pub fn after_call(after: After) {
-    see_to_woken(after);
-    let runs = matches!(after, After::Runs { .. });
-    while crate::net::look(runs) {
-        // It may go on so for long.
-        cofferdam_platform::about_to_block();
-        run_woken();
-    }
-    run_woken();
-}
-
-fn see_to_woken(after: After) {
+    crate::net::after_call(matches!(after, After::Runs { .. }));
     do_work();
     let (waker, woke) = WAKER.get();
     // Who is alone, wakes one and blocks next keeps no lead: the first comes at once.

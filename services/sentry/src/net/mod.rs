@@ -5,11 +5,9 @@
 //! breaks ends this sandbox's network ([`Wire::lose`]), and nothing else.
 //!
 //! A ring of a bell wakes a thread on another core, which costs more than a call of a program. So what a task sends is told to a netd that only dozes
-//! when the task blocks, or [`LEAD`] later: what it sends meanwhile goes with it. A netd that sleeps is woken at once. And a thread whose task
-//! blocks looks ([`look`]) at what netd tells, before the one that hears has woken.
+//! when the task blocks, or [`LEAD`] later ([`after_call`]): what it sends meanwhile goes with it. A netd that sleeps is woken at once.
 //!
-//! Locks: `ears` and then `hears` are taken with nothing else held, and before all others. `slots`, `packets`, `frames`, `paths` and `queue` are held alone
-//! or after a socket's state, and nothing is taken after them.
+//! Locks: `slots`, `packets`, `frames`, `paths` and `queue` are held alone or after a socket's state, and nothing is taken after them; `WIRES` alone.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -22,7 +20,7 @@ use cofferdam_control::netd::{Interface, Network, Route};
 use cofferdam_socket::frame;
 use cofferdam_socket::packet::{self, flags};
 use cofferdam_socket::paths::Paths;
-use cofferdam_socket::queue::{Receiver, Sender, has_news};
+use cofferdam_socket::queue::{Receiver, Sender};
 use cofferdam_socket::ring::{Consumer, Producer};
 use cofferdam_socket::slot::{Operation, Slot, Tuning};
 use cofferdam_socket::traffic::{self, Traffic};
@@ -205,9 +203,14 @@ impl Wire {
             window: window.clone(),
             bell,
         });
-        let queue = Receiver::new(window, Side::Sentry);
-        let hears = Hears { wire: wire.clone(), queue, packets: incoming, frames, more: [false; 2] };
-        Ok((wire.clone(), Listener { wire, hears }))
+        let listener = Listener {
+            wire: wire.clone(),
+            queue: Receiver::new(window, Side::Sentry),
+            packets: incoming,
+            frames,
+            more: [false; 2],
+        };
+        Ok((wire, listener))
     }
 
     /// The window, for who reads a slot's words.
@@ -367,8 +370,9 @@ impl Wire {
     }
 }
 
-/// How long what a task sends waits for what it sends next while netd dozes, if the task makes calls; else netd looks soon by itself.
-const LEAD: Duration = Duration::from_micros(15);
+/// How long what a task sends waits for what it sends next while netd dozes, if the task makes calls: as long as those whom it wakes wait
+/// (`wait`). If it makes none netd looks soon by itself.
+const LEAD: Duration = Duration::from_micros(60);
 
 /// Nanoseconds since something that was before all that is measured.
 fn moment() -> u64 {
@@ -376,46 +380,24 @@ fn moment() -> u64 {
     u64::try_from(BEGAN.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
 }
 
-/// All who hear a netd, and how many those are.
-static EARS: RwLock<Vec<Arc<Ear>>> = RwLock::new(Vec::new());
-static EAR_COUNT: AtomicUsize = AtomicUsize::new(0);
+/// All that a netd is at the other end of, and how many those are.
+static WIRES: RwLock<Vec<Arc<Wire>>> = RwLock::new(Vec::new());
+static WIRE_COUNT: AtomicUsize = AtomicUsize::new(0);
 
-struct Ear {
-    wire: Arc<Wire>,
-    net: Arc<NetNamespace>,
-    hears: Mutex<Hears>,
-    /// There is more than had its turn.
-    more: AtomicBool,
-}
-
-/// After a call of a task: rings for what tasks told netds, and where the task does not run on (`runs`) looks at some of what netds tell; whether there
-/// is more. Call it with no lock held, and see to those who were woken then.
-pub fn look(runs: bool) -> bool {
-    if EAR_COUNT.load(Ordering::Acquire) == 0 {
-        return false;
+/// After a call of a task: rings for what tasks have told netds, unless it `runs` on and more may follow. Call it with no lock held.
+pub fn after_call(runs: bool) {
+    if WIRE_COUNT.load(Ordering::Acquire) == 0 {
+        return;
     }
-    let mut more = false;
-    for ear in EARS.read().iter() {
-        if !runs || ear.wire.is_late() {
-            ear.wire.hurry();
-        }
-        // A thread whose task runs on is wanted again at once, and the one that hears is on another core.
-        if !runs && (has_news(&ear.wire.window, Side::Sentry) || ear.more.load(Ordering::Acquire)) {
-            // Who has it sees to all.
-            more |= ear.hears.try_lock().is_some_and(|mut hears| ear.work(&mut hears).unwrap_or(false));
+    for wire in WIRES.read().iter() {
+        if !runs || wire.is_late() {
+            wire.hurry();
         }
     }
-    more
 }
 
 /// What hears netd, on a thread of its own.
 pub struct Listener {
-    wire: Arc<Wire>,
-    hears: Hears,
-}
-
-/// What of it whoever looks has alone.
-struct Hears {
     wire: Arc<Wire>,
     queue: Receiver,
     packets: Consumer,
@@ -429,54 +411,40 @@ const TURN: usize = 64;
 
 impl Listener {
     /// Hears until netd is gone.
-    pub fn serve(self, net: &Arc<NetNamespace>) {
-        let Self { wire, hears } = self;
-        let more = AtomicBool::new(false);
-        let ear = Arc::new(Ear { wire: wire.clone(), net: net.clone(), hears: Mutex::new(hears), more });
-        EARS.write().push(ear.clone());
-        EAR_COUNT.fetch_add(1, Ordering::AcqRel);
-        ear.serve();
-        EARS.write().retain(|e| !Arc::ptr_eq(e, &ear));
-        EAR_COUNT.fetch_sub(1, Ordering::AcqRel);
-        wire.lost.store(true, Ordering::Relaxed);
-        for socket in wire.owners() {
-            socket.outside_is_gone();
-        }
-        run_woken();
-    }
-}
-
-impl Ear {
-    /// Looks at some of what there is; whether there is more.
-    fn work(&self, hears: &mut Hears) -> Result<bool, Broken> {
-        let more = hears.work(&self.net).inspect_err(|e| self.wire.lose(*e));
-        self.more.store(more.unwrap_or(false), Ordering::Release);
-        more
-    }
-
-    fn serve(&self) {
+    pub fn serve(mut self, net: &Arc<NetNamespace>) {
+        WIRES.write().push(self.wire.clone());
+        WIRE_COUNT.fetch_add(1, Ordering::AcqRel);
         loop {
-            let sleeps = {
-                let mut hears = self.hears.lock();
-                match self.work(&mut hears) {
-                    Ok(more) => !more && hears.queue.sleep(),
-                    Err(_) => return,
+            let more = match self.work(net) {
+                Ok(more) => more,
+                Err(e) => {
+                    self.wire.lose(e);
+                    break;
                 }
             };
             run_woken();
             self.wire.hurry();
-            if sleeps {
-                match rustix::net::recv(&self.wire.bell, &mut [0; 64], RecvFlags::empty()) {
-                    Ok((0, _)) => return,
-                    Ok(_) | Err(HostErrno::INTR) => self.hears.lock().queue.wake(),
-                    Err(_) => return,
-                }
+            if more || !self.queue.sleep() {
+                continue;
+            }
+            let mut raw = [0; 64];
+            let rung = rustix::net::recv(&self.wire.bell, &mut raw, RecvFlags::empty());
+            self.queue.wake();
+            match rung {
+                Ok((0, _)) => break,
+                Ok(_) | Err(HostErrno::INTR) => {}
+                Err(_) => break,
             }
         }
+        WIRES.write().retain(|w| !Arc::ptr_eq(w, &self.wire));
+        WIRE_COUNT.fetch_sub(1, Ordering::AcqRel);
+        self.wire.lost.store(true, Ordering::Relaxed);
+        for socket in self.wire.owners() {
+            socket.outside_is_gone();
+        }
+        run_woken();
     }
-}
 
-impl Hears {
     /// Looks at some of what there is, so that those whom it wakes get their turn; whether there is more.
     fn work(&mut self, net: &Arc<NetNamespace>) -> Result<bool, Broken> {
         for _ in 0..TURN {
