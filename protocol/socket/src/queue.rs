@@ -1,7 +1,8 @@
 //! Queues of slots in which something happened, one to each side.
 //!
 //! A slot is in a queue once at most (a word of the slot says that it is), so that one as long as there are slots never overflows. Who finds its
-//! queue empty and is about to sleep says so; who puts something into the queue of one that sleeps has to ring its bell.
+//! queue empty and is about to sleep says so; who puts something into the queue of one that sleeps has to ring its bell. One that only dozes looks by
+//! itself soon: what is put in may wait for that a little, so that more comes with it. How long is for who puts it in to say; a bell wakes that one, too.
 
 use std::sync::Arc;
 
@@ -11,8 +12,16 @@ use crate::{Broken, QUEUE_BYTES, SLOTS, Side, Window};
 /// Words of a queue.
 const TAIL: u64 = 0;
 const HEAD: u64 = 4;
-const SLEEPS: u64 = 8;
+/// What the side does that it is for: see [`AWAKE`].
+const STATE: u64 = 8;
 const ENTRIES: u64 = 64;
+
+/// It looks before it sleeps.
+const AWAKE: u32 = 0;
+/// It sleeps until its bell is rung.
+const SLEEPS: u32 = 1;
+/// It looks soon, but a bell can make it sooner.
+const DOZES: u32 = 2;
 
 fn place(to: Side) -> u64 {
     match to {
@@ -37,6 +46,12 @@ impl Sender {
 
     /// Tells the other side to look at a slot; whether its bell is to be rung.
     pub fn tell(&mut self, slot: &Slot) -> Result<bool, Broken> {
+        self.put(slot)?;
+        Ok(self.wakes(true))
+    }
+
+    /// Puts a slot in. Whether a bell is to be rung, and when, is to be asked then ([`wakes`](Self::wakes)).
+    pub fn put(&mut self, slot: &Slot) -> Result<(), Broken> {
         let queued = slot.queued(self.to);
         if self.window.replace(queued, 0, 1) {
             let at = place(self.to);
@@ -48,7 +63,23 @@ impl Sender {
             self.tail = self.tail.wrapping_add(1);
             self.window.store(at + TAIL, self.tail);
         }
-        Ok(self.window.replace(place(self.to) + SLEEPS, 1, 0))
+        Ok(())
+    }
+
+    /// Whether the other side has taken all that was put in.
+    pub fn is_taken(&self) -> bool {
+        self.window.load(place(self.to) + HEAD) == self.tail
+    }
+
+    /// Whether its bell is to be rung, which it then has to be: it sleeps, or dozes and is to be woken from that (`hurry`).
+    pub fn wakes(&self, hurry: bool) -> bool {
+        let state = place(self.to) + STATE;
+        self.window.replace(state, SLEEPS, AWAKE) || (hurry && self.window.replace(state, DOZES, AWAKE))
+    }
+
+    /// Whether the other side looks soon by itself.
+    pub fn dozes(&self) -> bool {
+        self.window.load(place(self.to) + STATE) == DOZES
     }
 }
 
@@ -88,7 +119,16 @@ impl Receiver {
 
     /// Says that this side is about to sleep; whether it may.
     pub fn sleep(&self) -> bool {
-        self.window.store(place(self.side) + SLEEPS, 1);
+        self.rest(SLEEPS)
+    }
+
+    /// Says that this side is about to look away for a little, and then looks; whether it may.
+    pub fn doze(&self) -> bool {
+        self.rest(DOZES)
+    }
+
+    fn rest(&self, how: u32) -> bool {
+        self.window.store(place(self.side) + STATE, how);
         if self.waiting() == 0 {
             return true;
         }
@@ -98,7 +138,7 @@ impl Receiver {
 
     /// Says that it does not sleep any more.
     pub fn wake(&self) {
-        self.window.store(place(self.side) + SLEEPS, 0);
+        self.window.store(place(self.side) + STATE, AWAKE);
     }
 }
 
@@ -119,6 +159,21 @@ mod tests {
         assert_eq!([next(), next(), next()], [Some(3), Some(9), None]);
         tell.tell(&slot(3)).unwrap();
         assert_eq!(hear.pop().unwrap().map(|s| s.number()), Some(3));
+    }
+
+    #[test]
+    fn one_that_dozes_is_woken_in_a_hurry_only() {
+        let w = Arc::new(Window::create("test", WINDOW_BYTES).unwrap());
+        let (mut tell, mut hear) = (Sender::new(w.clone(), Side::Netd), Receiver::new(w.clone(), Side::Netd));
+        let slot = Slot::new(&w, 3).unwrap();
+        assert!(hear.doze() && tell.dozes() && tell.is_taken());
+        tell.put(&slot).unwrap();
+        assert!(!tell.wakes(false) && !tell.is_taken() && !hear.doze());
+        // It is awake by now.
+        assert!(!tell.wakes(true) && hear.pop().unwrap().is_some() && tell.is_taken());
+        assert!(hear.doze() && tell.wakes(true) && !tell.wakes(true));
+        // Who sleeps is woken always.
+        assert!(hear.sleep() && tell.wakes(false) && !tell.wakes(true));
     }
 
     #[test]

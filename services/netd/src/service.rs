@@ -70,6 +70,9 @@ const SENTRY: u64 = 1;
 /// The first of what is behind.
 pub const BEHIND: u64 = 2;
 
+/// How long the loop dozes before it sleeps: meanwhile the Sentry need not ring at once.
+const DOZE: Duration = Duration::from_millis(1);
+
 /// Packets of the Sentry's, and slots, that have their turn before something else.
 const TURN: usize = 4096;
 
@@ -88,6 +91,8 @@ struct Service<'a, B> {
     frames: bool,
     /// The Sentry is gone: nothing comes of packets.
     deaf: bool,
+    /// It wanted something when it was last heard.
+    heard: bool,
 }
 
 /// What every netd has from its birth on.
@@ -180,8 +185,8 @@ impl Born<'_> {
     fn serve(self, behind: impl Behind) -> Result<(), ServiceError> {
         let Self { control, bell, epoll, window, interfaces } = self;
         let queue = Receiver::new(window.clone(), Side::Netd);
-        let (more, frames, deaf) = (false, false, false);
-        let service = Service { control, bell, epoll, behind, queue, window, interfaces, more, frames, deaf };
+        let (more, frames, deaf, heard) = (false, false, false, false);
+        let service = Service { control, bell, epoll, behind, queue, window, interfaces, more, frames, deaf, heard };
         control.send_plain(&FromNetd::Ready)?;
         // Nothing of it is closed any more: the end of the process does that.
         let mut service = std::mem::ManuallyDrop::new(service);
@@ -193,9 +198,14 @@ impl<B: Behind> Service<'_, B> {
     fn serve(&mut self) -> Result<(), ServiceError> {
         let host = |what| move |e| ServiceError::Host(what, e);
         let mut events = Vec::with_capacity(64);
+        // Whether something has happened since it last slept.
+        let mut astir = false;
         loop {
-            self.behind.set_now(Instant::now());
+            let now = Instant::now();
+            self.behind.set_now(now);
+            self.heard = false;
             let mut busy = self.hear_sentry()?;
+            astir |= self.heard;
             self.behind.tick()?;
             for (number, place) in self.behind.places() {
                 self.control.send_plain(&FromNetd::Bind { number, place })?;
@@ -204,11 +214,12 @@ impl<B: Behind> Service<'_, B> {
             self.behind.watch().map_err(host("epoll_ctl"))?;
             // Not while something was put into the queue meanwhile.
             busy |= self.behind.is_busy();
-            busy |= !self.deaf && !busy && !self.queue.sleep();
-            let timeout = match (busy, self.behind.next()) {
+            busy |= !self.deaf && !busy && !if astir { self.queue.doze() } else { self.queue.sleep() };
+            let due = self.behind.next().map(|at| at.saturating_duration_since(now));
+            let timeout = match (busy, astir) {
                 (true, _) => Some(Duration::ZERO),
-                (false, Some(at)) => Some(at.saturating_duration_since(Instant::now())),
-                (false, None) => None,
+                (false, true) => Some(due.map_or(DOZE, |due| due.min(DOZE))),
+                (false, false) => due,
             };
             // In whole milliseconds, and never so long that they do not fit.
             let timeout = timeout.map(|t| {
@@ -226,6 +237,7 @@ impl<B: Behind> Service<'_, B> {
                 Err(e) => return Err(ServiceError::Host("epoll_wait", e)),
             }
             self.queue.wake();
+            astir = busy || !events.is_empty();
             self.behind.set_now(Instant::now());
             for event in &events {
                 let (who, what) = (event.data, event.flags);
@@ -252,6 +264,7 @@ impl<B: Behind> Service<'_, B> {
         // As many as there are slots: what is put in meanwhile has its turn after the packets.
         for _ in 0..TURN {
             let Some(slot) = self.queue.pop()? else { return Ok(self.more || self.frames) };
+            self.heard = true;
             match slot.number() {
                 PACKETS => self.more |= self.behind.send_packets()?,
                 FRAMES => self.frames |= self.behind.send_frames()?,
@@ -273,19 +286,15 @@ impl<B: Behind> Service<'_, B> {
         Ok(())
     }
 
+    /// Takes a ring of the bell: where there are more, it is told anew.
     fn bell_rang(&mut self) -> Result<(), ServiceError> {
-        let mut raw = [0; 64];
-        loop {
-            match rustix::net::recv(&self.bell, &mut raw, RecvFlags::DONTWAIT) {
-                Ok((0, _)) => {
-                    self.deaf = true;
-                    return epoll::delete(&*self.epoll, &self.bell).map_err(|e| ServiceError::Host("epoll_ctl", e));
-                }
-                Ok(_) => {}
-                Err(Errno::AGAIN) => return Ok(()),
-                Err(Errno::INTR) => {}
-                Err(e) => return Err(ServiceError::Host("recv", e)),
+        match rustix::net::recv(&self.bell, &mut [0; 64], RecvFlags::DONTWAIT) {
+            Ok((0, _)) => {
+                self.deaf = true;
+                epoll::delete(&*self.epoll, &self.bell).map_err(|e| ServiceError::Host("epoll_ctl", e))
             }
+            Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Ok(()),
+            Err(e) => Err(ServiceError::Host("recv", e)),
         }
     }
 

@@ -272,8 +272,9 @@ pub fn has_woken() -> bool {
     WOKEN.with_borrow(|w| !w.is_empty())
 }
 
-/// As [`run_woken`], after an event of the task that is served.
+/// As [`run_woken`], after an event of the task that is served. What it has sent beyond the sandbox leaves first.
 pub fn after_call(after: After) {
+    crate::net::after_call(matches!(after, After::Runs { .. }));
     do_work();
     let (waker, woke) = WAKER.get();
     // Who is alone, wakes one and blocks next keeps no lead: the first comes at once.

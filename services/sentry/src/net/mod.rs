@@ -4,13 +4,17 @@
 //! their slots themselves, on the thread of whoever writes; nobody waits for netd but that one thread. What netd says is hostile: a rule that it
 //! breaks ends this sandbox's network ([`Wire::lose`]), and nothing else.
 //!
-//! Locks: `slots`, `packets`, `frames`, `paths` and `queue` are held alone or after a socket's state, and nothing is taken after them.
+//! A ring of a bell wakes a thread on another core, which costs more than a call of a program. So what a task sends is told to a netd that only dozes
+//! when the task blocks, or [`LEAD`] later ([`after_call`]): what it sends meanwhile goes with it. A netd that sleeps is woken at once.
+//!
+//! Locks: `slots`, `packets`, `frames`, `paths` and `queue` are held alone or after a socket's state, and nothing is taken after them; `WIRES` alone.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Weak};
+use std::time::{Duration, Instant};
 
 use cofferdam_control::netd::{Interface, Network, Route};
 use cofferdam_socket::frame;
@@ -63,6 +67,8 @@ pub struct Wire {
     frames: Mutex<Producer>,
     slots: Mutex<Slots>,
     lost: AtomicBool,
+    /// Since when something waits for a netd that dozes ([`moment`]); 0: nothing does.
+    owed: AtomicU64,
 }
 
 /// A slot in use: what a connection has of it.
@@ -193,6 +199,7 @@ impl Wire {
             frames: Mutex::new(out_frames),
             slots: Mutex::new(slots),
             lost: AtomicBool::new(false),
+            owed: AtomicU64::new(0),
             window: window.clone(),
             bell,
         });
@@ -216,17 +223,49 @@ impl Wire {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Tells netd to look at a slot.
+    /// Tells netd to look at a slot: at once if it sleeps, and soon otherwise.
     pub fn tell(&self, slot: &Slot) {
-        let ring = self.queue.lock().tell(slot);
-        match ring {
-            Ok(false) => {}
-            Ok(true) => {
-                // One that has rings enough needs no more; one that is gone is found out by who listens.
-                let _ = rustix::net::send(&self.bell, &[1], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
-            }
-            Err(e) => self.lose(e),
+        let (put, rings, dozes) = {
+            let mut queue = self.queue.lock();
+            let put = queue.put(slot);
+            let rings = queue.wakes(false);
+            (put, rings, !rings && queue.dozes())
+        };
+        if rings {
+            self.ring();
         }
+        if dozes && self.owed.load(Ordering::Acquire) == 0 {
+            self.owed.store(moment(), Ordering::Release);
+        }
+        if let Err(e) = put {
+            self.lose(e);
+        }
+    }
+
+    /// What was told is not to wait.
+    pub fn hurry(&self) {
+        if self.owed.load(Ordering::Acquire) != 0 && self.owed.swap(0, Ordering::AcqRel) != 0 {
+            let rings = {
+                let queue = self.queue.lock();
+                !queue.is_taken() && queue.wakes(true)
+            };
+            if rings {
+                self.ring();
+            }
+        }
+    }
+
+    /// Whether something has waited long enough.
+    fn is_late(&self) -> bool {
+        match self.owed.load(Ordering::Acquire) {
+            0 => false,
+            at => moment().saturating_sub(at) >= LEAD.as_nanos() as u64,
+        }
+    }
+
+    fn ring(&self) {
+        // One that has rings enough needs no more; one that is gone is found out by who listens.
+        let _ = rustix::net::send(&self.bell, &[1], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
     }
 
     /// Sends a packet that is not TCP's. What has no room is lost.
@@ -331,6 +370,32 @@ impl Wire {
     }
 }
 
+/// How long what a task sends waits for what it sends next while netd dozes, if the task makes calls: as long as those whom it wakes wait
+/// (`wait`). If it makes none netd looks soon by itself.
+const LEAD: Duration = Duration::from_micros(60);
+
+/// Nanoseconds since something that was before all that is measured.
+fn moment() -> u64 {
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    u64::try_from(BEGAN.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
+}
+
+/// All that a netd is at the other end of, and how many those are.
+static WIRES: RwLock<Vec<Arc<Wire>>> = RwLock::new(Vec::new());
+static WIRE_COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// After a call of a task: rings for what tasks have told netds, unless it `runs` on and more may follow. Call it with no lock held.
+pub fn after_call(runs: bool) {
+    if WIRE_COUNT.load(Ordering::Acquire) == 0 {
+        return;
+    }
+    for wire in WIRES.read().iter() {
+        if !runs || wire.is_late() {
+            wire.hurry();
+        }
+    }
+}
+
 /// What hears netd, on a thread of its own.
 pub struct Listener {
     wire: Arc<Wire>,
@@ -347,6 +412,8 @@ const TURN: usize = 64;
 impl Listener {
     /// Hears until netd is gone.
     pub fn serve(mut self, net: &Arc<NetNamespace>) {
+        WIRES.write().push(self.wire.clone());
+        WIRE_COUNT.fetch_add(1, Ordering::AcqRel);
         loop {
             let more = match self.work(net) {
                 Ok(more) => more,
@@ -356,6 +423,7 @@ impl Listener {
                 }
             };
             run_woken();
+            self.wire.hurry();
             if more || !self.queue.sleep() {
                 continue;
             }
@@ -368,6 +436,8 @@ impl Listener {
                 Err(_) => break,
             }
         }
+        WIRES.write().retain(|w| !Arc::ptr_eq(w, &self.wire));
+        WIRE_COUNT.fetch_sub(1, Ordering::AcqRel);
         self.wire.lost.store(true, Ordering::Relaxed);
         for socket in self.wire.owners() {
             socket.outside_is_gone();
@@ -424,5 +494,46 @@ impl Listener {
             self.wire.tell(slot);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+
+    use super::*;
+
+    #[test]
+    fn a_netd_that_dozes_is_rung_for_once_that_is_worth_it() {
+        let window = Arc::new(Window::create("test", WINDOW_BYTES).unwrap());
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let (wire, _) = Wire::new(ours.into(), window.fd().try_clone_to_owned().unwrap()).unwrap();
+        let mut netd = Receiver::new(window.clone(), Side::Netd);
+        let slot = Slot::new(&window, 5).unwrap();
+        let rung = || theirs.recv(&mut [0; 8]).is_ok();
+        // One that sleeps is woken at once.
+        assert!(netd.sleep());
+        wire.tell(&slot);
+        assert!(rung() && netd.pop().unwrap().is_some());
+        // One that dozes as somebody says so, and once.
+        assert!(netd.doze());
+        wire.tell(&slot);
+        assert!(!rung());
+        std::thread::sleep(LEAD);
+        assert!(wire.is_late());
+        wire.hurry();
+        assert!(rung() && !wire.is_late());
+        wire.hurry();
+        assert!(!rung() && netd.pop().unwrap().is_some());
+        // One that has looked meanwhile needs no bell, and one that is awake none either.
+        assert!(netd.doze());
+        wire.tell(&slot);
+        assert!(netd.pop().unwrap().is_some() && netd.doze());
+        wire.hurry();
+        netd.wake();
+        wire.tell(&slot);
+        wire.hurry();
+        assert!(!rung() && !wire.is_late());
     }
 }

@@ -23,6 +23,9 @@ use crate::wait::PollMask;
 /// Connections that may wait beyond a listener's backlog, should netd not keep to it.
 const SLACK: usize = 64;
 
+/// Bytes that are worth a ring of netd's bell though more may follow.
+const PLENTY: usize = 8 << 10;
+
 /// The other end of a connection that is elsewhere.
 pub(super) struct Remote {
     wire: Arc<Wire>,
@@ -116,6 +119,9 @@ impl Remote {
             }
         }
         self.wire.tell(&self.rings.slot);
+        if self.kept() >= PLENTY {
+            self.wire.hurry();
+        }
     }
 
     fn put(&mut self, data: &[u8]) -> usize {
@@ -235,6 +241,8 @@ impl State {
         }
         if moved && remote.rings.slot.was_waited_for(remote.wire.window(), Side::Netd) {
             remote.wire.tell(&remote.rings.slot);
+            // It has more that had no room.
+            remote.wire.hurry();
         }
         self.tcp.remote = Some(remote);
     }
