@@ -361,7 +361,11 @@ impl Inet {
             self.establish_outside();
         }
         if fresh & told::FAILED != 0 {
-            self.fail(Errno::from_host(error));
+            let why = Errno::from_host(error);
+            if why == Errno::EADDRNOTAVAIL && self.choose_anew() {
+                return;
+            }
+            self.fail(why);
         } else if fresh & told::FINISHED != 0 {
             self.tcp_end();
         }
@@ -369,6 +373,30 @@ impl Inet {
         events.set(PollMask::OUT | PollMask::WRNORM, room);
         self.queue.wake(events);
         self.come_forward();
+    }
+
+    /// netd still has what is left of another connection between these ends, which was closed here: one more port is tried, where it was chosen and
+    /// not asked for. Whether there is one.
+    fn choose_anew(self: &Arc<Self>) -> bool {
+        let Some(outside) = self.net.outside().filter(|o| !o.network.host) else { return false };
+        let gone = {
+            let mut table = self.net.ports(Kind::Tcp).lock();
+            let mut s = self.state.lock();
+            let Some((local, to)) = s.pair().filter(|_| s.tcp.is_connecting() && s.tcp.chosen) else { return false };
+            drop(s);
+            let Ok(port) = table.connect(self, local.ip, to, self.choice_of_ports()) else { return false };
+            table.unpair((local, to), None);
+            table.free(self.id, local.port);
+            s = self.state.lock();
+            s.local = Some(Endpoint { port, ..local });
+            s.tcp.remote.take()
+        };
+        if let Some(gone) = gone {
+            gone.close(true);
+        }
+        // It waits on as it did.
+        let _ = self.knock_outside(outside);
+        true
     }
 
     fn establish_outside(&self) {
