@@ -75,7 +75,6 @@ impl Claim {
 
 struct Left {
     until: i64,
-    pair: Pair,
     claim: Claim,
 }
 
@@ -85,30 +84,37 @@ pub struct Ports {
     bound: HashMap<u16, HashMap<u64, Weak<Inet>>>,
     listeners: HashMap<u16, Vec<Weak<Inet>>>,
     pairs: HashSet<Pair>,
-    /// In the order in which they end; those pairs are not among the others.
-    left: VecDeque<Left>,
-    left_pairs: HashSet<Pair>,
-    left_at: HashMap<u16, usize>,
+    /// What is left of connections, by port; those pairs are not among the others.
+    left: HashMap<u16, HashMap<Pair, Left>>,
+    /// When they end, in that order, with some that are no more.
+    ends: VecDeque<(i64, Pair)>,
+    left_count: usize,
 }
 
 impl Ports {
     fn forget(&mut self) {
         let now = now(Clock::Monotonic);
-        while self.left.front().is_some_and(|l| l.until <= now || self.left.len() > TIME_WAITS) {
-            self.forget_at(0);
+        while let Some((until, pair)) = self.ends.front().copied() {
+            let there = self.left.get(&pair.0.port).and_then(|all| all.get(&pair)).is_some_and(|l| l.until == until);
+            if there && until > now && self.left_count <= TIME_WAITS {
+                break;
+            }
+            self.ends.pop_front();
+            if there {
+                self.forget_pair(&pair);
+            }
         }
     }
 
-    fn forget_at(&mut self, at: usize) {
-        let Some(l) = self.left.remove(at) else { return };
-        self.left_pairs.remove(&l.pair);
-        let port = l.pair.0.port;
-        if let Some(n) = self.left_at.get_mut(&port) {
-            *n = n.saturating_sub(1);
-            if *n == 0 {
-                self.left_at.remove(&port);
-            }
+    /// Whether it was there.
+    fn forget_pair(&mut self, pair: &Pair) -> bool {
+        let Some(all) = self.left.get_mut(&pair.0.port) else { return false };
+        let was = all.remove(pair).is_some();
+        if all.is_empty() {
+            self.left.remove(&pair.0.port);
         }
+        self.left_count = self.left_count.saturating_sub(usize::from(was));
+        was
     }
 
     /// Whether the port may be had by one more. `own`: the socket that asks.
@@ -118,9 +124,8 @@ impl Ports {
         };
         let others = self.bound.get(&port).into_iter().flatten().filter(|(id, _)| **id != own);
         let taken = others.filter_map(|(_, s)| s.upgrade()).any(|s| excludes(&s.claim()));
-        let left =
-            self.left_at.contains_key(&port) && self.left.iter().any(|l| l.pair.0.port == port && excludes(&l.claim));
-        !taken && !left
+        let left = || self.left.get(&port).into_iter().flatten().any(|(_, l)| excludes(&l.claim));
+        !taken && !left()
     }
 
     /// Gives a socket a port: that one, or one of the range for 0. EADDRINUSE.
@@ -138,7 +143,7 @@ impl Ports {
         } else {
             // One that nobody has comes before one that may be shared.
             let free = |p: &u16| !is_kept(socket, *p);
-            let empty = |p: &u16| !self.bound.contains_key(p) && !self.left_at.contains_key(p);
+            let empty = |p: &u16| !self.bound.contains_key(p) && !self.left.contains_key(p);
             from_somewhere(range.clone())
                 .filter(free)
                 .find(empty)
@@ -182,11 +187,7 @@ impl Ports {
         if !self.pairs.insert(pair) {
             return Err(Errno::EADDRNOTAVAIL);
         }
-        if self.left_pairs.contains(&pair)
-            && let Some(at) = self.left.iter().position(|l| l.pair == pair)
-        {
-            self.forget_at(at);
-        }
+        self.forget_pair(&pair);
         Ok(())
     }
 
@@ -195,10 +196,17 @@ impl Ports {
         self.pairs.remove(&pair);
         let Some(claim) = left else { return };
         let claim = Claim { ip: pair.0.ip, left: true, listens: false, ..claim };
-        self.left_pairs.insert(pair);
-        *self.left_at.entry(pair.0.port).or_default() += 1;
-        self.left.push_back(Left { until: now(Clock::Monotonic).saturating_add(TIME_WAIT), pair, claim });
+        let until = now(Clock::Monotonic).saturating_add(TIME_WAIT);
+        let fresh = self.left.entry(pair.0.port).or_default().insert(pair, Left { until, claim }).is_none();
+        self.left_count += usize::from(fresh);
+        self.ends.push_back((until, pair));
         self.forget();
+        // Those that are no more are many where the same ends meet again and again.
+        if self.ends.len() > 4 * TIME_WAITS {
+            let left = &self.left;
+            let there = |until: i64, pair: &Pair| left.get(&pair.0.port)?.get(pair).filter(|l| l.until == until);
+            self.ends.retain(|(until, pair)| there(*until, pair).is_some());
+        }
     }
 
     /// Gives a socket's port back.
@@ -247,7 +255,8 @@ impl Ports {
         self.forget();
         let sockets = self.bound.values().flatten().filter_map(|(_, s)| s.upgrade()).collect();
         let now = now(Clock::Monotonic);
-        (sockets, self.left.iter().map(|l| (l.pair, l.until.saturating_sub(now))).collect())
+        let left = self.left.values().flatten();
+        (sockets, left.map(|(pair, l)| (*pair, l.until.saturating_sub(now))).collect())
     }
 }
 
