@@ -162,7 +162,7 @@ fn wrong_usage_and_broken_bundles_are_told_and_leave_nothing() {
         (vec!["--no-such-flag"], "--no-such-flag"),
         (vec!["frobnicate"], "frobnicate"),
         (vec!["do"], "CMD"),
-        (vec!["do", "--network", "host", "--", "exit"], "network"),
+        (vec!["do", "--network", "bridge", "--", "exit"], "network"),
         (vec!["do", "--platform", "vax", "--", "exit"], "vax"),
         (vec!["do", "--rootfs", "/no/such/rootfs", "--", "exit"], "no such file or directory"),
         (vec!["do", "--rootfs", "/etc/passwd", "--", "exit"], "is not a directory"),

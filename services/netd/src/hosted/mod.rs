@@ -186,7 +186,7 @@ impl Hosted {
         let (sentry, packets) = Sentry::new(window)?;
         let sockets = most.saturating_sub(SPARE + doors.len());
         let (of_datagrams, watch) = (DATAGRAMS.min(sockets / 4), Watch(epoll));
-        let of_places = if network.host { of_datagrams } else { 0 };
+        let of_places = if network.host { sockets / 4 } else { 0 };
         let of_streams = sockets - of_datagrams - of_places;
         let mut streams = Streams::new(window.clone(), watch.clone(), of_streams, network.host);
         let mut datagrams = Datagrams::new(watch.clone(), of_datagrams);
