@@ -115,7 +115,7 @@ fn bad_input_is_told_with_status_1_and_leaves_nothing() {
         (vec!["do", "--rootfs", file, "true"], vec![file, "is not a directory"]),
         (vec!["do", "--bind", "x", "true"], vec!["SRC:DST"]),
         (vec!["do", "--bind", "/no/such:/x", "true"], vec!["/no/such", "no such file or directory"]),
-        (vec!["do", "--network", "host", "true"], vec!["network", "none"]),
+        (vec!["do", "--network", "bridge", "true"], vec!["network", "none"]),
         (vec!["do", "--log-format", "xml", "true"], vec!["xml", "json"]),
         (vec!["--log", "/no/such/dir/log", "list"], vec!["/no/such/dir/log"]),
         (vec!["--root", file, "list"], vec![file]),
